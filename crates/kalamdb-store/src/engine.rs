@@ -1,0 +1,293 @@
+//! RocksDB: how it is opened, its column families and its one way to write. What is written is not here.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
+    LogLevel, Options, WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use crate::error::StoreError;
+use crate::format::{self, Directory, FORMAT_VERSION};
+use crate::meta;
+use crate::schema::Lifetime;
+use crate::store::{Durability, StoreOptions};
+use crate::tuning;
+
+const META: &str = "meta";
+const HOT: &str = "hot";
+const STREAM: &str = "stream";
+/// Deletion vectors of segments; empty until there are segments.
+const DELETION_VECTORS: &str = "dv";
+
+/// The open RocksDB and the lock of its directory.
+pub(crate) struct Engine {
+    // Fields are dropped in this order: the lock is given up when RocksDB is closed.
+    db: DB,
+    durability: Durability,
+    /// How files of `hot` are written, for bulk loads to write the same.
+    hot_options: Options,
+    directory: Directory,
+    #[cfg(test)]
+    fault: parking_lot::Mutex<Option<Fault>>,
+}
+
+/// What a test makes the next writes do.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The next write is refused before it happens.
+    Refuse,
+    /// The next write fails while it is synced.
+    Sync,
+    /// Every write fails while it is synced, until the fault is taken away.
+    SyncForEver,
+}
+
+/// Why a batch was not written, or is not known to have been.
+#[derive(Clone, Debug)]
+pub(crate) enum WriteError {
+    /// Nothing happened.
+    Refused(String),
+    /// It may be in the log.
+    Unknown(String),
+}
+
+/// The first record of `meta`.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct FormatRecord {
+    format: u32,
+    /// A UUID; names the database in backups and file names.
+    database: String,
+}
+
+impl Engine {
+    pub(crate) fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let directory = Directory::open(&options.path)?;
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let common = common_options(options);
+        let hot_options = rows_options(&common, &cache);
+        let families = [
+            ColumnFamilyDescriptor::new("default", table_options(&common, &cache)),
+            ColumnFamilyDescriptor::new(META, table_options(&common, &cache)),
+            ColumnFamilyDescriptor::new(HOT, hot_options.clone()),
+            ColumnFamilyDescriptor::new(STREAM, rows_options(&common, &cache)),
+            ColumnFamilyDescriptor::new(DELETION_VECTORS, rows_options(&common, &cache)),
+        ];
+        let db = DB::open_cf_descriptors(&common, directory.rocksdb(), families).map_err(|error| storage(&error))?;
+        let engine = Self {
+            db,
+            durability: options.durability,
+            hot_options,
+            directory,
+            #[cfg(test)]
+            fault: parking_lot::Mutex::new(None),
+        };
+        engine.check_format()?;
+        Ok(engine)
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(crate) fn hot_options(&self) -> &Options {
+        &self.hot_options
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn meta(&self) -> &ColumnFamily {
+        self.family(META)
+    }
+
+    pub(crate) fn hot(&self) -> &ColumnFamily {
+        self.family(HOT)
+    }
+
+    pub(crate) fn stream(&self) -> &ColumnFamily {
+        self.family(STREAM)
+    }
+
+    /// Where rows of this lifetime are.
+    pub(crate) fn rows(&self, lifetime: Lifetime) -> &ColumnFamily {
+        match lifetime {
+            Lifetime::Durable => self.hot(),
+            Lifetime::Expiring => self.stream(),
+        }
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db
+            .cf_handle(name)
+            .expect("every column family is opened with the database and none is dropped")
+    }
+
+    /// Writes a batch and syncs the log as the store's durability says.
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        self.write_with(batch, self.durability == Durability::Synced)
+    }
+
+    /// Writes a batch and syncs the log.
+    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        self.write_with(batch, true)
+    }
+
+    /// Writes a batch that may be lost in a power failure, because start-up would do its work again.
+    pub(crate) fn write_unsynced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.db.write(batch).map_err(|error| storage(&error))
+    }
+
+    fn write_with(&self, batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
+        #[cfg(test)]
+        self.fail()?;
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        self.db.write_opt(batch, &options).map_err(|error| match error.kind() {
+            ErrorKind::NotSupported
+            | ErrorKind::InvalidArgument
+            | ErrorKind::ShutdownInProgress
+            | ErrorKind::Busy
+            | ErrorKind::TryAgain
+            | ErrorKind::ColumnFamilyDropped => WriteError::Refused(error.to_string()),
+            ErrorKind::NotFound
+            | ErrorKind::Corruption
+            | ErrorKind::IOError
+            | ErrorKind::MergeInProgress
+            | ErrorKind::Incomplete
+            | ErrorKind::TimedOut
+            | ErrorKind::Aborted
+            | ErrorKind::Expired
+            | ErrorKind::CompactionTooLarge
+            | ErrorKind::Unknown => WriteError::Unknown(error.to_string()),
+        })
+    }
+
+    #[cfg(test)]
+    fn fail(&self) -> Result<(), WriteError> {
+        let mut fault = self.fault.lock();
+        match *fault {
+            None => Ok(()),
+            Some(Fault::Refuse) => {
+                *fault = None;
+                Err(WriteError::Refused("a test refuses this write".to_string()))
+            }
+            Some(Fault::Sync) => {
+                *fault = None;
+                Err(WriteError::Unknown("a test fails this sync".to_string()))
+            }
+            Some(Fault::SyncForEver) => Err(WriteError::Unknown("a test fails every sync".to_string())),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+        *self.fault.lock() = fault;
+    }
+
+    /// Checks the record in `meta`, or writes it into a new database.
+    fn check_format(&self) -> Result<(), StoreError> {
+        let corrupt = |problem: String| StoreError::Corrupt {
+            object: format!("the format record of {}", self.directory.path().display()),
+            problem,
+        };
+        if let Some(record) = self
+            .db
+            .get_cf(self.meta(), meta::FORMAT)
+            .map_err(|error| storage(&error))?
+        {
+            let record: FormatRecord = serde_json::from_slice(&record).map_err(|error| corrupt(error.to_string()))?;
+            return format::check_version(self.directory.path(), record.format);
+        }
+        let mut records = self.db.raw_iterator_cf(self.meta());
+        records.seek_to_first();
+        if records.valid() {
+            return Err(corrupt("it is missing, but the database is not empty".to_string()));
+        }
+        records.status().map_err(|error| storage(&error))?;
+        drop(records);
+        let identity = self.db.get_db_identity().map_err(|error| storage(&error))?;
+        let record = FormatRecord {
+            format: FORMAT_VERSION,
+            database: String::from_utf8_lossy(&identity).trim().to_string(),
+        };
+        let record = serde_json::to_vec(&record).map_err(|error| corrupt(error.to_string()))?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.meta(), meta::FORMAT, record);
+        self.write_synced(batch).map_err(StoreError::from)
+    }
+}
+
+impl From<WriteError> for StoreError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(message) | WriteError::Unknown(message) => Self::Storage(message),
+        }
+    }
+}
+
+/// RocksDB's error as ours.
+pub(crate) fn storage(error: &rocksdb::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::Corrupt {
+            object: "RocksDB's files".to_string(),
+            problem: error.to_string(),
+        },
+        _ => StoreError::Storage(error.to_string()),
+    }
+}
+
+fn common_options(store: &StoreOptions) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A batch changes several column families; without this, recovery after a flush of one of them could lose the others' part.
+    options.set_atomic_flush(true);
+    options.set_paranoid_checks(true);
+    // The log's end may be torn by a crash, and everything before it counts: a synced record is never behind an unsynced one.
+    // A log that vanished or is too short is found because the manifest keeps track of the logs.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
+        store.write_buffer_bytes,
+        false,
+    ));
+    options.set_write_buffer_size((store.write_buffer_bytes / 2).max(1 << 20));
+    options.set_max_total_wal_size(tuning::WAL_BUFFERS * store.write_buffer_bytes as u64);
+    options.set_max_background_jobs(tuning::BACKGROUND_JOBS);
+    options.set_max_open_files(tuning::MAX_OPEN_FILES);
+    options.set_max_manifest_file_size(tuning::MANIFEST_BYTES);
+    options.set_bytes_per_sync(tuning::BYTES_PER_SYNC);
+    options.set_keep_log_file_num(tuning::INFO_LOGS);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options
+}
+
+fn table_options(common: &Options, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(tuning::BLOCK_BYTES);
+    table.set_ribbon_filter(tuning::FILTER_BITS);
+    table.set_optimize_filters_for_memory(true);
+    table.set_whole_key_filtering(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = common.clone();
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+fn rows_options(common: &Options, cache: &Cache) -> Options {
+    let mut options = table_options(common, cache);
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(tuning::MEMTABLE_FILTER_SHARE);
+    options
+}

@@ -1,0 +1,135 @@
+//! Erasing in the background what nobody can see any more: retired stores and scopes, loads that were given up.
+//!
+//! Each job deletes ranges and, in the same batch, the record that asked for it, so a job that was interrupted is done again at
+//! start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see; `delete_file_in_range` would take their
+//! files away.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rocksdb::{ColumnFamily, WriteBatch};
+
+use crate::engine::Engine;
+use crate::error::StoreError;
+use crate::ids::{Epoch, ScopeId, StoreId};
+use crate::key;
+use crate::meta;
+use crate::schema::Lifetime;
+
+/// What to erase.
+#[derive(Debug)]
+pub(crate) enum EraseJob {
+    /// A retired store.
+    Store(StoreId),
+    /// A retired scope, in these stores and epochs (all that were live when it was retired).
+    Scope(ScopeId, Vec<(StoreId, Lifetime, Vec<Epoch>)>),
+    /// A load that was not published.
+    Load(StoreId, Epoch),
+    /// Tell a test that the jobs before are done.
+    #[cfg(test)]
+    Tell(mpsc::SyncSender<()>),
+    /// Finish.
+    Stop,
+}
+
+/// The thread that erases.
+pub(crate) struct Eraser {
+    jobs: EraserHandle,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Hands over jobs. The queue has no bound of its own: a job is a few words, and each stands for a statement or a load that
+/// somebody waited for.
+#[derive(Clone)]
+pub(crate) struct EraserHandle {
+    jobs: Sender<EraseJob>,
+}
+
+impl std::fmt::Debug for EraserHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EraserHandle")
+    }
+}
+
+impl Eraser {
+    pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("kalamdb-eraser".to_string())
+            .spawn(move || run(&engine, &receiver))
+            .map_err(|error| StoreError::Storage(format!("a thread cannot be started: {error}")))?;
+        Ok(Self {
+            jobs: EraserHandle { jobs: sender },
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub(crate) fn handle(&self) -> &EraserHandle {
+        &self.jobs
+    }
+
+    /// Waits for the jobs in the queue and ends the thread.
+    pub(crate) fn stop(&self) {
+        self.jobs.erase(EraseJob::Stop);
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the erasing thread panicked; its work is done again at the next start");
+        }
+    }
+}
+
+impl EraserHandle {
+    pub(crate) fn erase(&self, job: EraseJob) {
+        // The thread is gone when the store is closing: start-up does the job then.
+        if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
+            tracing::debug!(?job, "left to the next start");
+        }
+    }
+}
+
+fn run(engine: &Engine, jobs: &Receiver<EraseJob>) {
+    for job in jobs {
+        if matches!(job, EraseJob::Stop) {
+            return;
+        }
+        if let Err(error) = erase(engine, &job) {
+            tracing::warn!(?job, %error, "rows that nobody sees could not be erased; the next start tries again");
+        }
+    }
+}
+
+/// Does one job.
+pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    let mut range = |family: &ColumnFamily, prefix: &[u8]| {
+        // Ids are counters and do not reach their last value; a prefix without a successor has nothing after it to spare.
+        let end = key::successor(prefix).unwrap_or_else(|| vec![0xFF; key::PREFIX_BYTES * 2]);
+        batch.delete_range_cf(family, prefix, end.as_slice());
+    };
+    match job {
+        EraseJob::Store(store) => {
+            range(engine.hot(), &key::store_prefix(*store));
+            range(engine.stream(), &key::store_prefix(*store));
+            batch.delete_cf(engine.meta(), meta::retired(*store));
+        }
+        EraseJob::Scope(scope, stores) => {
+            for (store, lifetime, epochs) in stores {
+                for epoch in epochs {
+                    range(engine.rows(*lifetime), &key::scope_prefix(*store, *epoch, *scope));
+                }
+            }
+            batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
+        }
+        EraseJob::Load(store, epoch) => {
+            range(engine.hot(), &key::epoch_prefix(*store, *epoch));
+            batch.delete_cf(engine.meta(), meta::intent(*store, *epoch));
+        }
+        #[cfg(test)]
+        EraseJob::Tell(done) => done.send(()).expect("the test waits"),
+        EraseJob::Stop => {}
+    }
+    engine.write_unsynced(batch)
+}

@@ -1,0 +1,80 @@
+//! What can go wrong in the store: when reading or opening ([`StoreError`]) and when committing ([`CommitError`]).
+
+use crate::ids::{ScopeId, StoreId};
+
+/// A failure to open, read or decode.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the data directory.
+    #[error(
+        "the data directory {path} is in use by another kalamdb process; stop that one first or choose another --data-dir"
+    )]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// The data directory was written by a newer version.
+    #[error(
+        "the data directory {path} has format version {found}, this kalamdb reads up to {supported}; use a newer kalamdb"
+    )]
+    NewerFormat {
+        /// The directory.
+        path: String,
+        /// Its version.
+        found: u32,
+        /// The newest version that this build reads.
+        supported: u32,
+    },
+    /// RocksDB or the file system failed.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// Bytes do not decode: names the object.
+    #[error("corrupt data in {object}: {problem}")]
+    Corrupt {
+        /// Which key or file.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A value or type the codec cannot keep.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Two rows of one staged load have the same key, or one exists in the table already.
+    #[error("duplicate key")]
+    DuplicateKey {
+        /// The encoded key, for the caller to name in its own words.
+        key: Vec<u8>,
+    },
+    /// The store was retired (TRUNCATE, DROP, REPLACE) since the snapshot was taken.
+    #[error("store {0} no longer exists")]
+    Retired(StoreId),
+}
+
+/// Why a commit did not happen, or is not known to have happened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another commit wrote one of the keys, or the table's schema changed, since the request was validated: look again and retry.
+    #[error("a concurrent commit changed the same rows")]
+    Conflict,
+    /// The request is older than what the committer remembers: look the keys up again at a new state and resubmit.
+    #[error("the request was validated too long ago")]
+    Stale,
+    /// The store no longer exists.
+    #[error("store {0} no longer exists")]
+    Retired(StoreId),
+    /// The user's scope no longer exists.
+    #[error("scope {0} no longer exists")]
+    ScopeRetired(ScopeId),
+    /// A staged key exists in the table (found at publish).
+    #[error("duplicate key")]
+    DuplicateKey {
+        /// The encoded key.
+        key: Vec<u8>,
+    },
+    /// The write reached the log but its sync failed: it may or may not be there after a restart.
+    #[error("the outcome is unknown: {0}")]
+    UnknownOutcome(String),
+    /// The write was refused before anything happened (disk full, store shutting down).
+    #[error("storage failed: {0}")]
+    Storage(String),
+}

@@ -1,0 +1,135 @@
+//! The data directory: its format version, its lock and its subdirectories. What is inside RocksDB is not here.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+
+/// The format that this build writes and the newest that it reads. See `docs/format.md`.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const LOCK_FILE: &str = "LOCK-kalamdb";
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_LEAD: &str = "kalamdb data directory, format ";
+
+/// A locked data directory of a format that this build reads.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Held for as long as RocksDB is open; the operating system gives it up when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Directory {
+    /// Creates what is missing, takes the lock and checks the format, in this order, before anything inside is touched.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        make_directory(path)?;
+        let lock = take_lock(path)?;
+        check_format(path)?;
+        let directory = Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        };
+        // Files in it were never part of the database: they become part of it by a link from RocksDB's own directory.
+        match fs::remove_dir_all(directory.staging()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&directory.staging(), &error)),
+            Ok(()) | Err(_) => {}
+        }
+        make_directory(&directory.staging())?;
+        make_directory(&directory.rocksdb())?;
+        Ok(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn rocksdb(&self) -> PathBuf {
+        self.path.join("rocksdb")
+    }
+
+    /// Where bulk loads write files before RocksDB takes them; on the same file system as RocksDB.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.path.join("staging")
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| io(path, &error))
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let file_path = path.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&file_path)
+        .map_err(|error| io(&file_path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: path.display().to_string(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io(&file_path, &error)),
+    }
+}
+
+/// Refuses a directory of a newer format; marks a new one.
+fn check_format(path: &Path) -> Result<(), StoreError> {
+    let file_path = path.join(FORMAT_FILE);
+    let text = match fs::read_to_string(&file_path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return mark_format(path, &file_path),
+        Err(error) => return Err(io(&file_path, &error)),
+    };
+    let found = text
+        .strip_prefix(FORMAT_LEAD)
+        .and_then(|rest| rest.trim_end().parse::<u32>().ok())
+        .ok_or_else(|| StoreError::Corrupt {
+            object: file_path.display().to_string(),
+            problem: format!("it does not read '{FORMAT_LEAD}<number>'"),
+        })?;
+    check_version(path, found)
+}
+
+/// Refuses a version newer than this build's.
+pub(crate) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
+    if found > FORMAT_VERSION {
+        return Err(StoreError::NewerFormat {
+            path: path.display().to_string(),
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    Ok(())
+}
+
+fn mark_format(path: &Path, file_path: &Path) -> Result<(), StoreError> {
+    // Written beside and renamed, so that a crash leaves no half-written marker.
+    let draft = path.join("FORMAT.new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)?;
+        writeln!(file, "{FORMAT_LEAD}{FORMAT_VERSION}")?;
+        file.sync_all()?;
+        fs::rename(&draft, file_path)?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(|error| io(file_path, &error))
+}
+
+fn io(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Storage(format!("{}: {error}", path.display()))
+}

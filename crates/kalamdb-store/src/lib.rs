@@ -1,0 +1,88 @@
+//! Ordered bytes in RocksDB, changed by one kind of batch and read at one kind of snapshot.
+//!
+//! This crate knows no SQL, no table names and no users, and never asks what time it is: time is handed in.
+//!
+//! Invariants:
+//! 1. A key of a (store, scope) is live in at most one epoch; a write removes the old entry in the batch that adds the new one.
+//! 2. One thread commits. What it acknowledged is fsynced (unless opened as [`Durability::Relaxed`]) and was not visible before.
+//! 3. A [`DbState`] never changes: snapshot, table versions and catalog in it belong together.
+//! 4. Ids and sequence numbers are never reused, not even after a failed write.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use arrow::array::{ArrayRef, Int64Array};
+//! use arrow::datatypes::DataType;
+//! use futures::executor::block_on;
+//! use kalamdb_store::*;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! let options = StoreOptions {
+//!     path: directory.path().to_path_buf(),
+//!     durability: Durability::Synced,
+//!     block_cache_bytes: 8 << 20,
+//!     write_buffer_bytes: 8 << 20,
+//! };
+//! let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(()))?;
+//!
+//! // A table with one column, which is its key.
+//! let (table, version, scope) = (StoreId(1), SchemaVersion(1), ScopeId::GLOBAL);
+//! let columns = vec![StoredColumn { id: ColumnId(1), data_type: DataType::Int64 }];
+//! let schema = Arc::new(StoreSchema { version, columns, key: vec![0], lifetime: Lifetime::Durable });
+//! let create = TableChange::Create(table, TableVersion::new(version, Lifetime::Durable));
+//! let (removals, puts, meta, catalog, now_micros) = (vec![], vec![], vec![], Arc::new(()), 0);
+//! block_on(store.step(Step { changes: vec![create], removals, puts, meta, catalog, now_micros }))?;
+//!
+//! // A row, validated at the newest state.
+//! let row: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![42]))];
+//! let mut key = Vec::new();
+//! KeyEncoder::new(&schema)?.encode(&row, 0, &mut key)?;
+//! let value = RowEncoder::new(schema.clone())?.encode(&row, 0, None)?;
+//! let puts = vec![Put { store: table, scope, key: PutKey::Key(key.clone()), value }];
+//! let tables = vec![TableClaim { store: table, schema_version: version, scope, exclusive: false }];
+//! let validated_at = store.state().seq();
+//! let committed = block_on(store.commit(WriteRequest { validated_at, tables, removals: vec![], puts, now_micros }))?;
+//!
+//! let found = store.state().find(&schema, table, scope, &key, now_micros)?.ok_or("it is not there")?;
+//! assert_eq!(found.row.seq, committed.seq);
+//! # Ok(())
+//! # }
+//! ```
+
+mod committer;
+mod counters;
+mod decode;
+mod engine;
+mod erase;
+mod error;
+mod format;
+#[cfg(test)]
+mod hazards;
+mod hot;
+mod ids;
+mod key;
+mod meta;
+mod nested;
+mod pinned;
+mod recent;
+mod row;
+mod schema;
+mod sequencer;
+mod snapshot;
+mod staging;
+mod store;
+#[cfg(test)]
+mod testing;
+mod tuning;
+mod watch;
+
+pub use committer::{CommitFuture, Committed, Put, PutKey, Removal, Step, TableChange, TableClaim, WriteRequest};
+pub use error::{CommitError, StoreError};
+pub use hot::{HotScan, KeyRange, ScanColumn, ScanSpec};
+pub use ids::{ColumnId, Epoch, SchemaVersion, ScopeId, Seq, StoreId};
+pub use key::KeyEncoder;
+pub use row::{RowEncoder, RowView};
+pub use schema::{Lifetime, StoreSchema, StoredColumn};
+pub use snapshot::{DbState, EpochEntry, Found, TableVersion};
+pub use staging::{StagedEpoch, Staging};
+pub use store::{Counter, Durability, Store, StoreOptions, StoreStatistics};

@@ -1,0 +1,323 @@
+//! The open database: its directory, its lock, its RocksDB handle and its committer.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use futures::channel::oneshot;
+use parking_lot::Mutex;
+
+use crate::committer::{CommitFuture, Step, WriteRequest};
+use crate::counters::Counters;
+use crate::engine::{Engine, storage};
+use crate::erase::{self, EraseJob, Eraser, EraserHandle};
+use crate::error::{CommitError, StoreError};
+use crate::ids::{Seq, StoreId};
+use crate::meta::{self, Inventory};
+use crate::pinned::Pinned;
+use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
+use crate::snapshot::DbState;
+use crate::tuning::COMMIT_QUEUE_REQUESTS;
+use crate::watch::Watch;
+
+/// Whether an acknowledged commit is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Every group of commits is fsynced before it is visible or acknowledged.
+    Synced,
+    /// Written, not synced: a power failure may lose the last commits, a crash of the process does not.
+    Relaxed,
+}
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Created if missing.
+    pub path: PathBuf,
+    /// See [`Durability`].
+    pub durability: Durability,
+    /// Block cache, bytes.
+    pub block_cache_bytes: usize,
+    /// Write buffers of all column families together, bytes.
+    pub write_buffer_bytes: usize,
+}
+
+/// Counters that are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// For [`crate::StoreId`]s.
+    Store,
+    /// For [`crate::ScopeId`]s (the first is 1).
+    Scope,
+    /// For tables.
+    Table,
+    /// For epochs made by staging.
+    Epoch,
+}
+
+/// What happened since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatistics {
+    /// Requests and steps committed.
+    pub commits: u64,
+    /// Synced writes of the log: at most one a group.
+    pub log_syncs: u64,
+    /// Requests refused with CONFLICT.
+    pub conflicts: u64,
+    /// Estimated bytes of live rows in files.
+    pub live_bytes: u64,
+    /// Bytes of rows in memory that are not in files yet.
+    pub memtable_bytes: u64,
+}
+
+/// An open store. Dropping the last handle stops the committer and closes RocksDB.
+pub struct Store<C> {
+    shared: Arc<Shared<C>>,
+    messages: SyncSender<Message<C>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    eraser: Eraser,
+    counters: Counters,
+    /// Bulk loads under way, which share the memory for them.
+    loads: AtomicUsize,
+}
+
+impl<C: Send + Sync + 'static> Store<C> {
+    /// Opens or creates the store, recovers, and erases what unpublished loads left. `load` makes the catalog from the
+    /// recovered state, before anyone else sees it; it is given a state that carries `empty`.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::Storage`], or what `load` returns.
+    pub fn open<E: From<StoreError>>(
+        options: StoreOptions,
+        empty: C,
+        load: impl FnOnce(&Store<C>, &Arc<DbState<C>>) -> Result<C, E>,
+    ) -> Result<Arc<Self>, E> {
+        let engine = Arc::new(Engine::open(&options)?);
+        let (seq, updated_micros) = last(&engine)?;
+        let inventory = inventory(&engine)?;
+        for &(store, epoch) in &inventory.intents {
+            tracing::info!(
+                store = store.0,
+                epoch = epoch.0,
+                "erasing a bulk load that was not finished"
+            );
+            erase::erase(&engine, &EraseJob::Load(store, epoch))?;
+        }
+        let tables: HashMap<_, _> = inventory
+            .tables
+            .into_iter()
+            .map(|(store, version)| (store, Arc::new(version)))
+            .collect();
+        let retired_scopes: HashSet<_> = inventory.retired_scopes.iter().copied().collect();
+        let eraser = Eraser::start(engine.clone())?;
+        for store in inventory.retired {
+            eraser.handle().erase(EraseJob::Store(store));
+        }
+        for scope in inventory.retired_scopes {
+            eraser
+                .handle()
+                .erase(EraseJob::Scope(scope, sequencer::places(&tables)));
+        }
+        let pinned = Pinned::new(&engine);
+        let state = DbState::new(Arc::new(empty), seq, Arc::new(tables), Arc::new(retired_scopes), pinned);
+        let shared = Arc::new(Shared {
+            engine,
+            state: ArcSwap::from_pointee(state),
+            commits: AtomicU64::new(0),
+            log_syncs: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+        });
+        let (messages, receiver) = mpsc::sync_channel(COMMIT_QUEUE_REQUESTS);
+        let store = Self {
+            shared,
+            messages,
+            committer: Mutex::new(None),
+            eraser,
+            counters: Counters::default(),
+            loads: AtomicUsize::new(0),
+        };
+        // The committer starts afterwards, so the state that `load` reads cannot be overtaken.
+        let recovered = store.state();
+        let catalog = load(&store, &recovered)?;
+        store
+            .shared
+            .state
+            .store(Arc::new(recovered.with_catalog(Arc::new(catalog))));
+        let sequencer = Sequencer::new(
+            store.shared.clone(),
+            receiver,
+            store.eraser.handle().clone(),
+            updated_micros,
+        );
+        let thread = std::thread::Builder::new()
+            .name("kalamdb-committer".to_string())
+            .spawn(move || sequencer.run())
+            .map_err(|error| StoreError::Storage(format!("a thread cannot be started: {error}")))?;
+        *store.committer.lock() = Some(thread);
+        Ok(Arc::new(store))
+    }
+
+    /// The newest published state.
+    pub fn state(&self) -> Arc<DbState<C>> {
+        self.shared.state.load_full()
+    }
+
+    /// Submits a change of rows.
+    pub fn commit(&self, request: WriteRequest) -> CommitFuture {
+        self.submit(|reply| Message::Commit(request, reply))
+    }
+
+    /// Submits a change of the catalog.
+    pub fn step(&self, step: Step<C>) -> CommitFuture {
+        self.submit(|reply| Message::Step(Box::new(step), reply))
+    }
+
+    /// The next value of a counter, persisted before it is returned (in blocks), never returned again.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] when it cannot be persisted.
+    pub fn next_id(&self, counter: Counter) -> Result<u64, StoreError> {
+        self.counters.next(&self.shared.engine, counter)
+    }
+
+    /// An opaque record written by a [`Step`].
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] when reading fails.
+    pub fn meta_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let engine = &self.shared.engine;
+        engine
+            .db()
+            .get_cf(engine.meta(), meta::record(name))
+            .map_err(|error| storage(&error))
+    }
+
+    /// Counters since the store was opened.
+    pub fn statistics(&self) -> StoreStatistics {
+        let engine = &self.shared.engine;
+        // A property that cannot be read counts as zero: these are estimates for people.
+        let property = |name: &str| -> u64 {
+            let of = |family| {
+                engine
+                    .db()
+                    .property_int_value_cf(family, name)
+                    .ok()
+                    .flatten()
+                    .unwrap_or(0)
+            };
+            of(engine.hot()) + of(engine.stream())
+        };
+        StoreStatistics {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            log_syncs: self.shared.log_syncs.load(Ordering::Relaxed),
+            conflicts: self.shared.conflicts.load(Ordering::Relaxed),
+            live_bytes: property("rocksdb.estimate-live-data-size"),
+            memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
+        }
+    }
+
+    /// Asks the committer to report what is inserted into `store` from now on. Blocks until it does.
+    pub(crate) fn watch(&self, store: StoreId) -> Result<Arc<Watch>, StoreError> {
+        let stopped = || StoreError::Storage("the store is closing".to_string());
+        let watch = Arc::new(Watch::new(store));
+        let (ready, wait) = mpsc::sync_channel(1);
+        self.messages
+            .send(Message::Watch(watch.clone(), ready))
+            .map_err(|_| stopped())?;
+        wait.recv().map_err(|_| stopped())?;
+        Ok(watch)
+    }
+
+    fn submit(&self, message: impl FnOnce(Reply) -> Message<C>) -> CommitFuture {
+        let (reply, answer) = oneshot::channel();
+        let refused = match self.messages.try_send(message(reply)) {
+            Ok(()) => None,
+            Err(TrySendError::Full(_)) => Some("too many commits are waiting; try again"),
+            Err(TrySendError::Disconnected(_)) => Some("the committer has stopped; restart kalamdb"),
+        };
+        Box::pin(async move {
+            if let Some(message) = refused {
+                return Err(CommitError::Storage(message.to_string()));
+            }
+            answer.await.unwrap_or_else(|_| {
+                Err(CommitError::UnknownOutcome(
+                    "the committer stopped before it answered".to_string(),
+                ))
+            })
+        })
+    }
+}
+
+impl<C> Store<C> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    pub(crate) fn loads(&self) -> &AtomicUsize {
+        &self.loads
+    }
+
+    pub(crate) fn eraser(&self) -> &EraserHandle {
+        self.eraser.handle()
+    }
+
+    /// Returns when everything that was to be erased before is erased.
+    #[cfg(test)]
+    pub(crate) fn wait_for_eraser(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        self.eraser().erase(EraseJob::Tell(done));
+        wait.recv().expect("the eraser runs as long as the store");
+    }
+}
+
+impl<C> Drop for Store<C> {
+    fn drop(&mut self) {
+        // The committer is gone already if it panicked; then the queue has no end to receive this.
+        self.messages.send(Message::Stop).ok();
+        if let Some(thread) = self.committer.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer panicked");
+        }
+        self.eraser.stop();
+        // A tidy end leaves nothing to lose, whatever the durability.
+        if let Err(error) = self.shared.engine.db().flush_wal(true) {
+            tracing::warn!(%error, "the log could not be synced while closing");
+        }
+    }
+}
+
+/// How far the numbers had come.
+fn last(engine: &Engine) -> Result<(Seq, i64), StoreError> {
+    match engine
+        .db()
+        .get_cf(engine.meta(), meta::LAST)
+        .map_err(|error| storage(&error))?
+    {
+        None => Ok((Seq(0), 0)),
+        Some(value) => meta::decode_last(&value).ok_or_else(|| StoreError::Corrupt {
+            object: "the record 'last'".to_string(),
+            problem: "it has not 16 bytes".to_string(),
+        }),
+    }
+}
+
+/// Reads all of `meta`.
+fn inventory(engine: &Engine) -> Result<Inventory, StoreError> {
+    let mut inventory = Inventory::default();
+    let mut records = engine.db().raw_iterator_cf(engine.meta());
+    records.seek_to_first();
+    while let Some((name, value)) = records.item() {
+        inventory.add(name, value).map_err(|problem| StoreError::Corrupt {
+            object: format!("the record '{}'", name.escape_ascii()),
+            problem,
+        })?;
+        records.next();
+    }
+    records.status().map_err(|error| storage(&error))?;
+    Ok(inventory)
+}

@@ -1,0 +1,227 @@
+//! What the tests of this crate share: a store in a temporary directory, with rows of (id Int64 key, text Utf8).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use futures::executor::block_on;
+
+use crate::{
+    ColumnId, CommitError, Committed, DbState, Durability, HotScan, KeyEncoder, KeyRange, Lifetime, Put, PutKey,
+    Removal, RowEncoder, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId,
+    StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+};
+
+/// The catalog of tests.
+pub(crate) type TestStore = Store<u64>;
+
+pub(crate) const T: StoreId = StoreId(7);
+pub(crate) const GLOBAL: ScopeId = ScopeId::GLOBAL;
+pub(crate) const VERSION: SchemaVersion = SchemaVersion(1);
+
+pub(crate) fn options(path: &Path) -> StoreOptions {
+    StoreOptions {
+        path: path.to_path_buf(),
+        durability: Durability::Synced,
+        block_cache_bytes: 8 << 20,
+        write_buffer_bytes: 8 << 20,
+    }
+}
+
+pub(crate) fn open(path: &Path) -> Arc<TestStore> {
+    Store::open(options(path), 0, |_, _| Ok::<_, StoreError>(1)).expect("the store opens")
+}
+
+/// A store with the table [`T`], and the directory that it is in.
+pub(crate) fn new_store() -> (tempfile::TempDir, Arc<TestStore>) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = open(directory.path());
+    create(&store, T);
+    (directory, store)
+}
+
+pub(crate) fn create(store: &TestStore, table: StoreId) {
+    step(
+        store,
+        vec![TableChange::Create(
+            table,
+            TableVersion::new(VERSION, Lifetime::Durable),
+        )],
+    )
+    .expect("created");
+}
+
+pub(crate) fn step(store: &TestStore, changes: Vec<TableChange>) -> Result<Committed, CommitError> {
+    let catalog = Arc::new(*store.state().catalog().as_ref() + 1);
+    block_on(store.step(Step {
+        changes,
+        removals: vec![],
+        puts: vec![],
+        meta: vec![],
+        catalog,
+        now_micros: 0,
+    }))
+}
+
+pub(crate) fn schema() -> Arc<StoreSchema> {
+    schema_of(Lifetime::Durable, vec![0])
+}
+
+pub(crate) fn schema_of(lifetime: Lifetime, key: Vec<usize>) -> Arc<StoreSchema> {
+    Arc::new(StoreSchema {
+        version: VERSION,
+        columns: vec![
+            StoredColumn {
+                id: ColumnId(1),
+                data_type: DataType::Int64,
+            },
+            StoredColumn {
+                id: ColumnId(2),
+                data_type: DataType::Utf8,
+            },
+        ],
+        key,
+        lifetime,
+    })
+}
+
+pub(crate) fn columns(id: i64, text: &str) -> Vec<ArrayRef> {
+    vec![
+        Arc::new(Int64Array::from(vec![id])),
+        Arc::new(StringArray::from(vec![text])),
+    ]
+}
+
+pub(crate) fn key(id: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let encoder = KeyEncoder::new(&schema()).expect("a key");
+    encoder
+        .encode(&[Arc::new(Int64Array::from(vec![id])) as ArrayRef], 0, &mut out)
+        .expect("encodes");
+    out
+}
+
+pub(crate) fn value(id: i64, text: &str) -> Vec<u8> {
+    RowEncoder::new(schema())
+        .expect("a schema")
+        .encode(&columns(id, text), 0, None)
+        .expect("encodes")
+}
+
+pub(crate) fn put(table: StoreId, scope: ScopeId, id: i64, text: &str) -> Put {
+    Put {
+        store: table,
+        scope,
+        key: PutKey::Key(key(id)),
+        value: value(id, text),
+    }
+}
+
+pub(crate) fn claim(table: StoreId, scope: ScopeId) -> TableClaim {
+    TableClaim {
+        store: table,
+        schema_version: VERSION,
+        scope,
+        exclusive: false,
+    }
+}
+
+/// A request of these puts, validated at the newest state.
+pub(crate) fn request(store: &TestStore, puts: Vec<Put>) -> WriteRequest {
+    let tables = puts.iter().map(|put| claim(put.store, put.scope)).collect();
+    WriteRequest {
+        validated_at: store.state().seq(),
+        tables,
+        removals: vec![],
+        puts,
+        now_micros: 0,
+    }
+}
+
+pub(crate) fn insert(store: &TestStore, table: StoreId, id: i64, text: &str) -> Result<Committed, CommitError> {
+    block_on(store.commit(request(store, vec![put(table, GLOBAL, id, text)])))
+}
+
+/// The removal of a row that exists at `state`.
+pub(crate) fn removal(state: &DbState<u64>, table: StoreId, scope: ScopeId, id: i64) -> Removal {
+    let found = state
+        .find(&schema(), table, scope, &key(id), 0)
+        .expect("reads")
+        .expect("exists");
+    Removal {
+        store: table,
+        scope,
+        key: key(id),
+        epoch: found.epoch,
+        seq: found.row.seq,
+    }
+}
+
+pub(crate) fn output() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("_seq", DataType::UInt64, false),
+    ]))
+}
+
+pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
+    ScanSpec {
+        store: table,
+        scope,
+        range: KeyRange {
+            start: std::ops::Bound::Unbounded,
+            end: std::ops::Bound::Unbounded,
+        },
+        columns: vec![ScanColumn::Column(0), ScanColumn::Column(1), ScanColumn::Seq],
+        schema: output(),
+        now_micros: 0,
+        limit: None,
+        batch_rows: 8192,
+    }
+}
+
+pub(crate) fn collect(mut scan: HotScan) -> Vec<(i64, String, Seq)> {
+    let mut rows = Vec::new();
+    while let Some(batch) = scan.next_batch().expect("the scan goes on") {
+        assert!(batch.num_rows() > 0);
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        let texts = batch.column(1).as_string::<i32>();
+        let seqs = batch.column(2).as_primitive::<UInt64Type>();
+        for row in 0..batch.num_rows() {
+            rows.push((ids.value(row), texts.value(row).to_string(), Seq(seqs.value(row))));
+        }
+    }
+    rows
+}
+
+/// (id, text) of all rows, in the order of the scan.
+pub(crate) fn rows(state: &Arc<DbState<u64>>, table: StoreId, scope: ScopeId) -> Vec<(i64, String)> {
+    let scan = state.scan(&schema(), spec(table, scope)).expect("the scan starts");
+    collect(scan).into_iter().map(|(id, text, _)| (id, text)).collect()
+}
+
+/// The ids of all rows of everybody's scope, sorted.
+pub(crate) fn ids(store: &TestStore, table: StoreId) -> Vec<i64> {
+    let mut ids: Vec<i64> = rows(&store.state(), table, GLOBAL)
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Copies the files of a running store, as a crash of the machine would leave those that are synced.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir(&target).expect("created");
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}

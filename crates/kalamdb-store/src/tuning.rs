@@ -1,0 +1,77 @@
+//! Every number of the store that could be another one, with its unit and its reason. Nothing here is part of the format.
+
+/// Bytes of one encoded row at most. A row is held whole in memory by readers, the committer and RocksDB's write buffer.
+pub(crate) const MAX_ROW_BYTES: usize = 16 << 20;
+
+/// Leaf slots that one null of a fixed-size nested type may occupy in Arrow: bounds what a decoder allocates for a null.
+pub(crate) const MAX_NULL_SLOTS: u64 = 1 << 16;
+
+/// A batch of a scan is cut when this many encoded bytes are gathered: small enough for the level-two cache and for a bounded
+/// memory per reader, large enough to pay for building arrays.
+pub(crate) const SCAN_BATCH_BYTES: usize = 2 << 20;
+
+/// Read ahead of scans over a whole scope, bytes. RocksDB's own read-ahead starts at 8 KiB and stops growing at 256 KiB.
+pub(crate) const SCAN_READAHEAD_BYTES: usize = 1 << 20;
+
+/// Keys that one batched look-up takes at once: bounds the pinned blocks and the vectors of pointers.
+pub(crate) const LOOKUP_KEYS: usize = 1024;
+
+/// Requests that may wait for the committer. Each belongs to a statement that waits for its answer, so this is more than the
+/// statements that run at once; past it a commit is refused rather than queued without a bound.
+pub(crate) const COMMIT_QUEUE_REQUESTS: usize = 16 * 1024;
+
+/// Requests in one group at most: bounds the time that the first of a group waits for the last.
+pub(crate) const GROUP_REQUESTS: usize = 1024;
+
+/// Bytes of keys and values after which a group takes no further request, for the same reason. One request may be larger.
+pub(crate) const GROUP_BYTES: usize = 8 << 20;
+
+/// Keys that the committer remembers to find conflicts: about 32 bytes each. A request validated before the oldest of them is
+/// answered with Stale.
+pub(crate) const RECENT_KEYS: usize = 512 * 1024;
+
+/// Ids taken from a persisted counter at once. What is left of a block at shutdown is lost, and ids are plentiful.
+pub(crate) const COUNTER_BLOCK: u64 = 64;
+
+/// Bytes of keys and values that bulk loads, all together, gather before they sort and write them as files. Each holds its share
+/// twice (one chunk fills while another is written). Files of this size need no compaction.
+pub(crate) const STAGING_BYTES: usize = 32 << 20;
+
+/// The least that a load gathers for a file, however many there are: smaller files would cost more than the memory is worth.
+pub(crate) const STAGING_CHUNK_MIN_BYTES: usize = 2 << 20;
+
+/// Keys that a bulk load's watch may collect between two looks. Past it the load compares all its keys once more instead.
+pub(crate) const WATCH_KEYS: usize = 256 * 1024;
+
+/// A last round of catching up with at most this many keys is left to the committer.
+pub(crate) const WATCH_REST_KEYS: usize = 256;
+
+/// Rounds of catching up before the rest, whatever its size, is left to the committer.
+pub(crate) const WATCH_ROUNDS: usize = 8;
+
+/// Background threads of RocksDB for flush and compaction: the machine that this is built for has two cores.
+pub(crate) const BACKGROUND_JOBS: i32 = 2;
+
+/// Files that RocksDB keeps open. The common limit of a process is 1,024 descriptors, and connections need some.
+pub(crate) const MAX_OPEN_FILES: i32 = 512;
+
+/// Data blocks, bytes before compression: scans and point reads share them; a point read decompresses one.
+pub(crate) const BLOCK_BYTES: usize = 16 << 10;
+
+/// Filter bits per key: about 1 % of look-ups of absent keys read a block.
+pub(crate) const FILTER_BITS: f64 = 10.0;
+
+/// Share of a memtable given to its own filter, so that look-ups of absent keys skip it.
+pub(crate) const MEMTABLE_FILTER_SHARE: f64 = 0.05;
+
+/// Log files together, as a multiple of the write buffers, before RocksDB flushes to drop the oldest: bounds recovery.
+pub(crate) const WAL_BUFFERS: u64 = 4;
+
+/// RocksDB writes a new manifest at this size, bytes; the default of 1 GiB would make opening slow.
+pub(crate) const MANIFEST_BYTES: usize = 32 << 20;
+
+/// RocksDB's own information logs that are kept.
+pub(crate) const INFO_LOGS: usize = 4;
+
+/// RocksDB hands written file ranges to the disk in steps of this many bytes, so that a flush does not delay a log sync.
+pub(crate) const BYTES_PER_SYNC: u64 = 1 << 20;
