@@ -1,0 +1,112 @@
+//! The catalog at one moment: namespaces, tables and storages by name. Users are rows, read when needed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kalamdb_store::StoreId;
+
+use crate::options::TableOptions;
+use crate::schema::TableSchema;
+use crate::table_kind::TableKind;
+
+/// A table's full name, both parts as stored (folded or quoted by the caller).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// Namespace (schema).
+    pub namespace: String,
+    /// Table.
+    pub table: String,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub namespace_id: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// When, µs.
+    pub created_at_micros: i64,
+    /// When last changed, µs.
+    pub updated_at_micros: i64,
+}
+
+/// A table: what it is now. `store` changes with TRUNCATE and REPLACE, `table_id` never.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// For ever.
+    pub table_id: String,
+    /// Its name.
+    pub name: TableName,
+    /// Its type.
+    pub kind: TableKind,
+    /// Its incarnation in the store. Of no meaning for tables that show the running server.
+    pub store: StoreId,
+    /// Its columns.
+    pub schema: Arc<TableSchema>,
+    /// The id of the next column that it gets. Ids are never given twice.
+    pub next_column_id: u32,
+    /// Its options.
+    pub options: TableOptions,
+    /// When, µs.
+    pub created_at_micros: i64,
+    /// When last changed, µs.
+    pub updated_at_micros: i64,
+}
+
+/// A place for segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageEntry {
+    /// Its name.
+    pub storage_id: String,
+    /// `filesystem`.
+    pub storage_type: String,
+    /// Where.
+    pub uri: String,
+    /// When, µs.
+    pub created_at_micros: i64,
+    /// When last changed, µs.
+    pub updated_at_micros: i64,
+}
+
+/// Namespaces, tables and storages at one moment, the `system` ones included.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// By name.
+    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    /// By name.
+    pub tables: BTreeMap<TableName, Arc<Table>>,
+    /// By name.
+    pub storages: BTreeMap<String, Arc<StorageEntry>>,
+}
+
+impl TableName {
+    /// A name of two parts.
+    pub fn new(namespace: impl Into<String>, table: impl Into<String>) -> Self {
+        TableName {
+            namespace: namespace.into(),
+            table: table.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.namespace, self.table)
+    }
+}
+
+impl Catalog {
+    /// A table by name.
+    pub fn table(&self, name: &TableName) -> Option<&Arc<Table>> {
+        self.tables.get(name)
+    }
+
+    /// The tables of a namespace, by name.
+    pub fn tables_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Table>> + 'a {
+        self.tables
+            .range(TableName::new(namespace, "")..)
+            .map(|(_, table)| table)
+            .take_while(move |table| table.name.namespace == namespace)
+    }
+}

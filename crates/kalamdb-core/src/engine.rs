@@ -1,0 +1,206 @@
+//! The engine: an open store with its clock, and the views that statements read.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures::lock::{Mutex, MutexGuard};
+use kalamdb_store::{DbState, Durability, ScopeId, Store, StoreId, StoreOptions, StoreStatistics};
+
+use crate::access::Principal;
+use crate::append::{Appender, OnConflict};
+use crate::catalog::{Catalog, Table};
+use crate::change::Definitions;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::login::Logins;
+use crate::mutate::Mutator;
+use crate::scan::{RowScan, ScanRequest};
+use crate::system_rows::{built_in_catalog, load_catalog};
+use crate::token::TokenKeys;
+
+/// How to open the engine.
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// Created if missing.
+    pub data_dir: PathBuf,
+    /// Whether acknowledged means fsynced.
+    pub durability: Durability,
+    /// `root`'s password at the first start; `None`: a random one is written to `<data-dir>/root-password`, mode 0600.
+    pub root_password: Option<String>,
+    /// Block cache, bytes.
+    pub block_cache_bytes: usize,
+    /// Write buffers, bytes.
+    pub write_buffer_bytes: usize,
+    /// What one statement's row-path writes may hold in memory, bytes.
+    pub statement_write_limit_bytes: usize,
+    /// A bearer token's life, seconds.
+    pub token_life_seconds: u64,
+}
+
+/// Writers that count rows (`MAX_ROWS`) or met a conflict wait for each other by (store, scope), so that they do not conflict
+/// again and again. Two that share one of these locks by chance wait needlessly, no more.
+const TURNS: usize = 64;
+
+/// The open database.
+pub struct Engine {
+    store: Arc<Store<Catalog>>,
+    clock: Arc<dyn Clock>,
+    /// The latest time that a view or commit was given, µs.
+    latest_micros: AtomicI64,
+    definitions: Definitions,
+    turns: Vec<Mutex<()>>,
+    logins: Logins,
+    token_keys: TokenKeys,
+    token_life_seconds: u64,
+    statement_write_limit_bytes: usize,
+}
+
+/// What one statement reads: one state of the database, and a now taken after it.
+#[derive(Clone)]
+pub struct View {
+    pub(crate) state: Arc<DbState<Catalog>>,
+    now_micros: i64,
+}
+
+impl Engine {
+    /// Opens or creates the database; makes `root`, namespace `public` and storage `local` at the first start.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR with the store's words (directory in use, newer format, ...); INVALID_ARGUMENT for a root password that
+    /// breaks the rules, at the first start.
+    pub async fn open(options: EngineOptions, clock: Arc<dyn Clock>) -> Result<Arc<Engine>> {
+        let store_options = StoreOptions {
+            path: options.data_dir.clone(),
+            durability: options.durability,
+            block_cache_bytes: options.block_cache_bytes,
+            write_buffer_bytes: options.write_buffer_bytes,
+        };
+        let store = Store::open(store_options, built_in_catalog(), |_, state| load_catalog(state))?;
+        let first_start = crate::first_start::prepare(&store, &options, clock.as_ref())?;
+        let engine = Arc::new(Engine {
+            token_keys: TokenKeys::new(&first_start.token_secret),
+            logins: Logins::new(clock.as_ref())?,
+            latest_micros: AtomicI64::new(clock.now_micros()),
+            definitions: Definitions::default(),
+            turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
+            token_life_seconds: options.token_life_seconds,
+            statement_write_limit_bytes: options.statement_write_limit_bytes,
+            store,
+            clock,
+        });
+        engine.finish_first_start(first_start).await?;
+        Ok(engine)
+    }
+
+    /// The newest state, and the time.
+    pub fn view(&self) -> View {
+        // The state first: whatever was committed before a now must not be judged by an earlier one.
+        let state = self.store.state();
+        View {
+            state,
+            now_micros: self.now_micros(),
+        }
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Counters since it was opened.
+    pub fn statistics(&self) -> StoreStatistics {
+        self.store.statistics()
+    }
+
+    /// Starts an INSERT.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED; for SYSTEM tables INVALID_STATEMENT names the statement to use instead.
+    pub fn append(
+        self: &Arc<Self>,
+        principal: &Principal,
+        table: &Arc<Table>,
+        on_conflict: OnConflict,
+    ) -> Result<Appender> {
+        Appender::into_table(self, principal, table, on_conflict)
+    }
+
+    /// Starts an UPDATE or DELETE of rows read in `view`.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub fn mutate(self: &Arc<Self>, view: &View, principal: &Principal, table: &Arc<Table>) -> Result<Mutator> {
+        Mutator::new(self, view, principal, table)
+    }
+
+    /// Removes expired STREAM rows for good; returns how many. Reads never see them in any case. Called now and then.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub async fn sweep_expired(&self) -> Result<u64> {
+        crate::retention::sweep_expired(self).await
+    }
+
+    /// The engine's time, µs: the clock's, but it never goes back.
+    pub(crate) fn now_micros(&self) -> i64 {
+        let now_micros = self.clock.now_micros();
+        self.latest_micros
+            .fetch_max(now_micros, Ordering::SeqCst)
+            .max(now_micros)
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store<Catalog>> {
+        &self.store
+    }
+
+    pub(crate) fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    pub(crate) fn token_keys(&self) -> &TokenKeys {
+        &self.token_keys
+    }
+
+    /// A token's life, seconds.
+    pub fn token_life_seconds(&self) -> u64 {
+        self.token_life_seconds
+    }
+
+    pub(crate) fn statement_write_limit_bytes(&self) -> usize {
+        self.statement_write_limit_bytes
+    }
+
+    /// Waits for the turn among the writers of (store, scope) that must not race each other.
+    pub(crate) async fn turn(&self, store: StoreId, scope: ScopeId) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        (store, scope).hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % TURNS as u64).expect("less than the number of locks");
+        self.turns[index].lock().await
+    }
+}
+
+impl View {
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        self.state.catalog()
+    }
+
+    /// The time that decides which STREAM rows are live, µs. Never before that of an earlier view.
+    pub fn now_micros(&self) -> i64 {
+        self.now_micros
+    }
+
+    /// Reads a stored table: the principal's rows of it, and of SYSTEM tables those that the role may see.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
+    pub fn scan(&self, principal: &Principal, table: &Arc<Table>, request: ScanRequest) -> Result<RowScan> {
+        RowScan::open(self, principal, table, request)
+    }
+}

@@ -1,0 +1,85 @@
+//! What the data means: tables, who may touch them, and the handlers that write rows.
+//!
+//! Nothing here names RocksDB or SQL. Calls that read or encode are CPU and disk work for the query runtime; only waiting
+//! for a commit is asynchronous.
+//!
+//! Invariants:
+//! 1. The scope of a row comes from a [`Principal`] and is part of the key range that a scan opens; no argument can widen it.
+//! 2. Every statement reads one [`View`] and commits with one request: all of it or nothing.
+//! 3. The differences between the four table types are in `table_kind` alone.
+//! 4. Time and randomness come from the [`Clock`].
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use arrow::array::RecordBatch;
+//! # use kalamdb_core::{Engine, EngineOptions, OnConflict, Result, ScanField, ScanRequest, SystemClock, TableName};
+//! # async fn example(options: EngineOptions, rows: RecordBatch) -> Result<()> {
+//! let engine = Engine::open(options, Arc::new(SystemClock)).await?;
+//! let principal = engine.authenticate("anna", "a password of hers", "10.0.0.7:4711")?.principal;
+//! let view = engine.view();
+//! if let Some(table) = view.catalog().table(&TableName::new("chat", "messages")) {
+//!     let mut appender = engine.append(&principal, table, OnConflict::Error)?;
+//!     appender.push(&rows)?;
+//!     appender.finish().await?;
+//!
+//!     let fields = vec![ScanField::Column(0), ScanField::Seq];
+//!     let request = ScanRequest { fields, key: None, limit: Some(10), batch_rows: 8192 };
+//!     let mut scan = engine.view().scan(&principal, table, request)?;
+//!     while let Some(batch) = scan.next_batch()? {
+//!         println!("{} rows of {}", batch.num_rows(), principal.user_id);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod access;
+mod append;
+mod catalog;
+mod change;
+mod clock;
+mod define;
+mod engine;
+mod error;
+mod first_start;
+mod key_names;
+mod key_range;
+mod login;
+mod max_rows;
+mod mutate;
+mod options;
+mod password;
+mod retention;
+mod row_buffer;
+mod row_check;
+mod scan;
+#[cfg(test)]
+mod scenarios;
+mod schema;
+mod system_filter;
+mod system_rows;
+mod system_schema;
+mod table_kind;
+#[cfg(test)]
+mod testing;
+mod token;
+mod type_name;
+mod users;
+
+pub use access::{AccessLevel, Action, Principal, Role};
+pub use append::{Appender, OnConflict};
+pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
+pub use clock::{Clock, DrivenClock, SystemClock};
+pub use define::{CreateMode, NewTable};
+pub use engine::{Engine, EngineOptions, View};
+pub use error::{Error, ErrorCode, Position, Result};
+pub use kalamdb_store::{ColumnId, Durability, StoreStatistics};
+pub use mutate::Mutator;
+pub use options::{FlushPolicy, TableOptions};
+pub use scan::{KeyConstraint, RowScan, ScanField, ScanRequest};
+pub use schema::{Column, TableSchema};
+pub use system_filter::SystemRowFilter;
+pub use system_schema::{SYSTEM_NAMESPACE, SystemTable};
+pub use table_kind::TableKind;
+pub use token::Claims;
+pub use users::{NewUser, PasswordChange, UserChange, UserRecord};

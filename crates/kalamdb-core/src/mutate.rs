@@ -1,0 +1,356 @@
+//! The write handler of UPDATE and DELETE: rows as a SELECT found them, with their new values.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use kalamdb_store::{
+    CommitError, Epoch, KeyEncoder, Put, PutKey, Removal, RowEncoder, ScopeId, Seq, StoreError, TableClaim,
+    WriteRequest,
+};
+
+use crate::access::{Action, Principal};
+use crate::catalog::Table;
+use crate::engine::{Engine, View};
+use crate::error::{Error, ErrorCode, Result};
+use crate::key_names::{KeySources, key_columns};
+use crate::row_buffer::ROW_OVERHEAD_BYTES;
+use crate::row_check::{check_not_null, check_shape, too_large};
+
+/// Times that a request may be too old for the committer, which means that very much was committed meanwhile.
+const COMMIT_ATTEMPTS: usize = 4;
+
+/// A statement's changes under way. Dropped before `finish`, nothing happens.
+pub struct Mutator {
+    engine: Arc<Engine>,
+    view: View,
+    principal: Principal,
+    table: Arc<Table>,
+    scope: ScopeId,
+    /// None for a table without a primary key.
+    keys: Option<KeyEncoder>,
+    encoder: RowEncoder,
+    /// The rows as they were found, by key.
+    removals: HashMap<Vec<u8>, (Epoch, Seq)>,
+    puts: Vec<NewRow>,
+    sources: KeySources,
+    updated: u64,
+    bytes: usize,
+}
+
+struct NewRow {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    /// Among the updated rows, from 1.
+    position: u64,
+}
+
+impl Mutator {
+    pub(crate) fn new(engine: &Arc<Engine>, view: &View, principal: &Principal, table: &Arc<Table>) -> Result<Self> {
+        // Whoever has neither right learns it before any row is read; which of the two is needed shows with the first row.
+        if let Err(error) = principal.check(Action::Update, table) {
+            principal.check(Action::Delete, table).map_err(|_| error)?;
+        }
+        let keyless = table.schema.primary_key.is_empty();
+        Ok(Mutator {
+            engine: engine.clone(),
+            view: view.clone(),
+            principal: principal.clone(),
+            table: table.clone(),
+            scope: table.kind.scope(principal),
+            keys: if keyless {
+                None
+            } else {
+                Some(KeyEncoder::new(&table.schema.stored)?)
+            },
+            encoder: RowEncoder::new(table.schema.stored.clone())?,
+            removals: HashMap::new(),
+            puts: Vec::new(),
+            sources: KeySources::default(),
+            updated: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt32, `_seq` UInt64 (see [`crate::ScanField`]).
+    /// A row named twice counts once.
+    ///
+    /// # Errors
+    /// STATEMENT_TOO_LARGE.
+    pub fn delete(&mut self, found: &RecordBatch) -> Result<()> {
+        self.principal.check(Action::Delete, &self.table)?;
+        let found = FoundRows::of(found)?;
+        for row in 0..found.len() {
+            self.remove(&found, row)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces rows: `found` as for [`Mutator::delete`], `rows` with all SQL-visible columns in table order, row for row.
+    /// The key may change. A STREAM row keeps its expiry. A row named twice keeps its first new value.
+    ///
+    /// # Errors
+    /// NOT_NULL_VIOLATION, STATEMENT_TOO_LARGE.
+    pub fn update(&mut self, found: &RecordBatch, rows: &RecordBatch) -> Result<()> {
+        self.principal.check(Action::Update, &self.table)?;
+        if found.num_rows() != rows.num_rows() {
+            return Err(Error::new(
+                ErrorCode::Internal,
+                format!(
+                    "{} rows were found and {} are to replace them",
+                    found.num_rows(),
+                    rows.num_rows()
+                ),
+            ));
+        }
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        check_shape(&self.table, rows)?;
+        check_not_null(&self.table, rows, self.updated)?;
+        let key_columns = key_columns(&self.table, rows);
+        let found = FoundRows::of(found)?;
+        let expiries = self.expiries(&found)?;
+        for row in 0..found.len() {
+            if self.remove(&found, row)? {
+                let expiry_micros = expiries.as_ref().and_then(|expiries| expiries[row]);
+                let position = self.updated + row as u64 + 1;
+                self.put(found.keys.value(row), &key_columns, rows, row, expiry_micros, position)?;
+            }
+        }
+        self.sources.add(self.updated + 1, key_columns);
+        self.updated += rows.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Checks uniqueness on the net set and commits; the number of rows changed.
+    ///
+    /// # Errors
+    /// DUPLICATE_KEY; CONFLICT when another commit changed a row since the view: run the statement again at a new view.
+    pub async fn finish(mut self) -> Result<u64> {
+        if self.removals.is_empty() {
+            return Ok(0);
+        }
+        self.check_puts_differ()?;
+        for _ in 0..COMMIT_ATTEMPTS {
+            let request = self.request()?;
+            match self.engine.store().commit(request).await {
+                Ok(_) => return Ok(self.removals.len() as u64),
+                Err(CommitError::Stale) => self.look_again()?,
+                Err(error) => return Err(self.of_commit(error)),
+            }
+        }
+        Err(self.of_commit(CommitError::Stale))
+    }
+
+    /// Notes the row's removal; false if the statement changes it already.
+    fn remove(&mut self, found: &FoundRows, row: usize) -> Result<bool> {
+        let key = found.keys.value(row);
+        if self.removals.contains_key(key) {
+            return Ok(false);
+        }
+        self.take(key.len() + ROW_OVERHEAD_BYTES)?;
+        self.removals.insert(
+            key.to_vec(),
+            (Epoch(found.epochs.value(row)), Seq(found.seqs.value(row))),
+        );
+        Ok(true)
+    }
+
+    fn put(
+        &mut self,
+        old_key: &[u8],
+        key_columns: &[ArrayRef],
+        rows: &RecordBatch,
+        row: usize,
+        expiry_micros: Option<i64>,
+        position: u64,
+    ) -> Result<()> {
+        let key = match &self.keys {
+            Some(encoder) => {
+                let mut key = Vec::new();
+                encoder.encode(key_columns, row, &mut key)?;
+                key
+            }
+            // A row without a primary key stays the row that it was.
+            None => old_key.to_vec(),
+        };
+        let value = self.encoder.encode(rows.columns(), row, expiry_micros)?;
+        self.take(key.len() + value.len() + ROW_OVERHEAD_BYTES)?;
+        self.puts.push(NewRow { key, value, position });
+        Ok(())
+    }
+
+    /// Counts memory against the statement's limit.
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        self.bytes += bytes;
+        let limit = self.engine.statement_write_limit_bytes();
+        if self.bytes > limit {
+            Err(too_large(&self.table, limit))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// When each row expires; none for tables whose rows do not.
+    fn expiries(&self, found: &FoundRows) -> Result<Option<Vec<Option<i64>>>> {
+        if self.table.options.ttl_seconds.is_none() {
+            return Ok(None);
+        }
+        let keys: Vec<Vec<u8>> = (0..found.len()).map(|row| found.keys.value(row).to_vec()).collect();
+        let rows = self
+            .view
+            .state
+            .find_all(&self.table.schema.stored, self.table.store, self.scope, &keys);
+        let rows = rows.map_err(|error| self.of_store(error))?;
+        rows.into_iter()
+            .map(|row| {
+                row.map(|row| row.row.expiry_micros)
+                    .ok_or_else(|| self.of_commit(CommitError::Conflict))
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
+    }
+
+    /// Refuses two new rows of one key.
+    fn check_puts_differ(&self) -> Result<()> {
+        let mut keys = HashSet::with_capacity(self.puts.len());
+        for put in &self.puts {
+            if !keys.insert(put.key.as_slice()) {
+                let problem = "would be that of two rows in table";
+                return Err(self.sources.duplicate_at(&self.table, put.position, problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> Result<WriteRequest> {
+        let (store, scope, table) = (self.table.store, self.scope, &self.table);
+        let mut removals: Vec<Removal> = self
+            .removals
+            .iter()
+            .map(|(key, &(epoch, seq))| Removal {
+                store,
+                scope,
+                key: key.clone(),
+                epoch,
+                seq,
+            })
+            .collect();
+        let moved: Vec<&NewRow> = self
+            .puts
+            .iter()
+            .filter(|put| !self.removals.contains_key(&put.key))
+            .collect();
+        if !moved.is_empty() {
+            let keys: Vec<Vec<u8>> = moved.iter().map(|put| put.key.clone()).collect();
+            let found = self.view.state.find_all(&table.schema.stored, store, scope, &keys);
+            let found = found.map_err(|error| self.of_store(error))?;
+            for ((put, key), found) in moved.into_iter().zip(keys).zip(found) {
+                let Some(found) = found else { continue };
+                if found
+                    .row
+                    .expiry_micros
+                    .is_none_or(|expiry| expiry > self.view.now_micros())
+                {
+                    return Err(self
+                        .sources
+                        .duplicate_at(table, put.position, "exists already in table"));
+                }
+                removals.push(Removal {
+                    store,
+                    scope,
+                    key,
+                    epoch: found.epoch,
+                    seq: found.row.seq,
+                });
+            }
+        }
+        let puts = self.puts.iter().map(|put| Put {
+            store,
+            scope,
+            key: PutKey::Key(put.key.clone()),
+            value: put.value.clone(),
+        });
+        Ok(WriteRequest {
+            validated_at: self.view.state.seq(),
+            tables: vec![TableClaim {
+                store,
+                schema_version: table.schema.version,
+                scope,
+                exclusive: false,
+            }],
+            removals,
+            puts: puts.collect(),
+            now_micros: self.engine.now_micros(),
+        })
+    }
+
+    /// Finds the rows again in a new view: they must be the very same, wherever they are now.
+    fn look_again(&mut self) -> Result<()> {
+        let view = self.engine.view();
+        let keys: Vec<Vec<u8>> = self.removals.keys().cloned().collect();
+        let found = view
+            .state
+            .find_all(&self.table.schema.stored, self.table.store, self.scope, &keys);
+        let found = found.map_err(|error| self.of_store(error))?;
+        for (key, found) in keys.into_iter().zip(found) {
+            let was = self.removals.get_mut(&key).expect("the keys are those of the removals");
+            match found {
+                Some(found) if found.row.seq == was.1 => was.0 = found.epoch,
+                Some(_) | None => return Err(self.of_commit(CommitError::Conflict)),
+            }
+        }
+        self.view = view;
+        Ok(())
+    }
+
+    fn of_commit(&self, error: CommitError) -> Error {
+        Error::of_commit(error, &self.table, self.engine.store().state().catalog())
+    }
+
+    fn of_store(&self, error: StoreError) -> Error {
+        match error {
+            StoreError::Retired(_) => Error::gone(&self.table, self.engine.store().state().catalog()),
+            other => other.into(),
+        }
+    }
+}
+
+/// The columns that name rows.
+struct FoundRows {
+    keys: BinaryArray,
+    epochs: UInt32Array,
+    seqs: UInt64Array,
+}
+
+impl FoundRows {
+    fn of(batch: &RecordBatch) -> Result<Self> {
+        let missing = |name: &str| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("the rows to change come without their column {name}"),
+            )
+        };
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
+        Ok(FoundRows {
+            keys: column("_row_key")?
+                .as_binary_opt::<i32>()
+                .ok_or_else(|| missing("_row_key"))?
+                .clone(),
+            epochs: column("_row_location")?
+                .as_primitive_opt::<UInt32Type>()
+                .ok_or_else(|| missing("_row_location"))?
+                .clone(),
+            seqs: column("_seq")?
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or_else(|| missing("_seq"))?
+                .clone(),
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+}

@@ -1,0 +1,77 @@
+//! Arrow types in SQL's words, for people: `system.table_schemas` and messages. Nothing parses them back.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+
+/// The field metadata key of Arrow's extension types.
+pub(crate) const EXTENSION_NAME: &str = "ARROW:extension:name";
+/// Text that is validated JSON.
+pub(crate) const JSON_EXTENSION: &str = "arrow.json";
+/// Sixteen bytes that are a UUID.
+const UUID_EXTENSION: &str = "arrow.uuid";
+
+/// A type's name; types that SQL has no word for have Arrow's.
+pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>) -> String {
+    match metadata.get(EXTENSION_NAME).map(String::as_str) {
+        Some(JSON_EXTENSION) => return "JSON".to_owned(),
+        Some(UUID_EXTENSION) => return "UUID".to_owned(),
+        Some(_) | None => {}
+    }
+    match data_type {
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INTEGER".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
+        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
+        DataType::UInt32 => "INTEGER UNSIGNED".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Utf8 => "TEXT".to_owned(),
+        DataType::Binary => "BYTEA".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Time32(unit) | DataType::Time64(unit) => format!("TIME({})", digits(*unit)),
+        DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(*unit)),
+        DataType::Timestamp(unit, Some(zone)) if zone.as_ref() == "UTC" => {
+            format!("TIMESTAMP({}) WITH TIME ZONE", digits(*unit))
+        }
+        DataType::Timestamp(unit, Some(zone)) => format!("TIMESTAMP({}) WITH TIME ZONE '{zone}'", digits(*unit)),
+        DataType::Interval(_) => "INTERVAL".to_owned(),
+        DataType::List(element) => format!("{}[]", field_type(element)),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", field.name(), field_type(field)))
+                .collect();
+            format!("STRUCT({})", fields.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                format!("MAP({}, {})", field_type(&fields[0]), field_type(&fields[1]))
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn field_type(field: &Field) -> String {
+    type_name(field.data_type(), field.metadata())
+}
+
+/// Digits of a second's fraction.
+fn digits(unit: TimeUnit) -> u8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}

@@ -1,0 +1,223 @@
+//! Users: created, changed and dropped. Logging in is in `login`; hashes never leave this crate.
+
+use kalamdb_store::{Counter, ScopeId, TableChange};
+
+use crate::access::{Principal, Role};
+use crate::define::check_name;
+use crate::engine::{Engine, View};
+use crate::error::{Error, ErrorCode, Result};
+use crate::password;
+use crate::system_rows::{UserRow, find_user, text, user_row};
+use crate::system_schema::SystemTable;
+
+/// The user that the first start makes: role system, never dropped.
+pub(crate) const ROOT: &str = "root";
+
+/// A user to create.
+#[derive(Clone)]
+pub struct NewUser {
+    /// Its id and name.
+    pub user_id: String,
+    /// None: nobody logs in as it by password.
+    pub password: Option<String>,
+    /// Its role.
+    pub role: Role,
+    /// Not an error if it exists.
+    pub if_not_exists: bool,
+}
+
+/// What becomes of the password.
+#[derive(Clone)]
+pub enum PasswordChange {
+    /// Nothing.
+    Keep,
+    /// A new one: earlier tokens end.
+    Set(String),
+    /// No login by password any more.
+    Remove,
+}
+
+/// A change of a user.
+#[derive(Clone)]
+pub struct UserChange {
+    /// Whom.
+    pub user_id: String,
+    /// Its password.
+    pub password: PasswordChange,
+    /// Its role, if it changes.
+    pub role: Option<Role>,
+}
+
+/// A user as `system.users` knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Who they are.
+    pub principal: Principal,
+    /// Counts password changes, so that older tokens can be told.
+    pub credential_version: u64,
+}
+
+impl UserRecord {
+    pub(crate) fn of(row: &UserRow) -> Self {
+        let principal = Principal {
+            user_id: row.user_id.clone(),
+            role: row.role,
+            scope: row.scope,
+        };
+        UserRecord {
+            principal,
+            credential_version: row.credential_version,
+        }
+    }
+}
+
+impl Engine {
+    /// CREATE USER; false if it existed and `if_not_exists`.
+    ///
+    /// # Errors
+    /// ALREADY_EXISTS, PERMISSION_DENIED (dba makes users up to dba), INVALID_ARGUMENT (password under 12 characters or common; bad name).
+    pub async fn create_user(&self, by: &Principal, new: NewUser) -> Result<bool> {
+        by.require(Role::Dba, "CREATE USER")?;
+        by.require(new.role, &format!("making a user of role {}", new.role.as_str()))?;
+        check_name("user", &new.user_id)?;
+        if new.user_id.contains(':') {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "user name '{}' contains ':', with which no client could log in",
+                    new.user_id
+                ),
+            ));
+        }
+        let password_hash = match &new.password {
+            Some(password) => {
+                password::check_rules(password)?;
+                Some(password::hash(password, self.clock().as_ref())?)
+            }
+            None => None,
+        };
+        let scope = ScopeId(self.store().next_id(Counter::Scope)?);
+        self.change(move |change| {
+            if find_user(&change.state, &new.user_id)?.is_some() {
+                return if new.if_not_exists {
+                    Ok(false)
+                } else {
+                    Err(Error::new(
+                        ErrorCode::AlreadyExists,
+                        format!("user {} exists already", new.user_id),
+                    ))
+                };
+            }
+            let row = UserRow {
+                user_id: new.user_id,
+                role: new.role,
+                created_at_micros: change.now_micros,
+                updated_at_micros: change.now_micros,
+                scope,
+                password_hash,
+                credential_version: 1,
+            };
+            change.put(SystemTable::Users, &user_row(&row))?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// ALTER USER. Everyone may set their own password.
+    ///
+    /// # Errors
+    /// USER_NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT.
+    pub async fn alter_user(&self, by: &Principal, user_change: UserChange) -> Result<()> {
+        let own_password = user_change.user_id == by.user_id
+            && user_change.role.is_none()
+            && !matches!(user_change.password, PasswordChange::Remove);
+        if !own_password {
+            by.require(Role::Dba, "ALTER USER on anything but one's own password")?;
+        }
+        if user_change.user_id == ROOT {
+            let forbidden = if user_change.role.is_some_and(|role| role != Role::System) {
+                Some("role is always system")
+            } else if matches!(user_change.password, PasswordChange::Remove) {
+                Some("password cannot be removed, only changed")
+            } else {
+                None
+            };
+            if let Some(rule) = forbidden {
+                return Err(Error::new(ErrorCode::InvalidArgument, format!("{ROOT}'s {rule}")));
+            }
+        }
+        let new_hash = match &user_change.password {
+            PasswordChange::Keep => None,
+            PasswordChange::Remove => Some(None),
+            PasswordChange::Set(password) => {
+                password::check_rules(password)?;
+                Some(Some(password::hash(password, self.clock().as_ref())?))
+            }
+        };
+        let by = by.clone();
+        self.change(move |change| {
+            let mut row =
+                find_user(&change.state, &user_change.user_id)?.ok_or_else(|| user_not_found(&user_change.user_id))?;
+            if !own_password {
+                by.require(row.role, &format!("changing a user of role {}", row.role.as_str()))?;
+            } else if row.scope != by.scope {
+                // The name is someone else's by now.
+                return Err(user_not_found(&user_change.user_id));
+            }
+            if let Some(role) = user_change.role {
+                by.require(role, &format!("giving role {}", role.as_str()))?;
+                row.role = role;
+            }
+            if let Some(new_hash) = new_hash {
+                row.password_hash = new_hash;
+                row.credential_version += 1;
+            }
+            row.updated_at_micros = change.now_micros;
+            change.put(SystemTable::Users, &user_row(&row))
+        })
+        .await
+    }
+
+    /// DROP USER: their rows in every table go with them; false if there was none and `if_exists`.
+    ///
+    /// # Errors
+    /// USER_NOT_FOUND, PERMISSION_DENIED; INVALID_ARGUMENT for oneself and for `root`.
+    pub async fn drop_user(&self, by: &Principal, user_id: &str, if_exists: bool) -> Result<bool> {
+        by.require(Role::Dba, "DROP USER")?;
+        if user_id == ROOT || user_id == by.user_id {
+            let whom = if user_id == ROOT { ROOT } else { "the user who asks" };
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("{whom} cannot be dropped"),
+            ));
+        }
+        let by = by.clone();
+        let user_id = user_id.to_owned();
+        self.change(move |change| {
+            let Some(row) = find_user(&change.state, &user_id)? else {
+                return if if_exists {
+                    Ok(false)
+                } else {
+                    Err(user_not_found(&user_id))
+                };
+            };
+            by.require(row.role, &format!("dropping a user of role {}", row.role.as_str()))?;
+            change.remove(SystemTable::Users, &[text(&user_id)])?;
+            change.change_store(TableChange::RetireScope(row.scope));
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The user as of `view`.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub fn user(&self, view: &View, user_id: &str) -> Result<Option<UserRecord>> {
+        Ok(find_user(&view.state, user_id)?.as_ref().map(UserRecord::of))
+    }
+}
+
+fn user_not_found(user_id: &str) -> Error {
+    Error::new(ErrorCode::UserNotFound, format!("user {user_id} does not exist"))
+}

@@ -1,0 +1,250 @@
+//! The HTTP door: connections, routes and the one layer of authentication. What `/api/sql` does is in `script`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use futures::FutureExt;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use kalamdb_core::{Error, ErrorCode, Role};
+use kalamdb_flight::SessionLease;
+use kalamdb_sql::Database;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::script;
+
+/// Connections at once; more wait in the listener's queue. Below the common limit of descriptors of a service.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// A client has so long for the head of a request; idle connections end by it too.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The listener rests for so long when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every request needs.
+pub(crate) struct Door {
+    pub(crate) database: Arc<Database>,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Cancelled when the server begins to stop.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// The other end of the connection.
+#[derive(Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// Serves until `door.stopping`, then lets the requests under way end; whatever still runs at `deadline` is cut off.
+///
+/// # Errors
+/// When a connection's task panicked: everything else is dealt with here.
+pub(crate) async fn serve(listener: TcpListener, door: Arc<Door>, deadline: CancellationToken) -> io::Result<()> {
+    let router = router(&door);
+    let mut connections = JoinSet::new();
+    let mut panicked = None;
+    loop {
+        tokio::select! {
+            () = door.stopping.cancelled() => break,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, router.clone(), door.stopping.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an HTTP connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => panicked = panicked.or(report(ended)),
+        }
+    }
+    drop(listener);
+    loop {
+        tokio::select! {
+            () = deadline.cancelled() => {
+                connections.shutdown().await;
+                break;
+            }
+            ended = connections.join_next() => match ended {
+                Some(ended) => panicked = panicked.or(report(ended)),
+                None => break,
+            },
+        }
+    }
+    match panicked {
+        Some(panic) => Err(io::Error::other(format!("an HTTP connection ended by a bug: {panic}"))),
+        None => Ok(()),
+    }
+}
+
+fn report(ended: Result<(), JoinError>) -> Option<JoinError> {
+    let error = ended.err().filter(JoinError::is_panic)?;
+    tracing::error!(%error, "an HTTP connection ended by a bug");
+    Some(error)
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stopping: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+    }
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stopping.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // Mostly clients that went away.
+        tracing::debug!(%peer, %error, "an HTTP connection ended early");
+    }
+}
+
+fn router(door: &Arc<Door>) -> Router {
+    Router::new()
+        .route("/api/sql", post(script::run))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(door), authenticated))
+        .layer(middleware::from_fn_with_state(Arc::clone(door), observed))
+        .with_state(Arc::clone(door))
+}
+
+/// Lets through who may come in; the session stays open as long as the request holds the lease.
+async fn authenticated(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
+        return Refusal::from(Error::new(ErrorCode::Internal, "the connection has no peer address")).into_response();
+    };
+    let open = match request.uri().path() {
+        "/health" | "/ready" => true,
+        "/metrics" => peer.ip().to_canonical().is_loopback(),
+        _ => false,
+    };
+    if open {
+        return next.run(request).await;
+    }
+    let authorization = header_text(request.headers(), &header::AUTHORIZATION);
+    let client = header_text(request.headers(), &header::USER_AGENT).unwrap_or_default();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string();
+    match kalamdb_flight::authenticate(&door.database, authorization, &peer, client).await {
+        Ok(lease) => {
+            request.extensions_mut().insert(Arc::new(lease));
+            next.run(request).await
+        }
+        Err(error) => Refusal::from(error).into_response(),
+    }
+}
+
+/// A header that is not text is as good as a wrong one.
+fn header_text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// Counts and logs every request, and turns a panic into an answer.
+async fn observed(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(%method, path, "a request ended by a bug");
+            Refusal::from(Error::new(
+                ErrorCode::Internal,
+                "this request met a bug of the server; its log says where",
+            ))
+            .into_response()
+        }
+    };
+    let status = response.status();
+    door.metrics.count_request(status);
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(%method, path, status = status.as_u16(), elapsed_ms, "http request");
+    response
+}
+
+async fn health() -> Response {
+    axum::Json(serde_json::json!({"status": "ok"})).into_response()
+}
+
+async fn ready(State(door): State<Arc<Door>>) -> Response {
+    if door.stopping.is_cancelled() {
+        return Refusal::from(Error::new(ErrorCode::Unavailable, "the server is stopping")).into_response();
+    }
+    axum::Json(serde_json::json!({"status": "ready"})).into_response()
+}
+
+async fn metrics(State(door): State<Arc<Door>>, lease: Option<Extension<Arc<SessionLease>>>) -> Response {
+    // Without a lease the layer let a loopback peer through.
+    if let Some(Extension(lease)) = lease
+        && let Err(error) = lease
+            .session()
+            .principal()
+            .require(Role::Dba, "reading /metrics from another machine")
+    {
+        return Refusal::from(error).into_response();
+    }
+    let metrics = Arc::clone(&door.metrics);
+    let text = tokio::task::spawn_blocking(move || metrics.text()).await;
+    let text = text.unwrap_or_else(|error| {
+        Err(Error::new(
+            ErrorCode::Internal,
+            format!("reading metrics failed: {error}"),
+        ))
+    });
+    match text {
+        Ok(text) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], text).into_response()
+        }
+        Err(error) => Refusal::from(error).into_response(),
+    }
+}
+
+async fn unknown_route(request: Request) -> Response {
+    let message = format!(
+        "there is no {}; there are /api/sql, /health, /ready and /metrics",
+        request.uri().path()
+    );
+    Refusal::from(Error::new(ErrorCode::NotFound, message)).into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let wanted = if path == "/api/sql" { "POST" } else { "GET" };
+    let error = Error::new(
+        ErrorCode::InvalidRequest,
+        format!("{path} takes {wanted}, not {method}"),
+    );
+    Refusal::from(error)
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into_response()
+}

@@ -1,0 +1,45 @@
+//! Reads the configuration, builds the floors bottom-up, serves both doors, and stops them top-down.
+//!
+//! [`serve`] is what the binary runs and what tests start in process. The HTTP door lives here; the Flight door is
+//! `kalamdb-flight`. Both call the same [`kalamdb_sql::Database`].
+//!
+//! Invariants:
+//! 1. Authentication is one layer in front of every route; a handler cannot forget it.
+//! 2. No answer is ever whole in memory: rows are written as their batches come.
+//! 3. Queries and writes run on a runtime of their own; the caller's serves the doors.
+//! 4. Every task is owned and awaited; what is left at the end of a stop is cancelled, then cut.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! let config = kalamdb_server::Config::new("./data");
+//! let running = kalamdb_server::serve(config, Arc::new(kalamdb_core::SystemClock), std::future::pending()).await?;
+//! println!("Flight SQL on {}, HTTP on {}", running.flight, running.http);
+//! running.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod command_line;
+mod config;
+#[cfg(test)]
+mod documentation;
+mod http;
+mod json_parameters;
+mod json_rows;
+mod machine;
+mod metrics;
+mod refusal;
+mod response_body;
+mod script;
+mod serve;
+mod settings;
+mod shell;
+mod shell_output;
+mod telemetry;
+
+pub use command_line::run_command_line;
+pub use config::{Config, Secret};
+pub use serve::{Running, serve};
+pub use telemetry::LogFormat;

@@ -1,0 +1,448 @@
+//! `POST /api/sql`: runs the statements of one request in order and streams their results as JSON, or one query's as Arrow.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt, stream};
+use kalamdb_core::{Error, ErrorCode, Result};
+use kalamdb_flight::SessionLease;
+use kalamdb_sql::{Database, Execution, Parameters, RowStream, SessionValue, StatementKind};
+use serde_json::value::RawValue;
+
+use crate::http::Door;
+use crate::json_parameters::parameters;
+use crate::json_rows::{write_columns, write_rows, write_string};
+use crate::refusal::{Refusal, error_json, http_status};
+use crate::response_body::{Output, respond};
+
+const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
+/// Rows rendered in one go: a slice of work short enough for the runtime that serves everyone.
+const RENDER_ROWS: usize = 1024;
+
+/// A body that is too large is read on for so long and thrown away, so that the client gets to read the answer.
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+
+/// Memory taken at once for a body; what a client merely announces costs no more.
+const EXPECTED_BODY_BYTES: usize = 64 << 10;
+
+/// The body of a request.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlRequest {
+    sql: String,
+    #[serde(default)]
+    params: Option<Vec<Box<RawValue>>>,
+    /// As `USE` before the first statement.
+    #[serde(default)]
+    namespace: Option<String>,
+}
+
+/// What a client wants to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Json,
+    Arrow,
+}
+
+/// A request that can run.
+struct Script {
+    lease: Arc<SessionLease>,
+    database: Arc<Database>,
+    statements: Vec<String>,
+    params: Vec<Box<RawValue>>,
+}
+
+/// Why a script stopped.
+enum Stop {
+    Failed(Error),
+    /// Nobody reads the answer any more.
+    Gone,
+}
+
+/// Answers `POST /api/sql`.
+pub(crate) async fn run(
+    State(door): State<Arc<Door>>,
+    Extension(lease): Extension<Arc<SessionLease>>,
+    request: Request,
+) -> Response {
+    match answer(&door, lease, request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Result<Response, Refusal> {
+    let started = Instant::now();
+    let form = accepted_form(request.headers())?;
+    check_content_type(request.headers())?;
+    let body = read_body(request, door.max_request_bytes).await?;
+    let request: SqlRequest = serde_json::from_slice(&body).map_err(|error| {
+        Error::new(
+            ErrorCode::InvalidRequest,
+            format!("the body must be {{\"sql\": \"…\", \"params\": […]}}: {error}"),
+        )
+    })?;
+    drop(body);
+    let statements = kalamdb_sql::split(&request.sql)?;
+    let params = request.params.unwrap_or_default();
+    let script = Script {
+        lease,
+        database: Arc::clone(&door.database),
+        statements,
+        params,
+    };
+    if script.statements.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidRequest, "sql holds no statement").into());
+    }
+    if script.statements.len() > 1 && !script.params.is_empty() {
+        let message = format!(
+            "params need exactly one statement, and sql holds {}",
+            script.statements.len()
+        );
+        return Err(Error::new(ErrorCode::InvalidRequest, message).into());
+    }
+    if let Some(namespace) = request.namespace {
+        script
+            .lease
+            .session()
+            .set_option("schema", Some(SessionValue::String(namespace)))?;
+    }
+    match form {
+        Form::Json => Ok(respond(|output| run_all(script, output, started)).await),
+        Form::Arrow => arrow_stream(script).await,
+    }
+}
+
+/// Runs a script to its end or its first error.
+async fn run_all(script: Script, mut output: Output, started: Instant) {
+    let mut failure = None;
+    for index in 0..script.statements.len() {
+        match run_one(&script, index, &mut output).await {
+            Ok(()) => {}
+            Err(Stop::Failed(error)) => {
+                failure = Some((index, error));
+                break;
+            }
+            Err(Stop::Gone) => return,
+        }
+    }
+    let elapsed_ms = started.elapsed().as_micros() as f64 / 1000.0;
+    let (status, word, error) = match &failure {
+        None => (StatusCode::OK, "success", serde_json::Value::Null),
+        Some((index, error)) => (http_status(error.code), "error", error_json(error, Some(index + 1))),
+    };
+    output
+        .finish(
+            status,
+            word,
+            &format!("\"execution_time_ms\":{elapsed_ms},\"error\":{error}"),
+        )
+        .await;
+}
+
+/// Runs one statement and writes its result.
+async fn run_one(script: &Script, index: usize, output: &mut Output) -> Result<(), Stop> {
+    let mut rows = match script.execute(index).await? {
+        Execution::Done(done) => {
+            let out = output.begin_result();
+            out.extend_from_slice(b"{\"columns\":[],\"rows\":[],");
+            end_result(done.rows.unwrap_or(0), &done.message, out);
+            return output.flush_if_full().await;
+        }
+        Execution::Rows(rows) => rows,
+    };
+    // The status of the answer is open until there are rows or their end.
+    let mut batch = rows.next().await.transpose()?;
+    let out = output.begin_result();
+    out.extend_from_slice(b"{\"columns\":");
+    write_columns(&rows.schema(), out);
+    out.extend_from_slice(b",\"rows\":[");
+    let mut count: u64 = 0;
+    let mut failed = None;
+    while let Some(rendered) = batch.take() {
+        for start in (0..rendered.num_rows()).step_by(RENDER_ROWS) {
+            let part = rendered.slice(start, RENDER_ROWS.min(rendered.num_rows() - start));
+            let whole_bytes = output.buffer().len();
+            if let Err(error) = write_rows(&part, count == 0, output.buffer()) {
+                // Half a row would spoil the JSON: the part goes.
+                output.buffer().truncate(whole_bytes);
+                failed = Some(unwritable(&error));
+                break;
+            }
+            count += part.num_rows() as u64;
+            output.flush_if_full::<Stop>().await?;
+            tokio::task::yield_now().await;
+        }
+        if failed.is_some() {
+            break;
+        }
+        match rows.next().await.transpose() {
+            Ok(next) => batch = next,
+            Err(error) => failed = Some(error),
+        }
+    }
+    output.buffer().extend_from_slice(b"],");
+    let message = match (&failed, count) {
+        (Some(_), _) => format!("ended by an error after {count} rows"),
+        (None, 1) => "1 row".to_owned(),
+        (None, _) => format!("{count} rows"),
+    };
+    end_result(count, &message, output.buffer());
+    match failed {
+        Some(error) => Err(Stop::Failed(error)),
+        None => output.flush_if_full().await,
+    }
+}
+
+fn end_result(row_count: u64, message: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("\"row_count\":{row_count},\"message\":").as_bytes());
+    write_string(message, out);
+    out.push(b'}');
+}
+
+fn unwritable(error: &ArrowError) -> Error {
+    Error::new(
+        ErrorCode::TypeMismatch,
+        format!(
+            "a value of the result cannot be written as JSON: {error}; cast the column to TEXT or read it as Arrow"
+        ),
+    )
+}
+
+/// One query's rows as an Arrow IPC stream. An error after the first batch cuts the stream off, which its reader notices.
+async fn arrow_stream(script: Script) -> Result<Response, Refusal> {
+    let refuse = |message: String| {
+        Refusal::from(Error::new(ErrorCode::InvalidRequest, message)).with_status(StatusCode::NOT_ACCEPTABLE)
+    };
+    if script.statements.len() > 1 {
+        let count = script.statements.len();
+        return Err(refuse(format!(
+            "an Arrow stream holds one query's rows, and sql holds {count} statements"
+        )));
+    }
+    let description = script
+        .database
+        .describe(script.lease.session(), &script.statements[0])
+        .await?;
+    match description.kind {
+        StatementKind::Query => {}
+        StatementKind::Update => {
+            return Err(refuse(
+                "the statement returns no rows; ask for application/json".to_owned(),
+            ));
+        }
+    }
+    let mut rows = match script.execute(0).await? {
+        Execution::Rows(rows) => rows,
+        Execution::Done(_) => {
+            return Err(refuse(
+                "the statement returned no rows; ask for application/json".to_owned(),
+            ));
+        }
+    };
+    let first = rows.next().await.transpose()?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).map_err(|error| arrow_failure(&error))?;
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(ARROW_STREAM));
+    let Some(first) = first else {
+        writer.finish().map_err(|error| arrow_failure(&error))?;
+        let bytes = writer.into_inner().map_err(|error| arrow_failure(&error))?;
+        return Ok(([content_type], bytes).into_response());
+    };
+    let body = Body::from_stream(arrow_chunks(writer, first, rows, script));
+    Ok(([content_type], body).into_response())
+}
+
+/// Takes the script along: its session stays open until the stream ends.
+fn arrow_chunks(
+    writer: StreamWriter<Vec<u8>>,
+    first: RecordBatch,
+    rows: RowStream,
+    script: Script,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let state = Some((writer, Some(first), rows, script));
+    stream::try_unfold(state, |state| async move {
+        let Some((mut writer, first, mut rows, script)) = state else {
+            return Ok(None);
+        };
+        let batch = match first {
+            Some(batch) => Some(batch),
+            None => rows.next().await.transpose().map_err(io::Error::other)?,
+        };
+        let Some(batch) = batch else {
+            writer.finish().map_err(io::Error::other)?;
+            let rest = writer.into_inner().map_err(io::Error::other)?;
+            return Ok(Some((Bytes::from(rest), None)));
+        };
+        writer.write(&batch).map_err(io::Error::other)?;
+        let chunk = Bytes::from(std::mem::take(writer.get_mut()));
+        Ok(Some((chunk, Some((writer, None, rows, script)))))
+    })
+}
+
+fn arrow_failure(error: &ArrowError) -> Error {
+    Error::new(
+        ErrorCode::Internal,
+        format!("the result cannot be written as Arrow: {error}"),
+    )
+}
+
+impl Script {
+    async fn execute(&self, index: usize) -> Result<Execution> {
+        let session = self.lease.session();
+        let sql = &self.statements[index];
+        let parameters = if self.params.is_empty() {
+            Parameters::none()
+        } else {
+            // JSON has fewer types than SQL: what a string or a number means is known once the statement's types are.
+            parameters(&self.params, &self.database.describe(session, sql).await?.parameters)?
+        };
+        self.database.execute(session, sql, parameters).await
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl From<crate::response_body::Gone> for Stop {
+    fn from(_: crate::response_body::Gone) -> Self {
+        Stop::Gone
+    }
+}
+
+/// JSON unless the client asks for Arrow.
+fn accepted_form(headers: &HeaderMap) -> Result<Form, Refusal> {
+    let mut asked = false;
+    let mut json = false;
+    for value in headers.get_all(header::ACCEPT) {
+        for range in value.to_str().unwrap_or_default().split(',') {
+            asked = true;
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+            match media_type.as_str() {
+                _ if refused => {}
+                ARROW_STREAM => return Ok(Form::Arrow),
+                "application/json" | "application/*" | "*/*" => json = true,
+                _ => {}
+            }
+        }
+    }
+    if json || !asked {
+        return Ok(Form::Json);
+    }
+    let message = format!("/api/sql answers with application/json or {ARROW_STREAM}; the Accept header allows neither");
+    Err(Refusal::from(Error::new(ErrorCode::InvalidRequest, message)).with_status(StatusCode::NOT_ACCEPTABLE))
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<()> {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let found = if media_type.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("'{media_type}'")
+    };
+    let message = format!("the body must be JSON with the header Content-Type: application/json; it has {found}");
+    Err(Error::new(ErrorCode::InvalidRequest, message))
+}
+
+/// The body, if it is not too large.
+async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>> {
+    let too_large = || {
+        let message =
+            format!("the body is larger than max_request, {limit_bytes} bytes; load rows through Flight instead");
+        Error::new(ErrorCode::StatementTooLarge, message)
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced: usize = announced.unwrap_or(0);
+    if announced > limit_bytes && request.headers().contains_key(header::EXPECT) {
+        // The client asks before it sends.
+        return Err(too_large());
+    }
+    let mut chunks = request.into_body().into_data_stream();
+    let mut body = Vec::with_capacity(announced.min(limit_bytes).min(EXPECTED_BODY_BYTES));
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| Error::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}")))?;
+        if body.len() + chunk.len() > limit_bytes {
+            drop(body);
+            let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+            if tokio::time::timeout(DISCARD_TIME, rest).await.is_err() {
+                tracing::debug!("a client still sends a body that is too large");
+            }
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_negotiated() {
+        let check = |accept: &[&'static str], expected: Option<Form>| {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            assert_eq!(accepted_form(&headers).ok(), expected, "{accept:?}");
+        };
+        check(&[], Some(Form::Json));
+        check(&["*/*"], Some(Form::Json));
+        check(&["text/html, application/json;q=0.5"], Some(Form::Json));
+        check(&["application/vnd.apache.arrow.stream"], Some(Form::Arrow));
+        check(
+            &["application/json", "application/vnd.apache.arrow.stream; q=0.9"],
+            Some(Form::Arrow),
+        );
+        check(&["application/vnd.apache.arrow.stream;q=0, */*"], Some(Form::Json));
+        check(&["text/html"], None);
+    }
+
+    #[tokio::test]
+    async fn bodies_have_a_limit() {
+        let check = async |body: &'static str, limit: usize, expected: Option<ErrorCode>| {
+            let request = Request::builder().body(Body::from(body)).expect("a request");
+            assert_eq!(read_body(request, limit).await.err().map(|error| error.code), expected);
+        };
+        check("12345", 5, None).await;
+        check("123456", 5, Some(ErrorCode::StatementTooLarge)).await;
+    }
+
+    #[test]
+    fn requests_say_what_is_wrong_with_them() {
+        let check = |body: &str, part: &str| {
+            let error = serde_json::from_str::<SqlRequest>(body).err().expect(body).to_string();
+            assert!(error.contains(part), "'{error}' lacks '{part}'");
+        };
+        check("{", "EOF");
+        check("{}", "missing field `sql`");
+        check(r#"{"sql":"SELECT 1","parms":[]}"#, "unknown field `parms`");
+        check(r#"{"sql":1}"#, "invalid type");
+    }
+}

@@ -1,0 +1,237 @@
+//! Runs statements about users, sessions and operations.
+
+use std::sync::Arc;
+
+use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result, Role, UserChange, View};
+
+use crate::database::Database;
+use crate::execution::Completion;
+use crate::metadata;
+use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA, suggestion};
+use crate::session::{Session, SessionValue};
+use crate::statement::Administration;
+
+/// Runs an administration statement; called on the query runtime.
+///
+/// # Errors
+/// Those of the engine's calls about users; NAMESPACE_NOT_FOUND for USE; NOT_FOUND for an option, query or session that
+/// is not there or is another's.
+pub(crate) async fn run(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    statement: Administration,
+) -> Result<Completion> {
+    let engine = database.engine();
+    let view = engine.view();
+    let principal = database.principal(&view, session)?;
+    let message = match statement {
+        Administration::CreateUser {
+            name,
+            password,
+            role,
+            if_not_exists,
+        } => {
+            let new = NewUser {
+                user_id: name.clone(),
+                password,
+                role,
+                if_not_exists,
+            };
+            match engine.create_user(&principal, new).await? {
+                true => format!("user '{name}' created"),
+                false => format!("user '{name}' exists already"),
+            }
+        }
+        Administration::AlterUser { name, password, role } => {
+            let password = match password {
+                None => PasswordChange::Keep,
+                Some(None) => PasswordChange::Remove,
+                Some(Some(password)) => PasswordChange::Set(password),
+            };
+            engine
+                .alter_user(
+                    &principal,
+                    UserChange {
+                        user_id: name.clone(),
+                        password,
+                        role,
+                    },
+                )
+                .await?;
+            format!("user '{name}' changed")
+        }
+        Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await? {
+            true => format!("user '{name}' dropped"),
+            false => format!("there is no user '{name}'"),
+        },
+        Administration::Use { namespace } => {
+            check_namespace(&view, &principal, &namespace)?;
+            session.set_option("schema", Some(SessionValue::String(namespace.clone())))?;
+            format!("names without a namespace are now looked up in {namespace}")
+        }
+        Administration::Set { name, value } => {
+            if let (Some(schema), "schema") = (&value, name.as_str()) {
+                check_namespace(&view, &principal, schema)?;
+            }
+            let erased = value.is_none();
+            session.set_option(&name, value.map(SessionValue::String))?;
+            if erased {
+                format!("{name} has its default again")
+            } else {
+                format!("{name} is set")
+            }
+        }
+        Administration::KillQuery { query_id } => {
+            // Another's query is as good as none: its id tells nobody anything.
+            if !database.cancel_query(session, &query_id) {
+                return Err(Error::new(
+                    ErrorCode::NotFound,
+                    format!("no query '{query_id}' is running; system.queries lists them"),
+                ));
+            }
+            format!("query '{query_id}' is being cancelled")
+        }
+        Administration::KillSession { session_id } => {
+            kill_session(database, &view, &principal, &session_id)?;
+            format!("session '{session_id}' ended")
+        }
+    };
+    Ok(Completion { rows: None, message })
+}
+
+/// Whether names may be looked up there: it exists, and the principal may know of it.
+pub(crate) fn check_namespace(view: &View, principal: &Principal, namespace: &str) -> Result<()> {
+    // Everyone starts in the default namespace, whether they see a table in it or not.
+    let known = [DEFAULT_NAMESPACE, INFORMATION_SCHEMA].contains(&namespace);
+    if known || metadata::sees_namespace(view, principal, namespace) {
+        return Ok(());
+    }
+    let visible = metadata::visible_namespaces(view, principal);
+    let hint = suggestion(namespace, visible.iter().map(String::as_str));
+    Err(Error::new(
+        ErrorCode::NamespaceNotFound,
+        format!("namespace '{namespace}' does not exist{hint}"),
+    ))
+}
+
+/// Ends one's own session; dba and system end those of users whose role is not above theirs.
+fn kill_session(database: &Arc<Database>, view: &View, principal: &Principal, session_id: &str) -> Result<()> {
+    let missing = || {
+        Error::new(
+            ErrorCode::NotFound,
+            format!("no session '{session_id}' is open; system.sessions lists them"),
+        )
+    };
+    let owner = database
+        .sessions()
+        .into_iter()
+        .find(|open| open.session_id == session_id)
+        .ok_or_else(missing)?
+        .user_id;
+    if owner != principal.user_id {
+        if principal.role < Role::Dba {
+            return Err(missing());
+        }
+        let owner_role = database.engine().user(view, &owner)?.map(|user| user.principal.role);
+        if owner_role.is_some_and(|role| role > principal.role) {
+            return Err(Error::new(
+                ErrorCode::PermissionDenied,
+                format!(
+                    "session '{session_id}' belongs to a user of a higher role than yours ({})",
+                    principal.role.as_str()
+                ),
+            ));
+        }
+    }
+    if database.close_session(session_id) {
+        Ok(())
+    } else {
+        Err(missing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::Parameters;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn users_change_by_those_who_may() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE USER 'ann' WITH PASSWORD 'a long enough secret' ROLE user",
+            "CREATE USER IF NOT EXISTS 'ann' ROLE dba",
+            "CREATE USER dan ROLE dba",
+        ]);
+        fixture.check(
+            "SELECT user_id, role FROM system.users ORDER BY user_id",
+            &["ann|user", "dan|dba", "root|system"],
+        );
+        fixture.check_error("CREATE USER 'ann' ROLE user", ErrorCode::AlreadyExists, None, "ann");
+        fixture.check_error(
+            "ALTER USER 'nobody' SET ROLE user",
+            ErrorCode::UserNotFound,
+            None,
+            "nobody",
+        );
+        let (ann, dan) = (fixture.session("ann"), fixture.session("dan"));
+        let as_user = |session, sql: &str| {
+            fixture
+                .execute_as(session, sql, Parameters::none())
+                .map(|_| ())
+                .map_err(|error| error.code)
+        };
+        assert_eq!(
+            as_user(&ann, "ALTER USER 'ann' SET PASSWORD 'another long secret'"),
+            Ok(())
+        );
+        assert_eq!(
+            as_user(&ann, "ALTER USER 'ann' SET ROLE dba"),
+            Err(ErrorCode::PermissionDenied)
+        );
+        assert_eq!(
+            as_user(&ann, "CREATE USER 'eve' ROLE user"),
+            Err(ErrorCode::PermissionDenied)
+        );
+        assert_eq!(
+            as_user(&dan, "CREATE USER 'eve' ROLE system"),
+            Err(ErrorCode::PermissionDenied)
+        );
+        assert_eq!(as_user(&dan, "CREATE USER 'eve' ROLE service"), Ok(()));
+        fixture.run(&["DROP USER 'eve'", "DROP USER IF EXISTS 'eve'"]);
+    }
+
+    #[test]
+    fn sessions_are_set_and_ended() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE NAMESPACE chat",
+            "CREATE USER 'ann' ROLE user",
+            "CREATE USER 'dan' ROLE dba",
+            "USE chat",
+        ]);
+        fixture.run(&["CREATE TABLE t (a INT)", "DESCRIBE chat.t", "RESET schema"]);
+        fixture.check_error("DESCRIBE t", ErrorCode::TableNotFound, Some((1, 10)), "public.t");
+        fixture.check_error("USE chatt", ErrorCode::NamespaceNotFound, None, "chat");
+        fixture.check_error("SET schema = 'chatt'", ErrorCode::NamespaceNotFound, None, "chat");
+        fixture.check_error("SET time_zoone = 'UTC'", ErrorCode::NotFound, None, "time_zone");
+        let (ann, dan) = (fixture.session("ann"), fixture.session("dan"));
+        let kill = |by: &Arc<Session>, whose: &Arc<Session>| {
+            let sql = format!("KILL SESSION '{}'", whose.id());
+            fixture
+                .execute_as(by, &sql, Parameters::none())
+                .map(|_| ())
+                .map_err(|error| error.code)
+        };
+        assert_eq!(
+            kill(&ann, &dan),
+            Err(ErrorCode::NotFound),
+            "another's session is as good as none"
+        );
+        assert_eq!(kill(&dan, &fixture.root), Err(ErrorCode::PermissionDenied));
+        assert_eq!(kill(&dan, &ann), Ok(()));
+        assert_eq!(kill(&dan, &ann), Err(ErrorCode::NotFound));
+        fixture.check_error("KILL QUERY 'x'", ErrorCode::NotFound, None, "system.queries");
+    }
+}

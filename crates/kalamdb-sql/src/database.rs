@@ -1,0 +1,484 @@
+//! The SQL database as the doors see it: sessions, statements, loads and metadata over one engine.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::FutureExt;
+use futures::future::{Either, select};
+use futures::stream::BoxStream;
+use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, Role, UserRecord, View};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::environment::Environment;
+use crate::execution::{Completion, Execution, RowStream};
+use crate::ingest::{self, IngestRequest};
+use crate::metadata::{self, TableFilter, TableInfo};
+use crate::parameters::Parameters;
+use crate::planning::Description;
+use crate::queries::{Queries, QuerySnapshot, RunningQuery};
+use crate::run::{self, Output};
+use crate::session::{Session, SessionOrigin, SessionSnapshot};
+
+/// Result batches between the query's task and whoever reads them: one being sent, one ready. More would only hold memory.
+const BATCHES_IN_FLIGHT: usize = 2;
+
+/// One row of `system.settings`.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// As in the configuration file.
+    pub name: String,
+    /// In force.
+    pub value: String,
+    /// `bytes`, `ms`, `s`, or empty.
+    pub unit: String,
+    /// Without configuration.
+    pub default: String,
+    /// `default`, `file`, `environment` or `flag`.
+    pub source: String,
+    /// What it does.
+    pub description: String,
+}
+
+/// Limits and places.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// What all queries together may hold, bytes; beyond it operators spill.
+    pub memory_limit_bytes: usize,
+    /// Where they spill.
+    pub spill_dir: PathBuf,
+    /// A statement's time, milliseconds; 0 = none.
+    pub statement_timeout_ms: u64,
+    /// Queries of one user at once.
+    pub max_queries_per_user: usize,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// A session without a call ends after this, seconds.
+    pub session_idle_seconds: u64,
+    /// One statement's text, bytes.
+    pub statement_text_limit_bytes: usize,
+    /// Rows per batch of a result.
+    pub batch_rows: usize,
+    /// How many finished queries `system.queries` remembers.
+    pub query_history: usize,
+    /// `system.settings`.
+    pub settings: Vec<Setting>,
+}
+
+/// The database.
+pub struct Database {
+    engine: Arc<Engine>,
+    options: DatabaseOptions,
+    runtime: tokio::runtime::Handle,
+    environment: Environment,
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    queries: Arc<Queries>,
+}
+
+impl Database {
+    /// A database over an open engine, its statements run on `runtime`.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR when the spill directory cannot be made.
+    pub fn new(engine: Arc<Engine>, options: DatabaseOptions, runtime: tokio::runtime::Handle) -> Result<Arc<Self>> {
+        let environment = Environment::new(&options)?;
+        let queries = Queries::new(
+            Arc::clone(engine.clock()),
+            options.query_history,
+            options.max_queries_per_user,
+        );
+        Ok(Arc::new(Database {
+            engine,
+            options,
+            runtime,
+            environment,
+            sessions: Mutex::new(HashMap::new()),
+            queries,
+        }))
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
+    /// Checks a password, on the query runtime.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED, TOO_MANY_REQUESTS.
+    pub async fn authenticate(&self, user_id: &str, password: &str, peer: &str) -> Result<UserRecord> {
+        let engine = Arc::clone(&self.engine);
+        let (user_id, password, peer) = (user_id.to_owned(), password.to_owned(), peer.to_owned());
+        // Argon2 takes tens of milliseconds of CPU by design: a blocking thread, so that it never holds up a query's worker.
+        let check = self
+            .runtime
+            .spawn_blocking(move || engine.authenticate(&user_id, &password, &peer));
+        check.await.map_err(|_| stopping())?
+    }
+
+    /// A new session, registered until it is closed, idle too long, or dropped by a door that made it for one call.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS when `max_sessions` are open.
+    pub fn open_session(self: &Arc<Self>, user: &UserRecord, origin: SessionOrigin) -> Result<Arc<Session>> {
+        let mut random = [0u8; 16];
+        self.engine.clock().fill_random(&mut random);
+        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let session = Arc::new(Session::new(
+            id.clone(),
+            user.principal.clone(),
+            origin,
+            Arc::clone(self.engine.clock()),
+        ));
+        let mut sessions = self.sessions.lock();
+        if sessions.len() >= self.options.max_sessions {
+            return Err(Error::new(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{} sessions are open, the limit (max_sessions); close one or try again later",
+                    sessions.len()
+                ),
+            ));
+        }
+        sessions.insert(id, Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// The open session of that id, marked active. Whether the caller is its principal is for the caller to check.
+    pub fn find_session(&self, session_id: &str) -> Option<Arc<Session>> {
+        let session = self.sessions.lock().get(session_id).cloned()?;
+        session.touch();
+        Some(session)
+    }
+
+    /// Ends a session and cancels what it runs; false if it was not open.
+    pub fn close_session(&self, session_id: &str) -> bool {
+        let open = self.sessions.lock().remove(session_id).is_some();
+        if open {
+            self.queries.cancel(|_, of_session| of_session == session_id);
+        }
+        open
+    }
+
+    /// How many sessions are open.
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    /// Ends idle sessions and erases expired rows; the server calls it every few seconds.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub async fn tend(self: &Arc<Self>) -> Result<()> {
+        let idle_micros = i64::try_from(self.options.session_idle_seconds)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
+        let limit_micros = self.engine.clock().now_micros().saturating_sub(idle_micros);
+        let idle: Vec<String> = {
+            let sessions = self.sessions.lock();
+            let idle = sessions
+                .values()
+                .filter(|session| session.last_active_at_micros() < limit_micros);
+            idle.map(|session| session.id().to_owned()).collect()
+        };
+        for session_id in idle {
+            if !self.queries.session_is_busy(&session_id) {
+                self.close_session(&session_id);
+            }
+        }
+        let engine = Arc::clone(&self.engine);
+        self.on_query_runtime(async move { engine.sweep_expired().await })
+            .await?;
+        Ok(())
+    }
+
+    /// What a statement is and what it returns and takes. Executes nothing.
+    ///
+    /// # Errors
+    /// Whatever parsing and planning say.
+    pub async fn describe(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+        self.check_text(sql)?;
+        session.touch();
+        let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
+        self.on_query_runtime(async move { run::describe(&database, &session, &sql).await })
+            .await
+    }
+
+    /// Runs one statement. A query's rows stream while it runs; everything else is done when this returns.
+    ///
+    /// # Errors
+    /// Whatever parsing, planning and running say; nothing is changed then.
+    pub async fn execute(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: Parameters,
+    ) -> Result<Execution> {
+        self.check_text(sql)?;
+        session.touch();
+        let query = self.queries.start(session, sql)?;
+        let query_id = query.id().to_owned();
+        let cancel = query.cancel_token();
+        // Held until the rows have a stream of their own, so that a caller who goes away cancels the statement.
+        let abandoned = cancel.clone().drop_guard();
+        let (head, answer) = oneshot::channel();
+        let (batches, received) = mpsc::channel(BATCHES_IN_FLIGHT);
+        let output = Output::new(head, batches);
+        self.runtime.spawn(supervise(
+            Arc::clone(self),
+            Arc::clone(session),
+            sql.to_owned(),
+            parameters,
+            query,
+            output,
+        ));
+        let answer = answer.await.map_err(|_| stopping())?;
+        let cancel_with_stream = abandoned.disarm();
+        match answer? {
+            Head::Rows(schema) => Ok(Execution::Rows(RowStream::new(
+                schema,
+                query_id,
+                received,
+                cancel_with_stream,
+            ))),
+            Head::Done(completion) => Ok(Execution::Done(completion)),
+        }
+    }
+
+    /// Loads a stream of batches into a table: all of it or nothing; how many rows.
+    ///
+    /// # Errors
+    /// As for INSERT and CREATE TABLE, and whatever error the stream ends with.
+    pub async fn ingest(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        request: IngestRequest,
+        schema: SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch>>,
+    ) -> Result<u64> {
+        session.touch();
+        let namespace = request.namespace.clone().unwrap_or_else(|| session.namespace());
+        let query = self
+            .queries
+            .start(session, &format!("INGEST INTO \"{namespace}\".\"{}\"", request.table))?;
+        let abandoned = query.cancel_token().drop_guard();
+        let (database, session) = (Arc::clone(self), Arc::clone(session));
+        // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
+        let load = self.runtime.spawn(async move {
+            let work = ingest::run(&database, &session, request, schema, batches);
+            let outcome = interruptible(&query, None, work).await;
+            match &outcome {
+                Ok(rows) => {
+                    query.add_rows(*rows, 0);
+                    query.finished();
+                }
+                Err(error) => query.failed(error),
+            }
+            outcome
+        });
+        let outcome = load.await.map_err(|_| stopping())?;
+        abandoned.disarm();
+        outcome
+    }
+
+    /// The namespaces that the session's principal sees, by name, `information_schema` and `system` included.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub async fn namespaces(self: &Arc<Self>, session: &Arc<Session>) -> Result<Vec<String>> {
+        session.touch();
+        let (database, session) = (Arc::clone(self), Arc::clone(session));
+        self.on_query_runtime(async move { metadata::namespaces(&database, &session) })
+            .await
+    }
+
+    /// The tables that the session's principal sees, ordered by namespace and name.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub async fn tables(self: &Arc<Self>, session: &Arc<Session>, filter: &TableFilter) -> Result<Vec<TableInfo>> {
+        session.touch();
+        let (database, session, filter) = (Arc::clone(self), Arc::clone(session), filter.clone());
+        self.on_query_runtime(async move { metadata::tables(&database, &session, &filter) })
+            .await
+    }
+
+    /// Running queries.
+    pub fn running_queries(&self) -> usize {
+        self.queries.running()
+    }
+
+    /// Cancels the query of that id as KILL QUERY does, if the session's principal may; false if there is none.
+    pub fn cancel_query(&self, session: &Session, query_id: &str) -> bool {
+        let Some(owner) = self.queries.owner(query_id) else {
+            return false;
+        };
+        let principal = session.principal();
+        let may = owner == principal.user_id || principal.role >= Role::Dba;
+        may && self.queries.cancel(|id, _| id == query_id) > 0
+    }
+
+    /// Cancels everything that still runs; part of stopping the server.
+    pub fn cancel_all(&self) {
+        self.queries.cancel(|_, _| true);
+    }
+
+    /// Open sessions, for `system.sessions`.
+    pub(crate) fn sessions(&self) -> Vec<SessionSnapshot> {
+        let mut sessions: Vec<SessionSnapshot> = self
+            .sessions
+            .lock()
+            .values()
+            .map(|session| session.snapshot())
+            .collect();
+        sessions.sort_by(|a, b| (a.created_at_micros, &a.session_id).cmp(&(b.created_at_micros, &b.session_id)));
+        sessions
+    }
+
+    /// Running and remembered queries, for `system.queries`.
+    pub(crate) fn queries(&self) -> Vec<QuerySnapshot> {
+        self.queries.snapshot()
+    }
+
+    /// What all statements share of DataFusion.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Who the session's user is as of `view`: the one place where a statement gets its rights and scope.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED if the user was dropped (or dropped and made again) since the session began.
+    pub(crate) fn principal(&self, view: &View, session: &Session) -> Result<Principal> {
+        let of_session = session.principal();
+        match self.engine.user(view, &of_session.user_id)? {
+            Some(user) if user.principal.scope == of_session.scope => Ok(user.principal),
+            Some(_) | None => Err(Error::new(
+                ErrorCode::Unauthenticated,
+                format!("user '{}' does not exist any more; log in again", of_session.user_id),
+            )),
+        }
+    }
+
+    fn check_text(&self, sql: &str) -> Result<()> {
+        let limit = self.options.statement_text_limit_bytes;
+        if sql.len() > limit {
+            return Err(Error::new(
+                ErrorCode::StatementTooLarge,
+                format!(
+                    "the statement's text has {} bytes, the limit is {limit} (setting statement_text_limit); send rows as parameters or by bulk ingest",
+                    sql.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn on_query_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match self.runtime.spawn(AssertUnwindSafe(work).catch_unwind()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(panicked(&*panic)),
+            Err(_) => Err(stopping()),
+        }
+    }
+}
+
+/// What `execute` waits for.
+pub(crate) enum Head {
+    /// Rows of this schema follow.
+    Rows(SchemaRef),
+    /// All is done.
+    Done(Completion),
+}
+
+/// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it.
+async fn supervise(
+    database: Arc<Database>,
+    session: Arc<Session>,
+    sql: String,
+    parameters: Parameters,
+    query: RunningQuery,
+    mut output: Output,
+) {
+    let timeout_ms = session
+        .statement_timeout_ms()
+        .unwrap_or(database.options.statement_timeout_ms);
+    let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+    let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
+    match interruptible(&query, timeout, work).await {
+        Ok(completion) => {
+            query.finished();
+            output.done(completion);
+        }
+        Err(error) => {
+            query.failed(&error);
+            output.failed(error).await;
+        }
+    }
+}
+
+/// Runs `work` until it ends, is cancelled, takes too long or panics. Work that is committing is waited for: only its own
+/// outcome is the truth then.
+async fn interruptible<T>(
+    query: &RunningQuery,
+    timeout: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let cancel = query.cancel_token();
+    let interruption = async {
+        let expiry = async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => Error::new(ErrorCode::Cancelled, "the statement was cancelled"),
+            () = expiry => Error::new(
+                ErrorCode::Timeout,
+                format!("the statement took longer than {} ms (setting statement_timeout)", timeout.unwrap_or_default().as_millis()),
+            ),
+        }
+    };
+    let work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
+    let interruption = std::pin::pin!(interruption);
+    let outcome = match select(work, interruption).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right((_, work)) if query.is_committing() => work.await,
+        Either::Right((error, _)) => return Err(error),
+    };
+    outcome.unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let reason = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    tracing::error!(
+        reason = reason.as_deref().unwrap_or("unknown"),
+        "a statement's task panicked"
+    );
+    Error::new(
+        ErrorCode::Internal,
+        "the statement failed because of a bug in KalamDB; the server's log says more",
+    )
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorCode::Unavailable, "the server is stopping")
+}

@@ -1,0 +1,552 @@
+//! Runs DDL: checks types, defaults and options, then calls the engine.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use kalamdb_core::{
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewTable, OnConflict, Result, Role, TableName,
+    TableOptions, TableSchema,
+};
+
+use crate::assignment::{Target, assign};
+use crate::database::Database;
+use crate::diagnostics;
+use crate::execution::Completion;
+use crate::names::{placed, suggestion};
+use crate::planning::{Planner, stream_query};
+use crate::session::Session;
+use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
+
+/// Runs a definition; called on the query runtime.
+///
+/// # Errors
+/// Those of the engine's calls, with the place of the name in the text; TYPE_MISMATCH and INVALID_STATEMENT for a DEFAULT.
+pub(crate) async fn run(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    definition: Definition,
+) -> Result<Completion> {
+    let engine = database.engine();
+    let message = match definition {
+        Definition::CreateNamespace { name, if_not_exists } => {
+            let principal = database.principal(&engine.view(), session)?;
+            match engine.create_namespace(&principal, &name, if_not_exists).await? {
+                true => format!("namespace {name} created"),
+                false => format!("namespace {name} exists already"),
+            }
+        }
+        Definition::DropNamespace {
+            name,
+            if_exists,
+            cascade,
+        } => {
+            let principal = database.principal(&engine.view(), session)?;
+            match engine.drop_namespace(&principal, &name, if_exists, cascade).await? {
+                true => format!("namespace {name} dropped"),
+                false => format!("there is no namespace {name}"),
+            }
+        }
+        Definition::CreateTable(create) => return create_table(database, session, *create).await,
+        Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
+        Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
+    };
+    Ok(Completion { rows: None, message })
+}
+
+/// The SQL type name of a column, as metadata and DESCRIBE show it.
+pub(crate) fn type_name(column: &Column) -> String {
+    column.type_name()
+}
+
+/// A column of an Arrow field: what bulk ingest makes of it, and what names its type.
+pub(crate) fn column_of(field: &Field) -> Column {
+    Column {
+        // Given by the catalog.
+        id: ColumnId(0),
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        nullable: field.is_nullable(),
+        default: None,
+        metadata: field.metadata().clone(),
+        internal: false,
+    }
+}
+
+/// A column as DESCRIBE shows it.
+pub(crate) struct DescribedColumn {
+    pub(crate) name: String,
+    pub(crate) type_name: String,
+    pub(crate) nullable: bool,
+    pub(crate) default: Option<String>,
+    /// From 1.
+    pub(crate) key_position: Option<i32>,
+}
+
+/// The columns of a table, those that SQL sees.
+pub(crate) fn describe_columns(schema: &TableSchema) -> Vec<DescribedColumn> {
+    let visible = schema.columns.iter().enumerate().filter(|(_, column)| !column.internal);
+    let described = visible.map(|(index, column)| DescribedColumn {
+        name: column.name.clone(),
+        type_name: type_name(column),
+        nullable: column.nullable,
+        default: column.default.clone(),
+        key_position: (1..)
+            .zip(&schema.primary_key)
+            .find_map(|(position, key)| (*key == index).then_some(position)),
+    });
+    described.collect()
+}
+
+/// The columns of a table that is no table of ours.
+pub(crate) fn describe_fields(schema: &Schema, type_names: &[String]) -> Vec<DescribedColumn> {
+    let fields = schema.fields().iter().zip(type_names);
+    let described = fields.map(|(field, type_name)| DescribedColumn {
+        name: field.name().clone(),
+        type_name: type_name.clone(),
+        nullable: field.is_nullable(),
+        default: None,
+        key_position: None,
+    });
+    described.collect()
+}
+
+/// A column's DEFAULT, ready to give values.
+pub(crate) struct ColumnDefault {
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+impl ColumnDefault {
+    /// From its text in the catalog.
+    ///
+    /// # Errors
+    /// Whatever parsing and planning say.
+    pub(crate) fn parse(planner: &Planner, default: &str) -> Result<Self> {
+        ColumnDefault::plan(planner, statement::parse_expression(default)?)
+    }
+
+    fn plan(planner: &Planner, default: ast::Expr) -> Result<Self> {
+        Ok(ColumnDefault {
+            expression: planner.expression(default, &Fields::empty())?,
+        })
+    }
+
+    /// Values for so many rows, of the expression's own type: one each where it is volatile.
+    ///
+    /// # Errors
+    /// Whatever evaluating says.
+    pub(crate) fn values(&self, rows: usize) -> Result<ArrayRef> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let input = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
+            .map_err(|error| Error::new(ErrorCode::Internal, format!("an input of no columns: {error}")))?;
+        let values = self
+            .expression
+            .evaluate(&input)
+            .and_then(|value| value.into_array(rows));
+        values.map_err(diagnostics::from_datafusion)
+    }
+}
+
+async fn create_table(database: &Arc<Database>, session: &Arc<Session>, create: CreateTable) -> Result<Completion> {
+    let CreateTable {
+        name: written,
+        kind,
+        mode,
+        columns,
+        primary_key,
+        options,
+        query,
+    } = create;
+    let name = full_name(session, &written);
+    let planner = Planner::new(database, session)?;
+    let principal = planner.principal().clone();
+    principal.require(Role::Dba, "CREATE TABLE")?;
+    let options = TableOptions::parse(kind, &options)?;
+    let new = |columns| NewTable {
+        name: name.clone(),
+        kind,
+        columns,
+        primary_key: primary_key.clone(),
+        options: options.clone(),
+    };
+    let at_name = |error: Error| match error.code {
+        ErrorCode::AlreadyExists | ErrorCode::NamespaceNotFound => placed(error, written.position),
+        _ => error,
+    };
+    let Some(query) = query else {
+        if let Some(missing) = primary_key
+            .iter()
+            .find(|key| !columns.iter().any(|column| column.name == **key))
+        {
+            let hint = suggestion(missing, columns.iter().map(|column| column.name.as_str()));
+            let message = format!("the primary key names column '{missing}', which the table does not have{hint}");
+            return Err(Error::new(ErrorCode::ColumnNotFound, message));
+        }
+        let columns = columns
+            .into_iter()
+            .map(|column| checked(&planner, column))
+            .collect::<Result<Vec<Column>>>()?;
+        let (_, created) = database
+            .engine()
+            .create_table(&principal, new(columns), mode)
+            .await
+            .map_err(at_name)?;
+        return Ok(Completion {
+            rows: None,
+            message: outcome(&name, mode, created),
+        });
+    };
+    // A table that is there is left alone before the query costs anything.
+    if mode == CreateMode::IfNotExists && planner.view().catalog().table(&name).is_some() {
+        return Ok(Completion {
+            rows: None,
+            message: outcome(&name, mode, false),
+        });
+    }
+    drop(planner);
+    let statement = ast::Statement::Query(query);
+    let mut rows = stream_query(database, session, &statement).await?;
+    let columns = query_columns(&rows.schema())?;
+    let schema = Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
+    let load = database
+        .engine()
+        .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
+    let mut load = load.map_err(at_name)?;
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(diagnostics::from_datafusion)?;
+        load.push(&with_schema(&batch, &schema)?)?;
+    }
+    let count = load.finish().await.map_err(at_name)?;
+    Ok(Completion {
+        rows: Some(count),
+        message: format!("table {name} created with {count} rows"),
+    })
+}
+
+fn outcome(name: &TableName, mode: CreateMode, created: bool) -> String {
+    match (created, mode) {
+        (false, _) => format!("table {name} exists already"),
+        (true, CreateMode::OrReplace) => format!("table {name} created or replaced"),
+        (true, CreateMode::New | CreateMode::IfNotExists) => format!("table {name} created"),
+    }
+}
+
+/// The column with its DEFAULT tried and kept as text.
+fn checked(planner: &Planner, definition: ColumnDefinition) -> Result<Column> {
+    let ColumnDefinition {
+        name,
+        data_type,
+        metadata,
+        nullable,
+        default,
+        position,
+    } = definition;
+    let column = Column {
+        id: ColumnId(0),
+        name,
+        data_type,
+        nullable,
+        default: None,
+        metadata,
+        internal: false,
+    };
+    let kept = match default {
+        None => None,
+        Some(default) => {
+            refuse_subquery(&default).map_err(|error| placed(error, position))?;
+            let text = default.to_string();
+            let value = ColumnDefault::plan(planner, default)
+                .and_then(|default| default.values(1))
+                .and_then(|value| assign(&value, &Target::column(&column)));
+            let value = value.map_err(|error| {
+                let message = format!("DEFAULT of column '{}': {}", column.name, error.message);
+                placed(Error { message, ..error }, position)
+            })?;
+            // DEFAULT NULL is no default.
+            value.is_valid(0).then_some(text)
+        }
+    };
+    Ok(Column {
+        default: kept,
+        ..column
+    })
+}
+
+fn refuse_subquery(default: &ast::Expr) -> Result<()> {
+    let mut refusal = None;
+    let _: std::ops::ControlFlow<()> = ast::visit_expressions(default, |expression| match expression {
+        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
+            refusal = Some(Error::new(
+                ErrorCode::InvalidStatement,
+                "a DEFAULT cannot hold a subquery",
+            ));
+            std::ops::ControlFlow::Break(())
+        }
+        ast::Expr::Value(value) if matches!(value.value, ast::Value::Placeholder(_)) => {
+            refusal = Some(Error::new(
+                ErrorCode::InvalidStatement,
+                "a DEFAULT cannot hold a parameter",
+            ));
+            std::ops::ControlFlow::Break(())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    refusal.map_or(Ok(()), Err)
+}
+
+/// The columns of CREATE TABLE … AS: those of the query, each with a name of its own.
+fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
+    let mut columns: Vec<Column> = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        if columns.iter().any(|column| column.name == *field.name()) {
+            let message = format!(
+                "the query gives two columns '{}'; name one of them with AS",
+                field.name()
+            );
+            return Err(Error::new(ErrorCode::InvalidStatement, message));
+        }
+        if *field.data_type() == DataType::Null {
+            let message = format!(
+                "column '{}' has no type; write CAST(… AS TEXT) or another type",
+                field.name()
+            );
+            return Err(Error::new(ErrorCode::TypeMismatch, message));
+        }
+        // A constant is never NULL, but that says nothing of rows that come later.
+        columns.push(Column {
+            nullable: true,
+            ..column_of(field)
+        });
+    }
+    Ok(columns)
+}
+
+fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options).map_err(|error| {
+        Error::new(
+            ErrorCode::Internal,
+            format!("a query's rows do not fit its columns: {error}"),
+        )
+    })
+}
+
+fn full_name(session: &Session, written: &ObjectName) -> TableName {
+    TableName::new(
+        written.namespace.clone().unwrap_or_else(|| session.namespace()),
+        &written.name,
+    )
+}
+
+/// Each table is dropped in one step; that all can be is checked before the first goes.
+async fn drop_tables(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    names: &[ObjectName],
+    if_exists: bool,
+) -> Result<String> {
+    check_all(database, session, names, if_exists)?;
+    let engine = database.engine();
+    let principal = database.principal(&engine.view(), session)?;
+    let mut dropped = Vec::new();
+    for written in names {
+        let name = full_name(session, written);
+        if engine
+            .drop_table(&principal, &name, if_exists)
+            .await
+            .map_err(|error| placed(error, written.position))?
+        {
+            dropped.push(name.to_string());
+        }
+    }
+    Ok(match dropped.as_slice() {
+        [] => "there is no such table".to_string(),
+        [one] => format!("table {one} dropped"),
+        several => format!("tables {} dropped", several.join(", ")),
+    })
+}
+
+/// As [`drop_tables`].
+async fn truncate_tables(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectName]) -> Result<String> {
+    check_all(database, session, names, false)?;
+    let engine = database.engine();
+    let principal = database.principal(&engine.view(), session)?;
+    let mut emptied = Vec::new();
+    for written in names {
+        let name = full_name(session, written);
+        engine
+            .truncate_table(&principal, &name)
+            .await
+            .map_err(|error| placed(error, written.position))?;
+        emptied.push(name.to_string());
+    }
+    Ok(match emptied.as_slice() {
+        [one] => format!("table {one} emptied"),
+        several => format!("tables {} emptied", several.join(", ")),
+    })
+}
+
+/// Checks that every table is there and may be defined by the session's user, so that a list is not done by half.
+fn check_all(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectName], if_exists: bool) -> Result<()> {
+    let view = database.engine().view();
+    let principal = database.principal(&view, session)?;
+    let mut seen: Vec<TableName> = Vec::with_capacity(names.len());
+    for written in names {
+        let name = full_name(session, written);
+        match view.catalog().table(&name).filter(|table| principal.sees(table)) {
+            Some(table) => principal
+                .check(Action::Define, table)
+                .map_err(|error| placed(error, written.position))?,
+            None if if_exists => {}
+            None => {
+                let neighbours = view
+                    .catalog()
+                    .tables_in(&name.namespace)
+                    .filter(|table| principal.sees(table));
+                let hint = suggestion(&name.table, neighbours.map(|table| table.name.table.as_str()));
+                let error = Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"));
+                return Err(placed(error, written.position));
+            }
+        }
+        if seen.contains(&name) {
+            let error = Error::new(ErrorCode::InvalidStatement, format!("table {name} is named twice"));
+            return Err(placed(error, written.position));
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::Parameters;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn tables_come_and_go() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE NAMESPACE chat",
+            "CREATE NAMESPACE IF NOT EXISTS chat",
+            "CREATE USER TABLE chat.messages (body TEXT NOT NULL, id BIGINT DEFAULT SNOWFLAKE_ID(), PRIMARY KEY (id))",
+            "CREATE TABLE IF NOT EXISTS chat.messages (other INT)",
+            "CREATE STREAM TABLE chat.presence (who TEXT PRIMARY KEY) WITH (TTL_SECONDS = 60)",
+        ]);
+        fixture.check(
+            "DESCRIBE chat.messages",
+            &["body|TEXT|false|NULL|NULL", "id|BIGINT|false|SNOWFLAKE_ID()|1"],
+        );
+        fixture.check_error("CREATE NAMESPACE chat", ErrorCode::AlreadyExists, None, "chat");
+        fixture.check_error(
+            "CREATE TABLE chat.messages (a INT)",
+            ErrorCode::AlreadyExists,
+            Some((1, 14)),
+            "chat.messages",
+        );
+        fixture.check_error(
+            "CREATE TABLE nowhere.t (a INT)",
+            ErrorCode::NamespaceNotFound,
+            Some((1, 14)),
+            "nowhere",
+        );
+        fixture.check_error("DROP NAMESPACE chat", ErrorCode::DependentObjects, None, "chat");
+        fixture.check_error(
+            "DROP TABLE chat.presence, chat.mesages",
+            ErrorCode::TableNotFound,
+            Some((1, 27)),
+            "messages",
+        );
+        fixture.run(&["DESCRIBE chat.presence"]);
+        fixture.run(&[
+            "DROP TABLE chat.presence",
+            "DROP TABLE IF EXISTS chat.presence",
+            "DROP NAMESPACE chat CASCADE",
+        ]);
+        fixture.check_error(
+            "DESCRIBE chat.messages",
+            ErrorCode::TableNotFound,
+            Some((1, 10)),
+            "chat.messages",
+        );
+    }
+
+    #[test]
+    fn defaults_are_tried_when_the_table_is_made() {
+        let fixture = Fixture::new();
+        let check = |column: &str, code: ErrorCode, part: &str| {
+            let sql = format!("CREATE TABLE t (id INT, {column})");
+            let error = fixture
+                .execute_as(&fixture.root, &sql, Parameters::none())
+                .expect_err(&sql);
+            assert_eq!(error.code, code, "{sql}: {error}");
+            assert!(error.message.contains(part), "{sql}: {error}");
+            assert_eq!(error.position.map(|place| place.line), Some(1), "{sql}: {error}");
+        };
+        check("a INT DEFAULT 'x'", ErrorCode::TypeMismatch, "DEFAULT of column 'a'");
+        check("a TINYINT DEFAULT 300", ErrorCode::TypeMismatch, "300");
+        check("a INT DEFAULT id", ErrorCode::ColumnNotFound, "id");
+        check("a INT DEFAULT (SELECT 1)", ErrorCode::InvalidStatement, "subquery");
+        check("a INT DEFAULT $1", ErrorCode::InvalidStatement, "parameter");
+        check("a INT DEFAULT nothing()", ErrorCode::InvalidStatement, "nothing");
+        fixture.run(&[
+            "CREATE TABLE t (id INT, a INT DEFAULT 1 + 2, b TEXT DEFAULT CURRENT_USER, c DATE DEFAULT '2024-05-01', d INT DEFAULT NULL)",
+            "INSERT INTO t (id) VALUES (1)",
+        ]);
+        fixture.check("SELECT * FROM t", &["1|3|root|2024-05-01|NULL"]);
+        fixture.check("SELECT count(*) FROM t", &["1"]);
+    }
+
+    #[test]
+    fn a_query_makes_a_table() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE TABLE a AS SELECT * FROM (VALUES (1, 'x'), (2, NULL)) AS v (n, s)"]);
+        fixture.check("SELECT n, s FROM a ORDER BY n", &["1|x", "2|NULL"]);
+        fixture.run(&["CREATE TABLE IF NOT EXISTS a AS SELECT 7 AS other"]);
+        fixture.check("SELECT count(*) FROM a", &["2"]);
+        fixture.run(&["CREATE OR REPLACE TABLE a AS SELECT n FROM a WHERE n = 2"]);
+        fixture.check("SELECT * FROM a", &["2"]);
+        fixture.check_error(
+            "CREATE TABLE a AS SELECT 1 AS n",
+            ErrorCode::AlreadyExists,
+            Some((1, 14)),
+            "a",
+        );
+        fixture.check_error(
+            "CREATE TABLE b AS SELECT 1 AS n, 2 AS n",
+            ErrorCode::InvalidStatement,
+            None,
+            "n",
+        );
+        fixture.check_error(
+            "CREATE TABLE b AS SELECT 1 / (n - 2) AS q FROM a",
+            ErrorCode::InvalidStatement,
+            None,
+            "",
+        );
+        fixture.check_error("DESCRIBE b", ErrorCode::TableNotFound, Some((1, 10)), "b");
+    }
+
+    #[test]
+    fn only_dba_and_up_define() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE USER 'ann' ROLE service", "CREATE TABLE t (a INT)"]);
+        let ann = fixture.session("ann");
+        for sql in [
+            "CREATE TABLE u (a INT)",
+            "CREATE TABLE u AS SELECT 1 AS a",
+            "CREATE NAMESPACE n",
+            "DROP NAMESPACE public CASCADE",
+            "DROP TABLE t",
+            "TRUNCATE t",
+        ] {
+            let error = fixture.execute_as(&ann, sql, Parameters::none()).expect_err(sql);
+            assert_eq!(error.code, ErrorCode::PermissionDenied, "{sql}: {error}");
+        }
+        fixture.run(&["INSERT INTO t VALUES (1)", "TRUNCATE t"]);
+        fixture.check("SELECT count(*) FROM t", &["0"]);
+    }
+}

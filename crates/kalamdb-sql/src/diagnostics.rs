@@ -1,0 +1,294 @@
+//! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
+
+use arrow::error::ArrowError;
+use datafusion::common::{Column, SchemaError, Span};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use kalamdb_core::{Error, ErrorCode, Position};
+
+use crate::names::{placed, suggestion};
+
+/// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
+pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
+    translate(&error)
+}
+
+/// An error of an Arrow kernel, as running a query meets it.
+pub(crate) fn from_arrow(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::DivideByZero => Error::new(ErrorCode::InvalidArgument, "division by zero"),
+        ArrowError::ArithmeticOverflow(message) => Error::new(
+            ErrorCode::InvalidArgument,
+            format!("number out of range: {}", tidy(message)),
+        ),
+        ArrowError::CastError(message) | ArrowError::ParseError(message) => {
+            Error::new(ErrorCode::TypeMismatch, tidy(message))
+        }
+        ArrowError::InvalidArgumentError(message)
+        | ArrowError::ComputeError(message)
+        | ArrowError::SchemaError(message)
+        | ArrowError::NotYetImplemented(message) => Error::new(ErrorCode::InvalidArgument, tidy(message)),
+        ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
+        ArrowError::MemoryError(message) => Error::new(ErrorCode::OutOfMemory, tidy(message)),
+        ArrowError::IoError(message, _) => Error::new(ErrorCode::StorageError, tidy(message)),
+        other => Error::new(ErrorCode::Internal, tidy(&other.to_string())),
+    }
+}
+
+fn translate(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => from_external(inner.as_ref()),
+        DataFusionError::Shared(inner) => translate(inner),
+        DataFusionError::Context(_, inner) => translate(inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            placed(translate(inner), diagnostic.span.as_ref().and_then(position))
+        }
+        // Each is true by itself; the first that names its place helps most.
+        DataFusionError::Collection(errors) => {
+            let mut translated = errors.iter().map(translate);
+            match translated.next() {
+                Some(first) if first.position.is_none() => {
+                    translated.find(|error| error.position.is_some()).unwrap_or(first)
+                }
+                Some(first) => first,
+                None => Error::new(ErrorCode::Internal, "the query failed without a reason"),
+            }
+        }
+        DataFusionError::ArrowError(inner, _) => from_arrow(inner),
+        DataFusionError::SchemaError(inner, _) => from_schema(inner),
+        DataFusionError::SQL(inner, _) => from_parser(inner),
+        DataFusionError::Plan(message) => from_plan(message),
+        DataFusionError::NotImplemented(message) => Error::new(ErrorCode::Unsupported, unsupported(message)),
+        DataFusionError::Execution(message) => from_execution(message),
+        DataFusionError::ResourcesExhausted(message) => Error::new(
+            ErrorCode::OutOfMemory,
+            format!(
+                "the memory for queries is used up (setting memory_limit): {}",
+                tidy(message)
+            ),
+        ),
+        DataFusionError::Configuration(message) => Error::new(ErrorCode::InvalidArgument, tidy(message)),
+        DataFusionError::IoError(inner) => {
+            Error::new(ErrorCode::StorageError, format!("spilling to disk failed: {inner}"))
+        }
+        DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => {
+            Error::new(ErrorCode::Cancelled, "the statement was cancelled")
+        }
+        DataFusionError::Internal(message) => from_internal(message),
+        other => Error::new(ErrorCode::Internal, tidy(&other.strip_backtrace())),
+    }
+}
+
+fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        ours.clone()
+    } else if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+        translate(inner)
+    } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
+        from_arrow(inner)
+    } else {
+        Error::new(ErrorCode::Internal, tidy(&error.to_string()))
+    }
+}
+
+fn from_schema(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let known = valid_fields.iter().map(|column| column.name.as_str());
+            let hint = suggestion(&field.name, known);
+            let error = Error::new(
+                ErrorCode::ColumnNotFound,
+                format!("column {} does not exist{hint}", written(field)),
+            );
+            placed(error, column_position(field))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let message = format!(
+                "column {} is in more than one of the tables; write table.{}",
+                written(field),
+                field.name
+            );
+            placed(Error::new(ErrorCode::InvalidStatement, message), column_position(field))
+        }
+        SchemaError::DuplicateQualifiedField { qualifier, name } => Error::new(
+            ErrorCode::InvalidStatement,
+            format!("column {}.{name} appears twice; give one an alias", qualifier.table()),
+        ),
+        SchemaError::DuplicateUnqualifiedField { name } => Error::new(
+            ErrorCode::InvalidStatement,
+            format!("column {name} appears twice; give one an alias"),
+        ),
+    }
+}
+
+/// The column as the statement writes it, without the catalog that planning may have put before it.
+fn written(column: &Column) -> String {
+    match &column.relation {
+        Some(relation) => match relation.schema() {
+            Some(schema) => format!("{schema}.{}.{}", relation.table(), column.name),
+            None => format!("{}.{}", relation.table(), column.name),
+        },
+        None => column.name.clone(),
+    }
+}
+
+fn column_position(column: &Column) -> Option<Position> {
+    column.spans.first().as_ref().and_then(position)
+}
+
+fn position(span: &Span) -> Option<Position> {
+    (span.start.line > 0).then_some(Position {
+        line: span.start.line,
+        column: span.start.column,
+    })
+}
+
+/// sqlparser puts the place at the end of its message.
+pub(crate) fn from_parser(error: &ParserError) -> Error {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
+        ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    };
+    let Some((before, place)) = message.rsplit_once(" at Line: ") else {
+        return Error::new(ErrorCode::SyntaxError, tidy(&message));
+    };
+    let numbers = place.split_once(", Column: ").and_then(|(line, column)| {
+        Some(Position {
+            line: line.trim().parse().ok()?,
+            column: column.trim().parse().ok()?,
+        }) // Left out if it is no number.
+    });
+    match numbers {
+        Some(position) => Error::new(ErrorCode::SyntaxError, tidy(before)).at(position),
+        None => Error::new(ErrorCode::SyntaxError, tidy(&message)),
+    }
+}
+
+fn from_plan(message: &str) -> Error {
+    let text = tidy(message);
+    let is_type_problem = [
+        "Cannot infer common",
+        "Cannot coerce",
+        "Unsupported CAST",
+        "cannot be evaluated because there isn't",
+    ];
+    let code = if is_type_problem.iter().any(|sign| text.contains(sign)) {
+        ErrorCode::TypeMismatch
+    } else {
+        ErrorCode::InvalidStatement
+    };
+    Error::new(code, text)
+}
+
+fn from_execution(message: &str) -> Error {
+    let text = tidy(message);
+    let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {
+        ErrorCode::TypeMismatch
+    } else {
+        ErrorCode::InvalidArgument
+    };
+    Error::new(code, text)
+}
+
+/// DataFusion reports a few mistakes in statements as its own bugs.
+fn from_internal(message: &str) -> Error {
+    let text = tidy(message);
+    tracing::warn!(reason = %text, "DataFusion reported an internal error");
+    Error::new(ErrorCode::Internal, format!("the query cannot be run: {text}"))
+}
+
+fn unsupported(message: &str) -> String {
+    let text = tidy(message);
+    if text.contains("support") {
+        text
+    } else {
+        format!("not supported: {text}")
+    }
+}
+
+/// The message without DataFusion's prefixes, footers and backtraces.
+fn tidy(message: &str) -> String {
+    const PREFIXES: &[&str] = &[
+        "External error: ",
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Internal error: ",
+        "Optimizer rule failed: ",
+        "Schema error: ",
+        "SQL error: ",
+        "This feature is not implemented: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Invalid argument error: ",
+        "Compute error: ",
+        "sql parser error: ",
+    ];
+    let mut text = message;
+    for end in [
+        "\n\nbacktrace:",
+        "\nThis issue was likely caused by",
+        ".\nThis issue was likely caused by",
+        "\n\nbacktrace",
+    ] {
+        text = text.split(end).next().unwrap_or(text);
+    }
+    let mut text = text.trim();
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest.trim_start();
+    }
+    text.trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: DataFusionError, code: ErrorCode, message: &str) {
+        let error = from_datafusion(error);
+        assert_eq!((error.code, error.message.as_str()), (code, message));
+    }
+
+    #[test]
+    fn messages_are_for_people() {
+        let ours = Error::new(ErrorCode::NotNullViolation, "column a may not be NULL");
+        let wrapped = || {
+            DataFusionError::Context(
+                "deep".into(),
+                Box::new(DataFusionError::External(Box::new(ours.clone()))),
+            )
+        };
+        check(wrapped(), ErrorCode::NotNullViolation, "column a may not be NULL");
+        check(
+            DataFusionError::Shared(std::sync::Arc::new(wrapped())),
+            ErrorCode::NotNullViolation,
+            "column a may not be NULL",
+        );
+        check(
+            DataFusionError::Plan("Error during planning: Invalid function 'foo'.\nDid you mean 'floor'?".into()),
+            ErrorCode::InvalidStatement,
+            "Invalid function 'foo'.\nDid you mean 'floor'?",
+        );
+        check(
+            ArrowError::DivideByZero.into(),
+            ErrorCode::InvalidArgument,
+            "division by zero",
+        );
+        check(
+            DataFusionError::Internal(
+                "x is wrong.\nThis issue was likely caused by a bug in DataFusion's code.".into(),
+            ),
+            ErrorCode::Internal,
+            "the query cannot be run: x is wrong",
+        );
+    }
+
+    #[test]
+    fn a_parser_message_gives_its_place() {
+        let error = from_parser(&ParserError::ParserError(
+            "Expected: identifier, found: EOF at Line: 2, Column: 7".into(),
+        ));
+        assert_eq!(error.position, Some(Position { line: 2, column: 7 }));
+        assert_eq!(error.message, "Expected: identifier, found: EOF");
+    }
+}

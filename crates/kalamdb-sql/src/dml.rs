@@ -1,0 +1,369 @@
+//! UPDATE and DELETE: plans the affected rows as a SELECT and hands them to the write handler.
+//!
+//! The SELECT reads the row's key and location beside the new values, so that every predicate a SELECT can have is answered
+//! by the same planner. (DataFusion's own hooks for both drop join and constant predicates on their way to the table.)
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{FieldRef, Fields};
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use kalamdb_core::{Action, Error, ErrorCode, Mutator, Result, Table};
+
+use crate::assignment::{Target, assign};
+use crate::database::Database;
+use crate::diagnostics;
+use crate::execution::Completion;
+use crate::insert::{batch, column_index, counted, visible, writable};
+use crate::names::{placed, position};
+use crate::parameters::{self, Parameters};
+use crate::planning::{Planned, Planner};
+use crate::provider::{ROW_KEY, ROW_LOCATION, SEQ};
+use crate::queries::RunningQuery;
+use crate::session::Session;
+use crate::system_columns;
+use crate::values::{self, Defaults};
+
+/// How often a statement runs again when other commits changed its rows in between. Ten losses in a row mean that many write
+/// the same rows all the time; then the caller decides.
+const CONFLICT_ATTEMPTS: usize = 10;
+
+/// What the write handler needs to find a row: the SELECT's first columns.
+const FOUND: [&str; 3] = [ROW_KEY, ROW_LOCATION, SEQ];
+
+/// An UPDATE or DELETE.
+#[derive(Clone, Copy)]
+pub(crate) enum Change<'a> {
+    Update(&'a ast::Update),
+    Delete(&'a ast::Delete),
+}
+
+/// A change with its names resolved.
+pub(crate) struct ChangePlan {
+    table: Arc<Table>,
+    query: Box<ast::Query>,
+    planned: Planned,
+    /// For each visible column where its new value comes from; `None` for DELETE.
+    new_values: Option<Vec<NewValue>>,
+}
+
+enum NewValue {
+    /// The SELECT's column at this position.
+    Selected(usize),
+    /// A literal, a parameter or DEFAULT: evaluated here, so that it reaches the column exactly.
+    Given(usize, Box<ast::Expr>),
+}
+
+/// Resolves a change; reads and changes nothing.
+///
+/// # Errors
+/// TABLE_NOT_FOUND, COLUMN_NOT_FOUND, PERMISSION_DENIED, INVALID_STATEMENT, UNSUPPORTED.
+pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
+    let (action, target, others, selection) = match change {
+        Change::Update(update) => {
+            if update.returning.is_some()
+                || !update.table.joins.is_empty()
+                || !update.order_by.is_empty()
+                || update.limit.is_some()
+            {
+                return Err(unsupported("UPDATE with RETURNING, joins, ORDER BY or LIMIT"));
+            }
+            let others = match &update.from {
+                None => Vec::new(),
+                Some(ast::UpdateTableFromKind::AfterSet(tables)) => tables.clone(),
+                Some(ast::UpdateTableFromKind::BeforeSet(_)) => return Err(unsupported("FROM before SET")),
+            };
+            (Action::Update, &update.table.relation, others, &update.selection)
+        }
+        Change::Delete(delete) => {
+            let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
+            let [ast::TableWithJoins { relation, joins }] = from.as_slice() else {
+                return Err(unsupported("DELETE from several tables"));
+            };
+            if delete.returning.is_some() || !joins.is_empty() || !delete.order_by.is_empty() || delete.limit.is_some()
+            {
+                return Err(unsupported("DELETE with RETURNING, joins, ORDER BY or LIMIT"));
+            }
+            (
+                Action::Delete,
+                relation,
+                delete.using.clone().unwrap_or_default(),
+                &delete.selection,
+            )
+        }
+    };
+    let ast::TableFactor::Table {
+        name,
+        alias,
+        args: None,
+        ..
+    } = target
+    else {
+        return Err(Error::new(
+            ErrorCode::InvalidStatement,
+            "UPDATE and DELETE take the name of a table",
+        ));
+    };
+    let table = writable(planner, name, action)?;
+    // Columns of the target are read under its own name, whatever else FROM brings in.
+    let qualifier: Vec<ast::Ident> = match alias {
+        Some(alias) => vec![alias.name.clone()],
+        None => name
+            .0
+            .iter()
+            .filter_map(ast::ObjectNamePart::as_ident)
+            .cloned()
+            .collect(),
+    };
+    let of_target = |column: &str| {
+        let mut parts = qualifier.clone();
+        parts.push(ast::Ident::with_quote('"', column));
+        ast::Expr::CompoundIdentifier(parts)
+    };
+    let mut projection: Vec<ast::Expr> = FOUND.iter().map(|column| of_target(column)).collect();
+    let mut known: Vec<Option<FieldRef>> = Vec::new();
+    let new_values = match change {
+        Change::Delete(_) => None,
+        Change::Update(update) => {
+            let assigned = assignments(&table, update)?;
+            let mut new_values = Vec::new();
+            for index in visible(&table) {
+                let column = &table.schema.columns[index];
+                let expr = assigned
+                    .iter()
+                    .find(|(target, _)| *target == index)
+                    .map(|(_, expr)| *expr);
+                if let Some(expr) = expr
+                    && let Some(number) = values::placeholder(expr)?
+                {
+                    values::know(&mut known, number, column);
+                }
+                new_values.push(match expr {
+                    Some(expr) if is_given(expr)? => NewValue::Given(index, Box::new(expr.clone())),
+                    other => {
+                        projection.push(other.cloned().unwrap_or_else(|| of_target(&column.name)));
+                        NewValue::Selected(projection.len() - 1)
+                    }
+                });
+            }
+            Some(new_values)
+        }
+    };
+    let mut target = target.clone();
+    system_columns::mark_for_mutation(&mut target);
+    let mut from = vec![ast::TableWithJoins {
+        relation: target,
+        joins: Vec::new(),
+    }];
+    from.extend(others);
+    let query = select(projection, from, selection.clone());
+    let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
+    Ok(ChangePlan {
+        table,
+        query,
+        planned,
+        new_values,
+    })
+}
+
+impl ChangePlan {
+    /// `$1` first.
+    pub(crate) fn parameters(&self) -> &Fields {
+        &self.planned.parameters
+    }
+
+    /// The query that finds the rows, for EXPLAIN.
+    pub(crate) fn query(&self) -> Box<ast::Query> {
+        self.query.clone()
+    }
+}
+
+/// Runs a change. With several rows of parameters it runs once for each against the same view, atomically as one; a row that
+/// several of them change keeps the first change.
+///
+/// # Errors
+/// As [`plan`], and TYPE_MISMATCH, NOT_NULL_VIOLATION, DUPLICATE_KEY; CONFLICT when others keep changing the same rows.
+pub(crate) async fn run(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    change: Change<'_>,
+    given: &Parameters,
+    query: &RunningQuery,
+) -> Result<Completion> {
+    let what = match change {
+        Change::Update(_) => "updated",
+        Change::Delete(_) => "deleted",
+    };
+    for attempt in 1.. {
+        let planner = Planner::new(database, session)?;
+        let mutator = collect(&planner, change, given, query).await?;
+        // The view's snapshot is not held while waiting for the disk.
+        drop(planner);
+        query.committing();
+        match mutator.finish().await {
+            Ok(rows) => {
+                return Ok(Completion {
+                    rows: Some(rows),
+                    message: counted(rows, what),
+                });
+            }
+            Err(error) if error.code == ErrorCode::Conflict && attempt < CONFLICT_ATTEMPTS => query.not_committing(),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(ErrorCode::Internal, "a statement ended without an outcome"))
+}
+
+async fn collect(planner: &Planner, change: Change<'_>, given: &Parameters, query: &RunningQuery) -> Result<Mutator> {
+    let ChangePlan {
+        table,
+        planned,
+        new_values,
+        query: _,
+    } = plan(planner, change)?;
+    let given = given.columns(&planned.parameters)?;
+    let mut mutator = planner
+        .database()
+        .engine()
+        .mutate(planner.view(), planner.principal(), &table)?;
+    let mut defaults = Defaults::new(planner, &table);
+    query.planned();
+    for row in 0..given.num_rows() {
+        let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
+        let mut running = planner.run(plan, !planned.parameters.is_empty()).await?;
+        let of_row = given.slice(row, 1);
+        while let Some(selected) = running.stream.next().await {
+            let selected = selected.map_err(diagnostics::from_datafusion)?;
+            let found = found(&selected)?;
+            match &new_values {
+                None => mutator.delete(&found)?,
+                Some(new_values) => {
+                    mutator.update(&found, &rows(&mut defaults, &table, new_values, &selected, &of_row)?)?
+                }
+            }
+        }
+        query.memory_peak(running.memory.peak_bytes());
+    }
+    Ok(mutator)
+}
+
+/// The first columns under their names.
+fn found(selected: &RecordBatch) -> Result<RecordBatch> {
+    let fields = FOUND
+        .iter()
+        .zip(selected.schema_ref().fields())
+        .map(|(name, field)| field.as_ref().clone().with_name(*name));
+    let schema = arrow::datatypes::Schema::new(fields.collect::<Fields>());
+    batch(
+        Arc::new(schema),
+        selected.columns()[..FOUND.len()].to_vec(),
+        selected.num_rows(),
+    )
+}
+
+/// The rows as they become.
+fn rows(
+    defaults: &mut Defaults<'_>,
+    table: &Table,
+    new_values: &[NewValue],
+    selected: &RecordBatch,
+    given: &RecordBatch,
+) -> Result<RecordBatch> {
+    let targets = visible(table);
+    let columns: Vec<ArrayRef> = new_values
+        .iter()
+        .zip(&targets)
+        .map(|(value, target)| match value {
+            NewValue::Selected(position) => assign(
+                selected.column(*position),
+                &Target::column(&table.schema.columns[*target]),
+            ),
+            NewValue::Given(index, expr) if values::default_keyword(expr) => {
+                defaults.default(*index, selected.num_rows())
+            }
+            NewValue::Given(index, expr) => values::repeat(&defaults.value(*index, expr, given)?, selected.num_rows()),
+        })
+        .collect::<Result<_>>()?;
+    defaults.complete(&targets, &columns, selected.num_rows())
+}
+
+fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<(usize, &'a ast::Expr)>> {
+    let mut assigned: Vec<(usize, &ast::Expr)> = Vec::with_capacity(update.assignments.len());
+    for assignment in &update.assignments {
+        let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
+            return Err(unsupported("SET (a, b) = …; write SET a = …, b = …"));
+        };
+        let Some(identifier) = name.0.last().and_then(ast::ObjectNamePart::as_ident) else {
+            return Err(Error::new(
+                ErrorCode::InvalidStatement,
+                format!("{name} is not the name of a column"),
+            ));
+        };
+        let index = column_index(table, identifier)?;
+        if assigned.iter().any(|(earlier, _)| *earlier == index) {
+            let error = Error::new(ErrorCode::InvalidStatement, format!("column {identifier} is set twice"));
+            return Err(placed(error, position(identifier)));
+        }
+        assigned.push((index, &assignment.value));
+    }
+    Ok(assigned)
+}
+
+/// Whether a value needs nothing of the row.
+fn is_given(expr: &ast::Expr) -> Result<bool> {
+    Ok(values::default_keyword(expr) || values::literal(expr).is_some() || values::placeholder(expr)?.is_some())
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::new(ErrorCode::Unsupported, format!("not supported: {what}"))
+}
+
+fn select(projection: Vec<ast::Expr>, from: Vec<ast::TableWithJoins>, selection: Option<ast::Expr>) -> Box<ast::Query> {
+    // Aliases keep apart what two expressions may have the same name for.
+    let projection = projection
+        .into_iter()
+        .enumerate()
+        .map(|(position, expr)| ast::SelectItem::ExprWithAlias {
+            expr,
+            alias: ast::Ident::with_quote('"', format!("{position}")),
+        });
+    let select = ast::Select {
+        select_token: ast::helpers::attached_token::AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: projection.collect(),
+        exclude: None,
+        into: None,
+        from,
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection,
+        connect_by: Vec::new(),
+        group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: ast::SelectFlavor::Standard,
+    };
+    Box::new(ast::Query {
+        with: None,
+        body: Box::new(ast::SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    })
+}

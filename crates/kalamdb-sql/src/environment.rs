@@ -1,0 +1,252 @@
+//! What all statements share of DataFusion: memory, spill directory, functions and rules. Built once, cloned per statement.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use chrono::DateTime;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast;
+use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
+use parking_lot::Mutex;
+
+use crate::database::DatabaseOptions;
+use crate::diagnostics;
+use crate::functions;
+use crate::literals::TypedLiterals;
+use crate::names::{CATALOG, DEFAULT_NAMESPACE};
+
+/// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
+const TARGET_PARTITIONS: usize = 2;
+
+/// How many users' function tables are kept ready. One takes some 100 KB; making one costs about 50 µs.
+const PRINCIPALS_KEPT: usize = 64;
+
+/// How many consumers an out-of-memory message names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
+
+/// What all statements share.
+pub(crate) struct Environment {
+    runtime: Arc<RuntimeEnv>,
+    base: SessionState,
+    /// States with the functions of a principal, the most recently used last.
+    by_principal: Mutex<VecDeque<(Principal, Arc<SessionState>)>>,
+    types: Arc<dyn TypePlanner>,
+}
+
+impl Environment {
+    /// # Errors
+    /// STORAGE_ERROR when the spill directory cannot be made.
+    pub(crate) fn new(options: &DatabaseOptions) -> Result<Self> {
+        std::fs::create_dir_all(&options.spill_dir).map_err(|error| {
+            Error::new(
+                ErrorCode::StorageError,
+                format!(
+                    "cannot make the spill directory {}: {error}",
+                    options.spill_dir.display()
+                ),
+            )
+        })?;
+        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), CONSUMERS_NAMED);
+        let disk =
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]));
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(diagnostics::from_datafusion)?;
+        // No URL resolves, not even one of a local file: nothing in a statement reaches the server's files.
+        runtime
+            .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
+            .map_err(diagnostics::from_datafusion)?;
+        let base = SessionStateBuilder::new()
+            .with_default_features()
+            .with_file_formats(Vec::new())
+            .with_table_factories(std::collections::HashMap::new())
+            .with_config(configuration(options))
+            .with_runtime_env(Arc::clone(&runtime))
+            .with_analyzer_rules(analyzer_rules())
+            .build();
+        Ok(Environment {
+            runtime,
+            base,
+            by_principal: Mutex::new(VecDeque::new()),
+            types: Arc::new(SqlTypes),
+        })
+    }
+
+    /// The state of one statement of `principal`: its functions, its time zone, and the time of its view as NOW().
+    pub(crate) fn state(
+        &self,
+        engine: &Arc<Engine>,
+        principal: &Principal,
+        view: &View,
+        time_zone: Option<String>,
+    ) -> SessionState {
+        let mut state = SessionState::clone(&self.of_principal(engine, principal));
+        let mut props = ExecutionProps::new();
+        props.query_execution_start_time = DateTime::from_timestamp_micros(view.now_micros());
+        if time_zone.is_some() {
+            state.config_mut().options_mut().execution.time_zone = time_zone;
+        }
+        props.config_options = Some(Arc::clone(state.config_options()));
+        *state.execution_props_mut() = props;
+        state
+    }
+
+    /// The SQL types that DataFusion does not know by itself.
+    pub(crate) fn types(&self) -> &Arc<dyn TypePlanner> {
+        &self.types
+    }
+
+    /// The shared runtime with a memory account of one query's own.
+    pub(crate) fn query_runtime(&self) -> (Arc<RuntimeEnv>, Arc<QueryMemory>) {
+        let memory = Arc::new(QueryMemory {
+            shared: Arc::clone(&self.runtime.memory_pool),
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        });
+        let mut runtime = RuntimeEnv::clone(&self.runtime);
+        runtime.memory_pool = Arc::clone(&memory) as Arc<dyn MemoryPool>;
+        (Arc::new(runtime), memory)
+    }
+
+    fn of_principal(&self, engine: &Arc<Engine>, principal: &Principal) -> Arc<SessionState> {
+        let mut kept = self.by_principal.lock();
+        if let Some(index) = kept.iter().position(|(of, _)| of == principal)
+            && let Some(entry) = kept.remove(index)
+        {
+            let state = Arc::clone(&entry.1);
+            kept.push_back(entry);
+            return state;
+        }
+        let context = SessionContext::new_with_state(self.base.clone());
+        functions::register(&context, engine, principal);
+        let state = Arc::new(context.state());
+        if kept.len() >= PRINCIPALS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((principal.clone(), Arc::clone(&state)));
+        state
+    }
+}
+
+fn configuration(options: &DatabaseOptions) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_NAMESPACE)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        .with_batch_size(options.batch_rows)
+        .with_target_partitions(TARGET_PARTITIONS);
+    let all = config.options_mut();
+    all.sql_parser.enable_ident_normalization = true;
+    all.sql_parser.collect_spans = true;
+    // Strings leave as plain Utf8: clients take views at half the rate.
+    all.sql_parser.map_string_types_to_utf8view = false;
+    all.optimizer.expand_views_at_output = true;
+    config
+}
+
+/// DataFusion's rules, with ours before type coercion, which would refuse or misread some literals.
+fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    let coercion = rules
+        .iter()
+        .position(|rule| rule.name() == "type_coercion")
+        .unwrap_or(0);
+    rules.insert(coercion, Arc::new(TypedLiterals));
+    rules
+}
+
+/// UUID and JSON in casts.
+#[derive(Debug)]
+struct SqlTypes;
+
+impl TypePlanner for SqlTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        Ok(match sql_type {
+            ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
+            ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            _ => None,
+        })
+    }
+}
+
+/// The shared pool, counting what one query holds.
+#[derive(Debug)]
+pub(crate) struct QueryMemory {
+    shared: Arc<dyn MemoryPool>,
+    held: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl QueryMemory {
+    /// The most it held at once, bytes.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(held, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for QueryMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl MemoryPool for QueryMemory {
+    fn name(&self) -> &str {
+        "query"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.shared.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.shared.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.shared.grow(reservation, additional);
+        self.took(additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.shared.shrink(reservation, shrink);
+        self.held.fetch_sub(shrink, Ordering::Relaxed);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
+        self.shared.try_grow(reservation, additional)?;
+        self.took(additional);
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        self.shared.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.shared.memory_limit()
+    }
+}

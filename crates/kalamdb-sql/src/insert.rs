@@ -1,0 +1,360 @@
+//! INSERT: which columns get which values, from VALUES, a query or defaults, and their way to the write handler.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, FieldRef, Fields};
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use kalamdb_core::{Action, Appender, Error, ErrorCode, OnConflict, Result, Table, TableKind};
+
+use crate::assignment::{Target, assign};
+use crate::database::Database;
+use crate::diagnostics;
+use crate::execution::Completion;
+use crate::names::{folded, name_position, placed, suggestion};
+use crate::parameters::{self, Parameters};
+use crate::planning::{Planned, Planner};
+use crate::provider::{SEQ, UPDATED};
+use crate::queries::RunningQuery;
+use crate::session::Session;
+use crate::values::{self, Defaults};
+
+/// An INSERT with its names resolved.
+pub(crate) struct InsertPlan {
+    table: Arc<Table>,
+    /// For each value of a row the index of its column in the table's schema.
+    targets: Vec<usize>,
+    source: Source,
+    /// `$1` first.
+    parameters: Fields,
+}
+
+enum Source {
+    /// Evaluated here.
+    Values(Vec<Vec<ast::Expr>>),
+    /// Planned and run by DataFusion.
+    Query(Box<ast::Query>, Box<Planned>),
+    /// One row of defaults.
+    Defaults,
+}
+
+/// Resolves an INSERT; reads and changes nothing.
+///
+/// # Errors
+/// TABLE_NOT_FOUND, COLUMN_NOT_FOUND, PERMISSION_DENIED, INVALID_STATEMENT, UNSUPPORTED.
+pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(Error::new(ErrorCode::Unsupported, "INSERT takes the name of a table"));
+    };
+    if insert.on.is_some() || insert.returning.is_some() {
+        return Err(Error::new(
+            ErrorCode::Unsupported,
+            "ON CONFLICT and RETURNING are not supported yet",
+        ));
+    }
+    let table = writable(planner, name, Action::Insert)?;
+    let targets = targets(&table, &insert.columns)?;
+    let source = match &insert.source {
+        None if insert.columns.is_empty() => Source::Defaults,
+        None => {
+            return Err(Error::new(
+                ErrorCode::InvalidStatement,
+                "DEFAULT VALUES takes no list of columns",
+            ));
+        }
+        Some(query) => source_of(planner, &table, &targets, query)?,
+    };
+    let parameters = match &source {
+        Source::Values(rows) => values::parameters(planner, &table, &targets, rows)?,
+        Source::Query(_, planned) => planned.parameters.clone(),
+        Source::Defaults => Fields::empty(),
+    };
+    Ok(InsertPlan {
+        table,
+        targets,
+        source,
+        parameters,
+    })
+}
+
+impl InsertPlan {
+    /// `$1` first.
+    pub(crate) fn parameters(&self) -> &Fields {
+        &self.parameters
+    }
+
+    /// The query whose rows it inserts, for EXPLAIN.
+    pub(crate) fn query(&self) -> Result<Box<ast::Query>> {
+        match &self.source {
+            Source::Query(query, _) => Ok(query.clone()),
+            Source::Values(rows) => values::as_query(&self.table, &self.targets, rows),
+            Source::Defaults => Err(Error::new(
+                ErrorCode::Unsupported,
+                "INSERT … DEFAULT VALUES has no plan to explain",
+            )),
+        }
+    }
+}
+
+/// Runs an INSERT: with several rows of parameters once for each, all of it or nothing.
+///
+/// # Errors
+/// As [`plan`], and TYPE_MISMATCH, NOT_NULL_VIOLATION, DUPLICATE_KEY, CONFLICT, ...
+pub(crate) async fn run(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    insert: &ast::Insert,
+    given: &Parameters,
+    query: &RunningQuery,
+) -> Result<Completion> {
+    let planner = Planner::new(database, session)?;
+    let InsertPlan {
+        table,
+        targets,
+        source,
+        parameters,
+    } = plan(&planner, insert)?;
+    let given = given.columns(&parameters)?;
+    let mut load = database
+        .engine()
+        .append(planner.principal(), &table, OnConflict::Error)?;
+    let mut defaults = Defaults::new(&planner, &table);
+    query.planned();
+    match source {
+        Source::Defaults => {
+            let rows = defaults.complete(&[], &[], given.num_rows())?;
+            load.push(&rows)?;
+        }
+        Source::Values(rows) => {
+            for batch in values::evaluate(&mut defaults, &targets, &rows, &given)? {
+                load.push(&defaults.complete(&targets, batch.columns(), batch.num_rows())?)?;
+            }
+        }
+        Source::Query(_, planned) => {
+            for row in 0..given.num_rows() {
+                let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
+                let mut running = planner.run(plan, !parameters.is_empty()).await?;
+                while let Some(batch) = running.stream.next().await {
+                    let batch = batch.map_err(diagnostics::from_datafusion)?;
+                    append(&mut load, &mut defaults, &table, &targets, &batch)?;
+                }
+                query.memory_peak(running.memory.peak_bytes());
+            }
+        }
+    }
+    // The view's snapshot is not held while waiting for the disk.
+    drop(defaults);
+    drop(planner);
+    query.committing();
+    let rows = load.finish().await?;
+    Ok(Completion {
+        rows: Some(rows),
+        message: counted(rows, "inserted"),
+    })
+}
+
+fn append(
+    load: &mut Appender,
+    defaults: &mut Defaults<'_>,
+    table: &Table,
+    targets: &[usize],
+    batch: &RecordBatch,
+) -> Result<()> {
+    let columns: Vec<ArrayRef> = targets
+        .iter()
+        .zip(batch.columns())
+        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index])))
+        .collect::<Result<_>>()?;
+    load.push(&defaults.complete(targets, &columns, batch.num_rows())?)
+}
+
+/// `3 rows inserted`.
+pub(crate) fn counted(rows: u64, what: &str) -> String {
+    if rows == 1 {
+        format!("1 row {what}")
+    } else {
+        format!("{rows} rows {what}")
+    }
+}
+
+/// The table of a written name, if the principal may write to it so.
+///
+/// # Errors
+/// TABLE_NOT_FOUND, PERMISSION_DENIED; INVALID_STATEMENT for SYSTEM tables, naming the statement to use instead.
+pub(crate) fn writable(planner: &Planner, name: &ast::ObjectName, action: Action) -> Result<Arc<Table>> {
+    let table = match planner.table(name, Action::Select) {
+        Ok(table) if table.kind == TableKind::System => table,
+        Ok(_) | Err(_) => return planner.table(name, action),
+    };
+    // The handler refuses with the statement that does it.
+    let refusal = match action {
+        Action::Update | Action::Delete => planner
+            .database()
+            .engine()
+            .mutate(planner.view(), planner.principal(), &table)
+            .err(),
+        Action::Select | Action::Insert | Action::Define | Action::Maintain => planner
+            .database()
+            .engine()
+            .append(planner.principal(), &table, OnConflict::Error)
+            .err(),
+    };
+    let refusal = refusal.unwrap_or_else(|| {
+        Error::new(
+            ErrorCode::InvalidStatement,
+            format!("{} is a system table, which statements of its own change", table.name),
+        )
+    });
+    Err(placed(refusal, name_position(name)))
+}
+
+/// The column of a table that SQL may write.
+///
+/// # Errors
+/// COLUMN_NOT_FOUND with place and nearest name; INVALID_STATEMENT for `_seq` and `_updated`.
+pub(crate) fn column_index(table: &Table, identifier: &ast::Ident) -> Result<usize> {
+    let name = folded(identifier);
+    let error = match table.schema.index_of(&name) {
+        Some(index) => return Ok(index),
+        None if name == SEQ || name == UPDATED => Error::new(
+            ErrorCode::InvalidStatement,
+            format!("column {name} is set by the database at commit"),
+        ),
+        None => {
+            let fields = table.schema.arrow.fields();
+            let hint = suggestion(&name, fields.iter().map(|field| field.name().as_str()));
+            Error::new(
+                ErrorCode::ColumnNotFound,
+                format!("table {} has no column {name}{hint}", table.name),
+            )
+        }
+    };
+    Err(placed(error, crate::names::position(identifier)))
+}
+
+/// The columns that SQL sees, as indices into the table's schema.
+pub(crate) fn visible(table: &Table) -> Vec<usize> {
+    let columns = table.schema.columns.iter().enumerate();
+    columns
+        .filter(|(_, column)| !column.internal)
+        .map(|(index, _)| index)
+        .collect()
+}
+
+fn targets(table: &Table, columns: &[ast::ObjectName]) -> Result<Vec<usize>> {
+    if columns.is_empty() {
+        return Ok(visible(table));
+    }
+    let mut targets = Vec::with_capacity(columns.len());
+    for name in columns {
+        let Some(identifier) = name.0.last().and_then(ast::ObjectNamePart::as_ident) else {
+            return Err(Error::new(
+                ErrorCode::InvalidStatement,
+                format!("{name} is not the name of a column"),
+            ));
+        };
+        let index = column_index(table, identifier)?;
+        if targets.contains(&index) {
+            let error = Error::new(
+                ErrorCode::InvalidStatement,
+                format!("column {identifier} is named twice"),
+            );
+            return Err(placed(error, crate::names::position(identifier)));
+        }
+        targets.push(index);
+    }
+    Ok(targets)
+}
+
+fn check_count(values: usize, columns: usize) -> Result<()> {
+    if values == columns {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::InvalidStatement,
+        format!("INSERT has {columns} columns but {values} values"),
+    ))
+}
+
+fn source_of(planner: &Planner, table: &Arc<Table>, targets: &[usize], query: &ast::Query) -> Result<Source> {
+    let alone = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
+    match query.body.as_ref() {
+        ast::SetExpr::Values(values) if alone => {
+            let rows: Vec<Vec<ast::Expr>> = values.rows.iter().map(|row| row.content.clone()).collect();
+            for (position, row) in rows.iter().enumerate() {
+                check_count(row.len(), targets.len()).map_err(|error| match position {
+                    0 => error,
+                    _ => Error::new(error.code, format!("{} in row {}", error.message, position + 1)),
+                })?;
+            }
+            // Subqueries need a plan of their own.
+            if rows.iter().flatten().any(values::has_subquery) {
+                return planned_source(planner, table, targets, values::as_query(table, targets, &rows)?);
+            }
+            Ok(Source::Values(rows))
+        }
+        _ => {
+            let mut query = query.clone();
+            keep_decimal_literals(table, targets, &mut query);
+            planned_source(planner, table, targets, Box::new(query))
+        }
+    }
+}
+
+fn planned_source(planner: &Planner, table: &Table, targets: &[usize], query: Box<ast::Query>) -> Result<Source> {
+    let known = known_parameters(table, targets, &query)?;
+    let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
+    check_count(planned.plan.schema().fields().len(), targets.len())?;
+    Ok(Source::Query(query, Box::new(planned)))
+}
+
+/// A number that a plain SELECT hands straight to a DECIMAL column goes as text, which reaches the column exactly.
+fn keep_decimal_literals(table: &Table, targets: &[usize], query: &mut ast::Query) {
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    if select.distinct.is_some() || select.projection.len() != targets.len() {
+        return;
+    }
+    for (item, target) in select.projection.iter_mut().zip(targets) {
+        let is_decimal = matches!(
+            table.schema.columns[*target].data_type,
+            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
+        );
+        if !is_decimal {
+            continue;
+        }
+        let expr = match item {
+            ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => expr,
+            _ => return,
+        };
+        if let Some(text) = values::number_text(expr) {
+            *expr = ast::Expr::value(ast::Value::SingleQuotedString(text));
+        }
+    }
+}
+
+/// Parameters that a SELECT hands straight to a column have that column's type.
+fn known_parameters(table: &Table, targets: &[usize], query: &ast::Query) -> Result<Vec<Option<FieldRef>>> {
+    let mut known: Vec<Option<FieldRef>> = Vec::new();
+    if let ast::SetExpr::Select(select) = query.body.as_ref()
+        && select.projection.len() == targets.len()
+    {
+        for (item, target) in select.projection.iter().zip(targets) {
+            let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) = item else {
+                break;
+            };
+            if let Some(number) = values::placeholder(expr)? {
+                values::know(&mut known, number, &table.schema.columns[*target]);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// A batch of so many rows.
+pub(crate) fn batch(schema: arrow::datatypes::SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| diagnostics::from_arrow(&error))
+}

@@ -1,0 +1,55 @@
+//! Turns one SQL text into one statement, then into a stream of Arrow batches or a count.
+//!
+//! DataFusion plans every read; writes go to the handlers of `kalamdb-core`. The doors (gRPC, HTTP, tests) call [`Database`]
+//! and nothing below it. Every statement runs on the query runtime; results cross to the caller over a bounded channel.
+//!
+//! Invariants:
+//! 1. Rights and scope come from the session's principal, read anew for each statement.
+//! 2. A statement reads one view of the database; a write is planned and run exactly once.
+//! 3. No SQL reaches the server's files, runtime or settings of the host.
+//! 4. Describing and explaining execute nothing.
+
+mod administration;
+mod assignment;
+mod database;
+mod definition;
+mod diagnostics;
+mod dml;
+mod environment;
+mod execution;
+mod functions;
+mod identifiers;
+mod ingest;
+mod insert;
+mod key_range;
+mod literals;
+mod metadata;
+mod names;
+mod parameters;
+mod plan_names;
+mod planning;
+mod provider;
+mod queries;
+mod run;
+mod scan_exec;
+mod session;
+mod show;
+mod statement;
+mod system_columns;
+mod system_tables;
+mod types;
+mod values;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use database::{Database, DatabaseOptions, Setting};
+pub use execution::{Completion, Execution, RowStream};
+pub use ingest::{IfExists, IfNotExists, IngestRequest};
+pub use metadata::{TableFilter, TableInfo};
+pub use parameters::Parameters;
+pub use planning::{Description, StatementKind};
+pub use session::{Session, SessionOrigin, SessionValue};
+pub use statement::split;

@@ -1,0 +1,300 @@
+//! Literals that DataFusion alone would round or misread: long numbers, PostgreSQL's BYTEA input, UUIDs.
+
+use std::ops::ControlFlow;
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+use kalamdb_core::{Error, ErrorCode};
+
+/// A double tells any two numbers of so many digits apart, and no more.
+const DOUBLE_DIGITS: usize = 15;
+
+/// What a DECIMAL can hold.
+const DECIMAL_DIGITS: usize = 76;
+
+/// Makes every number that a double would round an exact DECIMAL.
+pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) {
+    struct LongNumbers;
+    impl VisitorMut for LongNumbers {
+        type Break = std::convert::Infallible;
+
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
+            if let ast::Expr::Value(value) = expr
+                && let ast::Value::Number(text, _) = &value.value
+                && let Some((precision, scale)) = exact_decimal(text)
+            {
+                let text = text.clone();
+                *expr = ast::Expr::Cast {
+                    kind: ast::CastKind::Cast,
+                    expr: Box::new(ast::Expr::Value(
+                        ast::Value::SingleQuotedString(text).with_span(value.span),
+                    )),
+                    data_type: ast::DataType::Decimal(ast::ExactNumberInfo::PrecisionAndScale(precision, scale)),
+                    array: false,
+                    format: None,
+                };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    match statement.visit(&mut LongNumbers) {
+        ControlFlow::Continue(()) => {}
+        ControlFlow::Break(never) => match never {},
+    }
+}
+
+/// Precision and scale of a number that neither a 64-bit integer nor a double holds exactly.
+fn exact_decimal(text: &str) -> Option<(u64, i64)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let whole_digits = whole.trim_start_matches('0').len();
+    let digits = if whole_digits > 0 {
+        whole_digits + fraction.len()
+    } else {
+        fraction.trim_start_matches('0').len()
+    };
+    let is_integer = fraction.is_empty() && !text.contains('.');
+    let fits_already = if is_integer {
+        text.parse::<u64>().is_ok()
+    } else {
+        digits <= DOUBLE_DIGITS
+    };
+    let precision = digits.max(fraction.len()).max(1);
+    if fits_already || precision > DECIMAL_DIGITS {
+        return None;
+    }
+    Some((precision as u64, i64::try_from(fraction.len()).ok()?))
+}
+
+/// PostgreSQL's input forms of BYTEA: `\x` and hex digits, or text with `\\` and `\ooo` escapes. `None` if it is neither.
+pub(crate) fn bytea(text: &str) -> Option<Vec<u8>> {
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let digits: Vec<u8> = hex
+            .chars()
+            .filter(|c| !c.is_ascii_whitespace())
+            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect::<Option<_>>()?;
+        return digits
+            .len()
+            .is_multiple_of(2)
+            .then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                bytes.push(b'\\');
+                after
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                after
+            }
+            (b'\\', _) => return None,
+            (byte, after) => {
+                bytes.push(byte);
+                after
+            }
+        };
+    }
+    Some(bytes)
+}
+
+/// Text as a value of a binary type: a UUID for 16 bytes, BYTEA input otherwise. `None` if it is not one.
+pub(crate) fn binary_scalar(text: &str, data_type: &DataType) -> Option<ScalarValue> {
+    match data_type {
+        DataType::Binary => bytea(text).map(|bytes| ScalarValue::Binary(Some(bytes))),
+        DataType::LargeBinary => bytea(text).map(|bytes| ScalarValue::LargeBinary(Some(bytes))),
+        DataType::FixedSizeBinary(size) => {
+            fixed_binary(text, *size).map(|bytes| ScalarValue::FixedSizeBinary(*size, Some(bytes)))
+        }
+        _ => None,
+    }
+}
+
+/// Text as so many bytes: a UUID for 16 of them, BYTEA input otherwise.
+pub(crate) fn fixed_binary(text: &str, size: i32) -> Option<Vec<u8>> {
+    if size == 16
+        && let Ok(uuid) = uuid::Uuid::parse_str(text.trim())
+    {
+        return Some(uuid.as_bytes().to_vec());
+    }
+    let bytes = if text.starts_with("\\x") {
+        bytea(text)?
+    } else {
+        return None;
+    };
+    (i32::try_from(bytes.len()) == Ok(size)).then_some(bytes)
+}
+
+/// Reads text literals next to binary columns as BYTEA or UUID, before type coercion takes their bytes as they are.
+#[derive(Debug)]
+pub(crate) struct TypedLiterals;
+
+impl AnalyzerRule for TypedLiterals {
+    fn name(&self) -> &str {
+        "typed_literals"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let schema = if let LogicalPlan::TableScan(scan) = &plan {
+                scan.projected_schema.as_ref().clone()
+            } else {
+                merge_schema(&plan.inputs())
+            };
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|expr| typed(expr, &schema))?;
+                Ok(rewritten.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(rewritten.data)
+    }
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    matches!(
+        operator,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
+}
+
+fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
+            let right = replacement(&binary.left, &binary.right, schema)?;
+            let left = replacement(&binary.right, &binary.left, schema)?;
+            let changed = right.is_some() || left.is_some();
+            if let Some(right) = right {
+                binary.right = Box::new(right);
+            }
+            if let Some(left) = left {
+                binary.left = Box::new(left);
+            }
+            Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
+        }
+        Expr::InList(mut list) => {
+            let mut changed = false;
+            for item in &mut list.list {
+                if let Some(typed) = replacement(&list.expr, item, schema)? {
+                    *item = typed;
+                    changed = true;
+                }
+            }
+            Ok(Transformed::new_transformed(Expr::InList(list), changed))
+        }
+        Expr::Between(mut between) => {
+            let low = replacement(&between.expr, &between.low, schema)?;
+            let high = replacement(&between.expr, &between.high, schema)?;
+            let changed = low.is_some() || high.is_some();
+            if let Some(low) = low {
+                between.low = Box::new(low);
+            }
+            if let Some(high) = high {
+                between.high = Box::new(high);
+            }
+            Ok(Transformed::new_transformed(Expr::Between(between), changed))
+        }
+        Expr::Cast(cast) if is_binary(cast.field.data_type()) => {
+            let typed = match cast.expr.as_ref() {
+                Expr::Literal(value, _) => text_of(value)
+                    .map(|text| binary_or_error(text, cast.field.data_type()))
+                    .transpose()?,
+                _ => None,
+            };
+            Ok(match typed {
+                Some(value) => Transformed::yes(Expr::Literal(value, None)),
+                None => Transformed::no(Expr::Cast(cast)),
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
+fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    let Expr::Literal(value, _) = literal else {
+        return Ok(None);
+    };
+    let Some(text) = text_of(value) else { return Ok(None) };
+    match operand.get_type(schema) {
+        Ok(data_type) if is_binary(&data_type) => Ok(Some(Expr::Literal(binary_or_error(text, &data_type)?, None))),
+        // What has no type here is not ours to refuse: later rules say what is wrong with it.
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn is_binary(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_)
+    )
+}
+
+fn text_of(value: &ScalarValue) -> Option<&str> {
+    value.try_as_str().flatten()
+}
+
+fn binary_or_error(text: &str, data_type: &DataType) -> DataFusionResult<ScalarValue> {
+    binary_scalar(text, data_type).ok_or_else(|| {
+        let expected = if matches!(data_type, DataType::FixedSizeBinary(16)) {
+            "a UUID"
+        } else {
+            "BYTEA input such as '\\x00ff'"
+        };
+        let error = Error::new(ErrorCode::TypeMismatch, format!("'{text}' is not {expected}"));
+        DataFusionError::External(Box::new(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytea_input_is_that_of_postgresql() {
+        let check = |text: &str, expected: Option<&[u8]>| assert_eq!(bytea(text).as_deref(), expected, "{text}");
+        check("\\x00fF", Some(&[0x00, 0xff]));
+        check("\\x00 ff", Some(&[0x00, 0xff]));
+        check("\\x0", None);
+        check("\\xzz", None);
+        check("abc", Some(b"abc"));
+        check("a\\\\b\\000\\377", Some(&[b'a', b'\\', b'b', 0x00, 0xff]));
+        check("a\\b", None);
+        check("", Some(b""));
+    }
+
+    #[test]
+    fn long_numbers_become_decimals() {
+        let check = |text: &str, expected: Option<(u64, i64)>| assert_eq!(exact_decimal(text), expected, "{text}");
+        check("1.5", None);
+        check("18446744073709551615", None);
+        check("18446744073709551616", Some((20, 0)));
+        check("12345678901234567890.0123456789", Some((30, 10)));
+        check("0.00000000000000000001", None);
+        check("0.12345678901234567", Some((17, 17)));
+        check("1e300", None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Names: the catalog's, how written names become stored ones, and which known name is nearest to a wrong one.
+
+use datafusion::sql::sqlparser::ast;
+use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
+
+/// The one catalog.
+pub(crate) const CATALOG: &str = "kalam";
+
+/// Where a session starts.
+pub(crate) const DEFAULT_NAMESPACE: &str = "public";
+
+/// The schema of DataFusion's metadata tables.
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// An identifier as stored: unquoted ones fold to lower case.
+pub(crate) fn folded(identifier: &ast::Ident) -> String {
+    match identifier.quote_style {
+        Some(_) => identifier.value.clone(),
+        // As DataFusion folds: ASCII letters only.
+        None => identifier.value.to_ascii_lowercase(),
+    }
+}
+
+/// Where an identifier stands in the SQL text, if the parser knows.
+pub(crate) fn position(identifier: &ast::Ident) -> Option<Position> {
+    let start = identifier.span.start;
+    (start.line > 0).then_some(Position {
+        line: start.line,
+        column: start.column,
+    })
+}
+
+/// Puts a place on an error, if it is known and the error has none.
+pub(crate) fn placed(error: Error, position: Option<Position>) -> Error {
+    match (error.position, position) {
+        (None, Some(position)) => error.at(position),
+        (Some(_), _) | (_, None) => error,
+    }
+}
+
+/// Where a name starts.
+pub(crate) fn name_position(name: &ast::ObjectName) -> Option<Position> {
+    name.0.last().and_then(ast::ObjectNamePart::as_ident).and_then(position)
+}
+
+/// A written table name as a stored one; `namespace` completes a name of one part.
+///
+/// # Errors
+/// TABLE_NOT_FOUND for another catalog than ours, INVALID_STATEMENT for more than three parts.
+pub(crate) fn table_name(name: &ast::ObjectName, namespace: &str) -> Result<TableName> {
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(folded))
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            Error::new(
+                ErrorCode::InvalidStatement,
+                format!("{name} is not a table name: expected name, or namespace.name"),
+            )
+        })?;
+    match parts.as_slice() {
+        [table] => Ok(TableName::new(namespace, table)),
+        [namespace, table] => Ok(TableName::new(namespace, table)),
+        [catalog, namespace, table] if catalog == CATALOG => Ok(TableName::new(namespace, table)),
+        [catalog, _, _] => {
+            let error = Error::new(
+                ErrorCode::TableNotFound,
+                format!("there is no catalog '{catalog}'; the only one is {CATALOG}"),
+            );
+            Err(placed(
+                error,
+                name.0
+                    .first()
+                    .and_then(ast::ObjectNamePart::as_ident)
+                    .and_then(position),
+            ))
+        }
+        _ => Err(Error::new(
+            ErrorCode::InvalidStatement,
+            format!("{name} is not a table name: expected name, or namespace.name"),
+        )),
+    }
+}
+
+/// The known name most like `wanted`, if one is like it at all.
+pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted_folded = wanted.to_lowercase();
+    known
+        .map(|name| (strsim::damerau_levenshtein(&wanted_folded, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count().min(wanted.chars().count()) / 3)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `; did you mean x?`, or nothing.
+pub(crate) fn suggestion<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["messages", "members", "prices"];
+        let check =
+            |wanted: &str, expected: Option<&str>| assert_eq!(nearest(wanted, known.into_iter()), expected, "{wanted}");
+        check("mesages", Some("messages"));
+        check("MESSAGES", Some("messages"));
+        check("price", Some("prices"));
+        check("orders", None);
+    }
+}

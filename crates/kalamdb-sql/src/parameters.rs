@@ -1,0 +1,146 @@
+//! Values for `$1`, `$2`, … and `?`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ParamValues};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::Expr;
+use datafusion::scalar::ScalarValue;
+use kalamdb_core::{Error, ErrorCode, Result};
+
+use crate::assignment::{Target, assign};
+use crate::diagnostics;
+
+/// The parameters of one execution.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    /// Columns by position, whatever their names; cast to the inferred types without loss or refused with TYPE_MISMATCH.
+    /// A query takes one row; an INSERT, UPDATE or DELETE with several rows runs for each, atomically as one.
+    pub batch: Option<RecordBatch>,
+}
+
+impl Parameters {
+    /// No parameters.
+    pub fn none() -> Self {
+        Parameters { batch: None }
+    }
+
+    /// The values as columns `$1`, `$2`, … of exactly these types. A statement without parameters has one row of none.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for too few or too many, TYPE_MISMATCH for a value that does not fit.
+    pub(crate) fn columns(&self, fields: &Fields) -> Result<RecordBatch> {
+        let given = self.batch.as_ref().map_or(0, RecordBatch::num_columns);
+        if given != fields.len() {
+            let takes = match fields.len() {
+                0 => "no parameters".to_owned(),
+                1 => "1 parameter".to_owned(),
+                count => format!("{count} parameters"),
+            };
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("the statement takes {takes}, {given} given"),
+            ));
+        }
+        // A batch without columns still says how often to run.
+        let rows = match &self.batch {
+            Some(batch) if given > 0 => batch.num_rows(),
+            Some(_) | None => 1,
+        };
+        let columns: Vec<ArrayRef> = fields
+            .iter()
+            .zip(self.batch.iter().flat_map(|batch| batch.columns()))
+            .map(|(field, values)| assign(values, &Target::parameter(field)))
+            .collect::<Result<_>>()?;
+        let schema = Arc::new(Schema::new(fields.clone()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+            .map_err(|error| diagnostics::from_datafusion(error.into()))
+    }
+
+    /// The one row of values of a query.
+    ///
+    /// # Errors
+    /// As [`Parameters::columns`]; INVALID_ARGUMENT for more or less than one row.
+    pub(crate) fn one_row(&self, fields: &Fields) -> Result<ParamValues> {
+        let columns = self.columns(fields)?;
+        if columns.num_rows() != 1 {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("a query takes one row of parameters, {} given", columns.num_rows()),
+            ));
+        }
+        row(&columns, 0)
+    }
+}
+
+/// One row of parameter columns as values of a plan.
+pub(crate) fn row(columns: &RecordBatch, row: usize) -> Result<ParamValues> {
+    let schema = columns.schema();
+    let values = columns.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        let value = ScalarValue::try_from_array(column, row).map_err(diagnostics::from_datafusion)?;
+        Ok(ScalarAndMetadata::new(
+            value,
+            (!field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(field)),
+        ))
+    });
+    Ok(ParamValues::List(values.collect::<Result<_>>()?))
+}
+
+/// The type of a parameter that nothing says anything about.
+pub(crate) fn untyped() -> FieldRef {
+    Arc::new(Field::new("", DataType::Utf8, true))
+}
+
+/// The number of a placeholder, from 1.
+///
+/// # Errors
+/// INVALID_STATEMENT for a name instead of a number.
+pub(crate) fn number(placeholder: &str) -> Result<usize> {
+    /// As many as the PostgreSQL protocol can count.
+    const MOST: usize = 65_535;
+    let number = placeholder.strip_prefix('$').and_then(|digits| digits.parse().ok());
+    number.filter(|number| (1..=MOST).contains(number)).ok_or_else(|| {
+        Error::new(
+            ErrorCode::InvalidStatement,
+            format!("'{placeholder}' is no parameter: write ?, or $1 to ${MOST}"),
+        )
+    })
+}
+
+/// The same expression over columns `$1`, `$2`, ….
+///
+/// # Errors
+/// What walking the expression says.
+pub(crate) fn placeholders_to_columns(expr: Expr) -> DataFusionResult<Expr> {
+    let bound = expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Placeholder(placeholder) => Transformed::yes(Expr::Column(Column::new_unqualified(placeholder.id))),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(bound.data)
+}
+
+/// The placeholders of an expression with their types, as far as inferred.
+///
+/// # Errors
+/// What walking the expression says.
+pub(crate) fn placeholder_types(expr: &Expr) -> DataFusionResult<HashMap<String, Option<FieldRef>>> {
+    let mut types: HashMap<String, Option<FieldRef>> = HashMap::new();
+    expr.apply(|expr| {
+        if let Expr::Placeholder(placeholder) = expr {
+            let known = types.entry(placeholder.id.clone()).or_default();
+            if known.is_none() {
+                known.clone_from(&placeholder.field);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(types)
+}

@@ -1,0 +1,222 @@
+//! One TableProvider for every table type, over the one scan of core.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use kalamdb_core::{Principal, ScanField, ScanRequest, SystemTable, Table, TableKind, View};
+
+use crate::database::Database;
+use crate::key_range;
+use crate::scan_exec::ScanExec;
+use crate::system_tables;
+
+/// Commit order.
+pub(crate) const SEQ: &str = "_seq";
+/// Commit time.
+pub(crate) const UPDATED: &str = "_updated";
+/// The encoded key, for the write handler.
+pub(crate) const ROW_KEY: &str = "_row_key";
+/// The row's place, for the write handler.
+pub(crate) const ROW_LOCATION: &str = "_row_location";
+
+/// Which columns beside the table's own a statement reaches by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// None.
+    Plain,
+    /// `_seq` and `_updated`.
+    SystemColumns,
+    /// Those, and what the write handler needs to find a row again.
+    Mutation,
+}
+
+/// Whether a table has `_seq` and `_updated`.
+pub(crate) fn has_system_columns(table: &Table) -> bool {
+    match table.kind {
+        TableKind::Shared | TableKind::User | TableKind::Stream => true,
+        TableKind::System => false,
+    }
+}
+
+/// A table as one statement of one principal reads it.
+pub(crate) struct Provider {
+    database: Arc<Database>,
+    table: Arc<Table>,
+    principal: Principal,
+    view: View,
+    schema: SchemaRef,
+    fields: Vec<ScanField>,
+}
+
+impl Provider {
+    pub(crate) fn new(
+        database: Arc<Database>,
+        table: Arc<Table>,
+        principal: Principal,
+        view: View,
+        exposure: Exposure,
+    ) -> Self {
+        let columns = table.schema.columns.iter().enumerate();
+        let mut fields: Vec<ScanField> = columns
+            .filter(|(_, column)| !column.internal)
+            .map(|(index, _)| ScanField::Column(index))
+            .collect();
+        let mut schema = Arc::clone(&table.schema.arrow);
+        if exposure != Exposure::Plain && has_system_columns(&table) {
+            let mut extended: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            let utc_micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            extended.push(Field::new(SEQ, DataType::UInt64, false));
+            extended.push(Field::new(UPDATED, utc_micros, false));
+            fields.extend([ScanField::Seq, ScanField::Updated]);
+            if exposure == Exposure::Mutation {
+                extended.push(Field::new(ROW_KEY, DataType::Binary, false));
+                extended.push(Field::new(ROW_LOCATION, DataType::UInt32, false));
+                fields.extend([ScanField::RowKey, ScanField::RowLocation]);
+            }
+            schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
+        }
+        Provider {
+            database,
+            table,
+            principal,
+            view,
+            schema,
+            fields,
+        }
+    }
+
+    /// The rows of a table that shows the running server.
+    fn live_rows(&self) -> Option<kalamdb_core::Result<RecordBatch>> {
+        match self.table.kind {
+            TableKind::Shared | TableKind::User | TableKind::Stream => None,
+            TableKind::System => match SystemTable::by_name(&self.table.name.table) {
+                Some(system) if !system.is_stored() => {
+                    Some(system_tables::rows(&self.database, &self.principal, system))
+                }
+                Some(_) | None => None,
+            },
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.table.kind == TableKind::System
+            && SystemTable::by_name(&self.table.name.table).is_some_and(|system| !system.is_stored())
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("table", &self.table.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let mut support = vec![TableProviderFilterPushDown::Unsupported; filters.len()];
+        if !self.is_live()
+            && let Some(range) = key_range::of_filters(&self.table, filters)
+        {
+            for index in range.answered {
+                support[index] = TableProviderFilterPushDown::Exact;
+            }
+        }
+        Ok(support)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(rows) = self.live_rows() {
+            let batch = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            return Ok(MemorySourceConfig::try_new_exec(
+                &[vec![batch]],
+                Arc::clone(&self.schema),
+                projection.cloned(),
+            )?);
+        }
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.fields.len()).collect());
+        let by_reference: Vec<&Expr> = filters.iter().collect();
+        let range = key_range::of_filters(&self.table, &by_reference);
+        let answered = range.as_ref().map(|range| range.answered.clone()).unwrap_or_default();
+        // DataFusion asks about filters as it finds them, so two that were accepted one after the other need not fit one
+        // range. What the range does not answer is filtered here, since nobody does it above.
+        let left: Vec<Expr> = filters
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !answered.contains(index))
+            .map(|(_, filter)| filter.clone())
+            .collect();
+        let left = conjunction(left);
+        let mut read = wanted.clone();
+        if let Some(filter) = &left {
+            for column in filter.column_refs() {
+                let index = self.schema.index_of(&column.name)?;
+                if !read.contains(&index) {
+                    read.push(index);
+                }
+            }
+        }
+        let schema = Arc::new(self.schema.project(&read)?);
+        let request = ScanRequest {
+            fields: read.iter().map(|index| self.fields[*index]).collect(),
+            key: range.map(|range| range.constraint),
+            limit: if left.is_none() { limit } else { None },
+            batch_rows: state.config().batch_size(),
+        };
+        let scan: Arc<dyn ExecutionPlan> = Arc::new(ScanExec::new(
+            Arc::clone(&self.table),
+            self.principal.clone(),
+            self.view.clone(),
+            request,
+            Arc::clone(&schema),
+        ));
+        let Some(filter) = left else { return Ok(scan) };
+        let unqualified = datafusion::logical_expr::expr_rewriter::unnormalize_col(filter);
+        let predicate = state.create_physical_expr(unqualified, &DFSchema::try_from(schema)?)?;
+        let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
+        let columns = wanted.iter().enumerate().map(|(position, index)| {
+            let name = self.schema.field(*index).name().clone();
+            (Arc::new(Column::new(&name, position)) as Arc<dyn PhysicalExpr>, name)
+        });
+        Ok(Arc::new(ProjectionExec::try_new(
+            columns.collect::<Vec<_>>(),
+            filtered,
+        )?))
+    }
+}
+
+/// Downcasts for origins: which stored table a source reads.
+pub(crate) fn table_of(provider: &dyn TableProvider) -> Option<&Arc<Table>> {
+    (provider as &dyn Any)
+        .downcast_ref::<Provider>()
+        .map(|provider| &provider.table)
+}

@@ -1,0 +1,256 @@
+//! One statement from its text to its outcome: parsed once, then sent to whoever runs its kind.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
+use datafusion::logical_expr::{ExplainFormat, ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use kalamdb_core::{Error, ErrorCode, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::database::{Database, Head};
+use crate::diagnostics;
+use crate::dml::{self, Change};
+use crate::execution::Completion;
+use crate::insert;
+use crate::parameters::Parameters;
+use crate::planning::{Description, Planned, Planner, StatementKind};
+use crate::queries::RunningQuery;
+use crate::session::Session;
+use crate::statement::{self, Statement};
+use crate::{administration, definition, show};
+
+/// Where a statement's outcome goes: first what it is, then its batches.
+pub(crate) struct Output {
+    head: Option<oneshot::Sender<Result<Head>>>,
+    batches: mpsc::Sender<Result<RecordBatch>>,
+}
+
+impl Output {
+    pub(crate) fn new(head: oneshot::Sender<Result<Head>>, batches: mpsc::Sender<Result<RecordBatch>>) -> Self {
+        Output {
+            head: Some(head),
+            batches,
+        }
+    }
+
+    fn start(&mut self, schema: SchemaRef) {
+        self.answer(Ok(Head::Rows(schema)));
+    }
+
+    /// CANCELLED if nobody reads any more.
+    async fn send(&self, batch: RecordBatch) -> Result<()> {
+        self.batches
+            .send(Ok(batch))
+            .await
+            .map_err(|_| Error::new(ErrorCode::Cancelled, "the rows were not read to their end"))
+    }
+
+    /// `None` after rows: their stream ends.
+    pub(crate) fn done(mut self, completion: Option<Completion>) {
+        if let Some(completion) = completion {
+            self.answer(Ok(Head::Done(completion)));
+        }
+    }
+
+    pub(crate) async fn failed(mut self, error: Error) {
+        if self.head.is_some() {
+            self.answer(Err(error));
+        } else {
+            // A reader who went away does not want the reason.
+            let _gone = self.batches.send(Err(error)).await;
+        }
+    }
+
+    fn answer(&mut self, answer: Result<Head>) {
+        if let Some(head) = self.head.take() {
+            // A caller who went away does not want the answer.
+            let _gone = head.send(answer);
+        }
+    }
+}
+
+/// Runs a statement; its rows go to `output`, and then `None` comes back.
+///
+/// # Errors
+/// Whatever parsing, planning and running say.
+pub(crate) async fn statement(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    sql: &str,
+    parameters: Parameters,
+    query: &RunningQuery,
+    output: &mut Output,
+) -> Result<Option<Completion>> {
+    match statement::parse(sql)? {
+        Statement::Query(statement) => {
+            let planner = Planner::new(database, session)?;
+            let planned = planner.plan(*statement, &[])?;
+            rows(&planner, planned, &parameters, query, output).await?;
+            Ok(None)
+        }
+        Statement::Explain {
+            analyze,
+            verbose,
+            format,
+            statement,
+            original,
+        } => {
+            let planner = Planner::new(database, session)?;
+            let planned = explained(&planner, analyze, verbose, format, &statement, *original)?;
+            rows(&planner, planned, &parameters, query, output).await?;
+            Ok(None)
+        }
+        Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query)
+            .await
+            .map(Some),
+        Statement::Update(statement) => dml::run(database, session, Change::Update(&statement), &parameters, query)
+            .await
+            .map(Some),
+        Statement::Delete(statement) => dml::run(database, session, Change::Delete(&statement), &parameters, query)
+            .await
+            .map(Some),
+        Statement::Definition(statement) => {
+            parameters.columns(&Fields::empty())?;
+            query.planned();
+            definition::run(database, session, statement).await.map(Some)
+        }
+        Statement::Administration(statement) => {
+            parameters.columns(&Fields::empty())?;
+            query.planned();
+            administration::run(database, session, statement).await.map(Some)
+        }
+        Statement::Show(show) => {
+            parameters.columns(&Fields::empty())?;
+            let view = database.engine().view();
+            let principal = database.principal(&view, session)?;
+            query.planned();
+            let batch = show::rows(database, session, &principal, &view, &show).await?;
+            output.start(batch.schema());
+            if batch.num_rows() > 0 {
+                send(batch, query, output).await?;
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Describes a statement without running it.
+///
+/// # Errors
+/// Whatever parsing and planning say.
+pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+    let statement = statement::parse(sql)?;
+    let planner = Planner::new(database, session)?;
+    let query = |planned: Planned| -> Result<Description> {
+        Ok(Description {
+            kind: StatementKind::Query,
+            result: planner.result_schema(&planned.plan, !planned.parameters.is_empty())?,
+            origins: planner.origins(&planned.plan),
+            parameters: Arc::new(Schema::new(planned.parameters)),
+        })
+    };
+    let update = |parameters: Fields| Description {
+        kind: StatementKind::Update,
+        result: Arc::new(Schema::empty()),
+        origins: Vec::new(),
+        parameters: Arc::new(Schema::new(parameters)),
+    };
+    match statement {
+        Statement::Query(statement) => query(planner.plan(*statement, &[])?),
+        Statement::Explain {
+            analyze,
+            verbose,
+            format,
+            statement,
+            original,
+        } => query(explained(&planner, analyze, verbose, format, &statement, *original)?),
+        Statement::Insert(statement) => Ok(update(insert::plan(&planner, &statement)?.parameters().clone())),
+        Statement::Update(statement) => Ok(update(
+            dml::plan(&planner, Change::Update(&statement))?.parameters().clone(),
+        )),
+        Statement::Delete(statement) => Ok(update(
+            dml::plan(&planner, Change::Delete(&statement))?.parameters().clone(),
+        )),
+        Statement::Definition(_) | Statement::Administration(_) => Ok(update(Fields::empty())),
+        Statement::Show(show) => {
+            let result = show::schema(&show);
+            Ok(Description {
+                kind: StatementKind::Query,
+                origins: vec![None; result.fields().len()],
+                result,
+                parameters: Arc::new(Schema::empty()),
+            })
+        }
+    }
+}
+
+/// The plan that explains a statement: a write is explained by the query that finds or makes its rows.
+fn explained(
+    planner: &Planner,
+    analyze: bool,
+    verbose: bool,
+    format: Option<ExplainFormat>,
+    statement: &Statement,
+    original: ast::Statement,
+) -> Result<Planned> {
+    let query = match statement {
+        Statement::Query(_) => original,
+        Statement::Insert(statement) => ast::Statement::Query(insert::plan(planner, statement)?.query()?),
+        Statement::Update(statement) => ast::Statement::Query(dml::plan(planner, Change::Update(statement))?.query()),
+        Statement::Delete(statement) => ast::Statement::Query(dml::plan(planner, Change::Delete(statement))?.query()),
+        Statement::Explain { .. } | Statement::Definition(_) | Statement::Administration(_) | Statement::Show(_) => {
+            return Err(Error::new(
+                ErrorCode::InvalidStatement,
+                "this statement has no plan to explain",
+            ));
+        }
+    };
+    let Planned { plan, parameters } = planner.plan(query, &[])?;
+    let option = ExplainOption::default()
+        .with_analyze(analyze)
+        .with_verbose(verbose)
+        .with_format(format.unwrap_or(ExplainFormat::Indent));
+    let plan: Result<LogicalPlan, _> = LogicalPlanBuilder::from(plan)
+        .explain_option_format(option)
+        .and_then(LogicalPlanBuilder::build);
+    Ok(Planned {
+        plan: plan.map_err(diagnostics::from_datafusion)?,
+        parameters,
+    })
+}
+
+async fn rows(
+    planner: &Planner,
+    planned: Planned,
+    given: &Parameters,
+    query: &RunningQuery,
+    output: &mut Output,
+) -> Result<()> {
+    let has_parameters = !planned.parameters.is_empty();
+    let values = given.one_row(&planned.parameters)?;
+    let plan = if has_parameters {
+        planner.bind(planned.plan, values)?
+    } else {
+        planned.plan
+    };
+    let mut running = planner.run(plan, has_parameters).await?;
+    query.planned();
+    output.start(running.stream.schema());
+    while let Some(batch) = running.stream.next().await {
+        query.memory_peak(running.memory.peak_bytes());
+        let batch = batch.map_err(diagnostics::from_datafusion)?;
+        if batch.num_rows() > 0 {
+            send(batch, query, output).await?;
+        }
+    }
+    query.memory_peak(running.memory.peak_bytes());
+    Ok(())
+}
+
+async fn send(batch: RecordBatch, query: &RunningQuery, output: &Output) -> Result<()> {
+    query.add_rows(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+    output.send(batch).await
+}

@@ -1,0 +1,280 @@
+//! One SQL text into one statement: sqlparser's tree for what DataFusion plans, our own for the rest. No text is ever replaced.
+
+mod dialect;
+mod grammar;
+mod placeholders;
+mod refusals;
+mod syntax;
+mod table_grammar;
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::ExplainFormat;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, Role, TableKind};
+
+use crate::names::{CATALOG, folded, placed};
+
+/// A name as written: unquoted parts folded to lower case, quoted ones kept. One part: the session's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectName {
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    /// Where it stands in the text.
+    pub(crate) position: Option<Position>,
+}
+
+/// A statement, ready to be checked and run.
+#[derive(Clone, Debug)]
+pub(crate) enum Statement {
+    /// SELECT, VALUES, WITH: for DataFusion as they are (always [`ast::Statement::Query`]).
+    Query(Box<ast::Statement>),
+    /// EXPLAIN [ANALYZE] of a query, INSERT, UPDATE or DELETE; ANALYZE only of a query.
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        format: Option<ExplainFormat>,
+        /// The statement explained.
+        statement: Box<Statement>,
+        /// The same as sqlparser's tree.
+        original: Box<ast::Statement>,
+    },
+    /// INSERT; `source` is `None` for DEFAULT VALUES.
+    Insert(Box<ast::Insert>),
+    /// UPDATE of one table, perhaps with FROM.
+    Update(Box<ast::Update>),
+    /// DELETE from one table, perhaps with USING.
+    Delete(Box<ast::Delete>),
+    /// DDL.
+    Definition(Definition),
+    /// Users, sessions, operations.
+    Administration(Administration),
+    /// SHOW and DESCRIBE: become a query over system tables.
+    Show(Show),
+}
+
+/// DDL.
+#[derive(Clone, Debug)]
+pub(crate) enum Definition {
+    CreateNamespace {
+        name: String,
+        if_not_exists: bool,
+    },
+    DropNamespace {
+        name: String,
+        if_exists: bool,
+        cascade: bool,
+    },
+    CreateTable(Box<CreateTable>),
+    DropTable {
+        names: Vec<ObjectName>,
+        if_exists: bool,
+    },
+    Truncate {
+        names: Vec<ObjectName>,
+    },
+}
+
+/// CREATE TABLE.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateTable {
+    pub(crate) name: ObjectName,
+    pub(crate) kind: TableKind,
+    pub(crate) mode: CreateMode,
+    /// Empty where a query gives them.
+    pub(crate) columns: Vec<ColumnDefinition>,
+    /// Column names in key order, from the column or the table constraint.
+    pub(crate) primary_key: Vec<String>,
+    /// WITH options (TYPE taken out) and FLUSH POLICY, names in upper case.
+    pub(crate) options: BTreeMap<String, String>,
+    /// CREATE TABLE … AS.
+    pub(crate) query: Option<Box<ast::Query>>,
+}
+
+/// One column of CREATE TABLE.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnDefinition {
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
+    /// Names the extension type, if it is one.
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) nullable: bool,
+    pub(crate) default: Option<ast::Expr>,
+    pub(crate) position: Option<Position>,
+}
+
+/// Users, sessions, operations.
+#[derive(Clone)]
+pub(crate) enum Administration {
+    CreateUser {
+        name: String,
+        password: Option<String>,
+        role: Role,
+        if_not_exists: bool,
+    },
+    /// `password`: unchanged, removed (`Some(None)`) or new.
+    AlterUser {
+        name: String,
+        password: Option<Option<String>>,
+        role: Option<Role>,
+    },
+    DropUser {
+        name: String,
+        if_exists: bool,
+    },
+    Use {
+        namespace: String,
+    },
+    /// SET name = value and RESET name; only session options.
+    Set {
+        name: String,
+        value: Option<String>,
+    },
+    KillQuery {
+        query_id: String,
+    },
+    KillSession {
+        session_id: String,
+    },
+}
+
+/// SHOW and DESCRIBE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    Namespaces,
+    Tables {
+        namespace: Option<String>,
+        like: Option<String>,
+    },
+    Storages,
+    Jobs,
+    Segments,
+    Columns {
+        table: ObjectName,
+    },
+    Describe {
+        table: ObjectName,
+        history: bool,
+    },
+    /// SHOW name, SHOW ALL: session and server settings.
+    Setting {
+        name: Option<String>,
+    },
+}
+
+/// Passwords stay out of debug output.
+impl std::fmt::Debug for Administration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Administration::CreateUser { name, role, .. } => write!(f, "CreateUser({name}, {role:?})"),
+            Administration::AlterUser { name, role, .. } => write!(f, "AlterUser({name}, {role:?})"),
+            Administration::DropUser { name, .. } => write!(f, "DropUser({name})"),
+            Administration::Use { namespace } => write!(f, "Use({namespace})"),
+            Administration::Set { name, value } => write!(f, "Set({name}, {value:?})"),
+            Administration::KillQuery { query_id } => write!(f, "KillQuery({query_id})"),
+            Administration::KillSession { session_id } => write!(f, "KillSession({session_id})"),
+        }
+    }
+}
+
+/// Parses exactly one statement.
+///
+/// # Errors
+/// SYNTAX_ERROR with line and column, UNSUPPORTED for what this version does not do (naming it), INVALID_ARGUMENT and
+/// INVALID_STATEMENT for UNIQUE, CHECK, REFERENCES and the like; more than one statement is INVALID_STATEMENT.
+pub(crate) fn parse(sql: &str) -> Result<Statement> {
+    let dialect = dialect::KalamDialect::for_text(sql);
+    let tokens = placeholders::number(syntax::tokenize(&dialect, sql)?)?;
+    syntax::check_depth(&tokens)?;
+    let mut source = syntax::Source::new(&dialect, sql, tokens);
+    let statement = grammar::statement(&mut source)?;
+    source.expect_end()?;
+    Ok(statement)
+}
+
+/// Parses one expression, as a column's DEFAULT is kept: the whole text, without parameters.
+///
+/// # Errors
+/// SYNTAX_ERROR.
+pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
+    let dialect = dialect::KalamDialect::for_text(sql);
+    let tokens = syntax::tokenize(&dialect, sql)?;
+    syntax::check_depth(&tokens)?;
+    let mut source = syntax::Source::new(&dialect, sql, tokens);
+    let mut expression = source.call(|parser| parser.parse_expr())?;
+    source.expect_end()?;
+    refusals::check_expression(&mut expression, sql)?;
+    Ok(expression)
+}
+
+/// Splits a script into the texts of its statements by the SQL tokenizer: a semicolon in a literal or comment does not split.
+///
+/// # Errors
+/// SYNTAX_ERROR where it cannot be tokenized.
+pub fn split(sql: &str) -> Result<Vec<String>> {
+    let dialect = dialect::KalamDialect::for_text(sql);
+    let tokens = syntax::tokenize(&dialect, sql)?;
+    let mut lines = syntax::Lines::new(sql);
+    let mut statements = Vec::new();
+    let mut start = 0;
+    let mut holds_something = false;
+    for token in &tokens {
+        match token.token {
+            Token::SemiColon => {
+                let end = lines.offset(token.span.start);
+                if holds_something {
+                    statements.push(sql[start..end].trim().to_string());
+                }
+                start = end + 1;
+                holds_something = false;
+            }
+            Token::Whitespace(_) => {}
+            _ => holds_something = true,
+        }
+    }
+    if holds_something {
+        statements.push(sql[start..].trim().to_string());
+    }
+    Ok(statements)
+}
+
+/// Splits sqlparser's name into ours; the catalog, if given, must be `kalam`.
+///
+/// # Errors
+/// TABLE_NOT_FOUND for another catalog, INVALID_STATEMENT for more parts or parts that are no identifiers.
+pub(crate) fn object_name(name: &ast::ObjectName) -> Result<ObjectName> {
+    let idents: Option<Vec<&ast::Ident>> = name.0.iter().map(|part| part.as_ident()).collect();
+    let Some(idents) = idents else {
+        return Err(Error::new(
+            ErrorCode::InvalidStatement,
+            format!("{name} is not a table name"),
+        ));
+    };
+    let position = idents.first().and_then(|ident| syntax::position(ident.span.start));
+    let (namespace, name) = match idents.as_slice() {
+        [name] => (None, folded(name)),
+        [namespace, name] => (Some(folded(namespace)), folded(name)),
+        [catalog, namespace, name] => {
+            let catalog = folded(catalog);
+            if catalog != CATALOG {
+                let message = format!("there is no catalog '{catalog}'; the only one is {CATALOG}");
+                return Err(placed(Error::new(ErrorCode::TableNotFound, message), position));
+            }
+            (Some(folded(namespace)), folded(name))
+        }
+        _ => {
+            let message = format!("the name {name} has too many parts; write namespace.table");
+            return Err(placed(Error::new(ErrorCode::InvalidStatement, message), position));
+        }
+    };
+    Ok(ObjectName {
+        namespace,
+        name,
+        position,
+    })
+}
+
+#[cfg(test)]
+mod tests;

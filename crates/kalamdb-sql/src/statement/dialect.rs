@@ -1,0 +1,186 @@
+//! The dialect: PostgreSQL's lexis and precedence with DataFusion's query extensions, and a bound on the parser's work.
+
+use std::any::TypeId;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// sqlparser parses one expression at most this many times per byte of text before the text is given up as too deep.
+/// Its backtracking is exponential in the nesting of malformed text (`CAST(CAST(CAST(…` without an end); well-formed text
+/// needs about one a token.
+const PREFIXES_PER_BYTE: u64 = 16;
+
+/// Made anew for each text, because it counts.
+#[derive(Debug)]
+pub(super) struct KalamDialect {
+    prefixes_left: AtomicU64,
+}
+
+impl KalamDialect {
+    pub(super) fn for_text(sql: &str) -> Self {
+        KalamDialect {
+            prefixes_left: AtomicU64::new(1_000 + PREFIXES_PER_BYTE * sql.len() as u64),
+        }
+    }
+}
+
+impl Dialect for KalamDialect {
+    // The parser asks for the type where a dialect has no method of its own: there we are PostgreSQL.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn parse_prefix(&self, _parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let spent = self
+            .prefixes_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match spent {
+            Ok(_) => None,
+            Err(_) => Some(Err(ParserError::RecursionLimitExceeded)),
+        }
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('"')
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        POSTGRES.is_reserved_for_identifier(keyword)
+    }
+
+    fn is_table_alias(&self, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        POSTGRES.is_table_alias(keyword, parser)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+
+    // PostgreSQL's lexis. Its geometric operators stay out: they would take the `?` of parameters.
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+
+    fn supports_numeric_literal_underscores(&self) -> bool {
+        true
+    }
+
+    // PostgreSQL's grammar. Named function arguments by any expression (`json_object('a': 1)`) stay out: to tell them, the
+    // parser reads each argument twice, which doubles its work with each level of nested calls.
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_single_quotes(&self) -> bool {
+        true
+    }
+
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+
+    fn supports_notnull_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_interval_options(&self) -> bool {
+        true
+    }
+
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+
+    fn supports_insert_table_alias(&self) -> bool {
+        true
+    }
+
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+
+    // What DataFusion plans beyond PostgreSQL.
+
+    fn supports_select_wildcard_except(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_replace(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_dictionary_syntax(&self) -> bool {
+        true
+    }
+
+    fn support_map_literal_syntax(&self) -> bool {
+        true
+    }
+
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_map_literal_with_angle_brackets(&self) -> bool {
+        true
+    }
+
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
+
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_boolean_literals(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,59 @@
+//! Parameters in the token stream: `?` becomes `$1`, `$2`, …; a text uses one style.
+
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use kalamdb_core::{Error, ErrorCode, Result};
+
+use super::syntax;
+use crate::names::placed;
+
+/// PostgreSQL's bound, too: a parameter's number decides how many parameters a statement has.
+const PARAMETERS_LIMIT: u32 = 65_535;
+
+/// Numbers the parameters of a text.
+///
+/// # Errors
+/// SYNTAX_ERROR where styles are mixed, or a parameter is neither `?` nor `$` with a number from 1 to 65535.
+pub(super) fn number(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let mut questions = 0_u32;
+    let mut dollars = false;
+    for token in &mut tokens {
+        let Token::Placeholder(text) = &mut token.token else {
+            continue;
+        };
+        let problem = if text == "?" {
+            questions += 1;
+            *text = format!("${questions}");
+            if dollars {
+                Some("parameters are written either all as ? or all as $1, $2, …".to_string())
+            } else if questions > PARAMETERS_LIMIT {
+                Some(format!("a statement takes at most {PARAMETERS_LIMIT} parameters"))
+            } else {
+                None
+            }
+        } else {
+            dollars = true;
+            let number = text
+                .strip_prefix('$')
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            match number.and_then(|digits| digits.parse::<u32>().ok()) {
+                _ if questions > 0 => Some("parameters are written either all as ? or all as $1, $2, …".to_string()),
+                Some(number) if (1..=PARAMETERS_LIMIT).contains(&number) => {
+                    // `$01` and `$1` are one parameter, so they get one name.
+                    *text = format!("${number}");
+                    None
+                }
+                Some(_) => Some(format!(
+                    "{text} is not a parameter; they are numbered from $1 to ${PARAMETERS_LIMIT}"
+                )),
+                None => Some(format!("{text} is not a parameter; write ? or $1, $2, …")),
+            }
+        };
+        if let Some(problem) = problem {
+            return Err(placed(
+                Error::new(ErrorCode::SyntaxError, problem),
+                syntax::position(token.span.start),
+            ));
+        }
+    }
+    Ok(tokens)
+}

@@ -1,0 +1,904 @@
+//! Texts and what they parse to: good ones, refused ones with their place, and mutilated ones.
+
+use super::*;
+
+/// A statement in one line.
+fn shown(statement: &Statement) -> String {
+    match statement {
+        Statement::Query(query) => format!("query {query}"),
+        Statement::Explain {
+            analyze,
+            verbose,
+            format,
+            statement,
+            original,
+        } => {
+            let inner = shown(statement);
+            assert!(inner.ends_with(&original.to_string()), "{inner} and {original}");
+            format!(
+                "explain {analyze} {verbose} {} [{inner}]",
+                format.as_ref().map_or(String::new(), ToString::to_string)
+            )
+        }
+        Statement::Insert(insert) => format!("insert {insert}"),
+        Statement::Update(update) => format!("update {update}"),
+        Statement::Delete(delete) => format!("delete {delete}"),
+        Statement::Definition(Definition::CreateTable(table)) => {
+            let columns = table.columns.iter().map(|column| {
+                let null = if column.nullable { "" } else { " not null" };
+                let default = column
+                    .default
+                    .as_ref()
+                    .map_or(String::new(), |default| format!(" default {default}"));
+                format!("{} {}{null}{default}", column.name, column.data_type)
+            });
+            let columns = columns.collect::<Vec<_>>().join(", ");
+            let query = table
+                .query
+                .as_ref()
+                .map_or(String::new(), |query| format!(" as {query}"));
+            let name = name(&table.name);
+            let kind = table.kind.as_str();
+            format!(
+                "{kind} {:?} {name} ({columns}) key {:?} {:?}{query}",
+                table.mode, table.primary_key, table.options
+            )
+        }
+        Statement::Definition(Definition::DropTable { names, if_exists }) => {
+            format!(
+                "drop {if_exists} {}",
+                names.iter().map(name).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Statement::Definition(Definition::Truncate { names }) => {
+            format!("truncate {}", names.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        Statement::Definition(other) => format!("{other:?}"),
+        Statement::Administration(Administration::CreateUser {
+            name,
+            password,
+            role,
+            if_not_exists,
+        }) => {
+            format!("create user {name} {password:?} {role:?} {if_not_exists}")
+        }
+        Statement::Administration(Administration::AlterUser { name, password, role }) => {
+            format!("alter user {name} {password:?} {role:?}")
+        }
+        Statement::Administration(other) => format!("{other:?}"),
+        Statement::Show(Show::Columns { table }) => format!("columns of {}", name(table)),
+        Statement::Show(Show::Describe { table, history }) => format!("describe {} {history}", name(table)),
+        Statement::Show(other) => format!("{other:?}"),
+    }
+}
+
+fn name(name: &ObjectName) -> String {
+    match &name.namespace {
+        Some(namespace) => format!("{namespace}.{}", name.name),
+        None => name.name.clone(),
+    }
+}
+
+const GOOD: &[(&str, &str)] = &[
+    ("SELECT 1", "query SELECT 1"),
+    ("select 1 ;;", "query SELECT 1"),
+    (
+        "-- a comment; with a semicolon\nSELECT 'a;b' /* ; */",
+        "query SELECT 'a;b'",
+    ),
+    (
+        "(SELECT 1) UNION ALL (SELECT 2) ORDER BY 1",
+        "query (SELECT 1) UNION ALL (SELECT 2) ORDER BY 1",
+    ),
+    ("VALUES (1, 'a'), (2, 'b')", "query VALUES (1, 'a'), (2, 'b')"),
+    (
+        "WITH a AS (SELECT 1) SELECT * FROM a",
+        "query WITH a AS (SELECT 1) SELECT * FROM a",
+    ),
+    (
+        "SELECT * FROM t WHERE a = ? AND b = '?' AND c IN (?, ?)",
+        "query SELECT * FROM t WHERE a = $1 AND b = '?' AND c IN ($2, $3)",
+    ),
+    (
+        "SELECT ?::BIGINT, \"?\" /* ? */ -- ?\n",
+        "query SELECT $1::BIGINT, \"?\"",
+    ),
+    ("SELECT a FROM t WHERE a=?", "query SELECT a FROM t WHERE a = $1"),
+    ("SELECT $2, $01", "query SELECT $2, $1"),
+    (
+        "SELECT a FROM t FETCH FIRST 3 ROWS ONLY",
+        "query SELECT a FROM t LIMIT 3",
+    ),
+    (
+        "SELECT a FROM t OFFSET 2 FETCH NEXT ROW ONLY",
+        "query SELECT a FROM t LIMIT 1 OFFSET 2",
+    ),
+    (
+        "SELECT CURRENT_USER, current_role, \"current_role\"",
+        "query SELECT CURRENT_USER, current_role, \"current_role\"",
+    ),
+    ("SELECT * EXCLUDE (a) FROM t", "query SELECT * EXCLUDE (a) FROM t"),
+    (
+        "SELECT a[1], [1, 2], {'k': 1} FROM t",
+        "query SELECT a[1], [1, 2], {'k': 1} FROM t",
+    ),
+    (
+        "SELECT count(*) FILTER (WHERE a) OVER (PARTITION BY b ORDER BY c)",
+        "query SELECT count(*) FILTER (WHERE a) OVER (PARTITION BY b ORDER BY c)",
+    ),
+    (
+        "SELECT a FROM t QUALIFY row_number() OVER () = 1",
+        "query SELECT a FROM t QUALIFY row_number() OVER () = 1",
+    ),
+    (
+        "SELECT DATE '2024-01-01' + INTERVAL '1 day'",
+        "query SELECT DATE '2024-01-01' + INTERVAL '1 day'",
+    ),
+    ("EXPLAIN SELECT 1", "explain false false  [query SELECT 1]"),
+    (
+        "EXPLAIN ANALYZE VERBOSE SELECT 1",
+        "explain true true  [query SELECT 1]",
+    ),
+    (
+        "EXPLAIN FORMAT TREE SELECT 1",
+        "explain false false tree [query SELECT 1]",
+    ),
+    (
+        "EXPLAIN (ANALYZE, VERBOSE off, FORMAT json) SELECT 1",
+        "explain true false pgjson [query SELECT 1]",
+    ),
+    ("EXPLAIN (SELECT 1)", "explain false false  [query (SELECT 1)]"),
+    (
+        "EXPLAIN INSERT INTO t VALUES (1)",
+        "explain false false  [insert INSERT INTO t VALUES (1)]",
+    ),
+    ("EXPLAIN DELETE FROM t", "explain false false  [delete DELETE FROM t]"),
+    (
+        "INSERT INTO a.t (x, y) VALUES (1, DEFAULT)",
+        "insert INSERT INTO a.t (x, y) VALUES (1, DEFAULT)",
+    ),
+    ("INSERT INTO t DEFAULT VALUES", "insert INSERT INTO t DEFAULT VALUES"),
+    (
+        "INSERT INTO t WITH a AS (SELECT 1) SELECT * FROM a",
+        "insert INSERT INTO t WITH a AS (SELECT 1) SELECT * FROM a",
+    ),
+    (
+        "UPDATE t SET a = 1, b = b + 1 WHERE c = 'x'",
+        "update UPDATE t SET a = 1, b = b + 1 WHERE c = 'x'",
+    ),
+    (
+        "UPDATE t AS x SET a = u.a FROM u WHERE u.id = x.id",
+        "update UPDATE t AS x SET a = u.a FROM u WHERE u.id = x.id",
+    ),
+    (
+        "DELETE FROM t USING u WHERE t.id = u.id",
+        "delete DELETE FROM t USING u WHERE t.id = u.id",
+    ),
+    (
+        "CREATE NAMESPACE chat",
+        "CreateNamespace { name: \"chat\", if_not_exists: false }",
+    ),
+    (
+        "CREATE SCHEMA IF NOT EXISTS \"Chat\"",
+        "CreateNamespace { name: \"Chat\", if_not_exists: true }",
+    ),
+    (
+        "DROP NAMESPACE IF EXISTS Chat CASCADE",
+        "DropNamespace { name: \"chat\", if_exists: true, cascade: true }",
+    ),
+    (
+        "DROP SCHEMA kalam.chat RESTRICT",
+        "DropNamespace { name: \"chat\", if_exists: false, cascade: false }",
+    ),
+    (
+        "CREATE TABLE chat.t (a BIGINT, B TEXT NOT NULL DEFAULT 'x', PRIMARY KEY (b, a))",
+        "SHARED New chat.t (a Int64, b Utf8 not null default 'x') key [\"b\", \"a\"] {}",
+    ),
+    (
+        "CREATE USER TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY DEFAULT snowflake_id(), v DOUBLE NULL) WITH (flush_policy = 'rows:10')",
+        "USER IfNotExists t (id Int64 not null default snowflake_id(), v Float64) key [\"id\"] {\"FLUSH_POLICY\": \"rows:10\"}",
+    ),
+    (
+        "CREATE OR REPLACE STREAM TABLE t (a INT CONSTRAINT k PRIMARY KEY) WITH (TTL_SECONDS = 60, MAX_ROWS = 5)",
+        "STREAM OrReplace t (a Int32 not null) key [\"a\"] {\"MAX_ROWS\": \"5\", \"TTL_SECONDS\": \"60\"}",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (TYPE = 'user')",
+        "USER New t (a Int32) key [] {}",
+    ),
+    (
+        "CREATE USER TABLE t (a INT) WITH (TYPE = USER)",
+        "USER New t (a Int32) key [] {}",
+    ),
+    (
+        "CREATE TABLE t (a INT) FLUSH POLICY ROWS 1000 INTERVAL '5 minutes' WITH (ACCESS_LEVEL = 'public')",
+        "SHARED New t (a Int32) key [] {\"ACCESS_LEVEL\": \"public\", \"FLUSH_POLICY\": \"rows:1000,interval:300s\"}",
+    ),
+    (
+        "CREATE TABLE t (a INT) FLUSH POLICY INTERVAL '1 hour 30 min'",
+        "SHARED New t (a Int32) key [] {\"FLUSH_POLICY\": \"interval:5400s\"}",
+    ),
+    (
+        "CREATE TABLE t (a INT) FLUSH POLICY INTERVAL '2' HOUR",
+        "SHARED New t (a Int32) key [] {\"FLUSH_POLICY\": \"interval:7200s\"}",
+    ),
+    (
+        "CREATE TABLE t AS SELECT 1 AS a",
+        "SHARED New t () key [] {} as SELECT 1 AS a",
+    ),
+    (
+        "CREATE USER TABLE t WITH (COMPRESSION = 'zstd') AS (SELECT 1 AS a)",
+        "USER New t () key [] {\"COMPRESSION\": \"zstd\"} as (SELECT 1 AS a)",
+    ),
+    (
+        "CREATE TABLE t (\"Primary\" INT, check TEXT, key TEXT)",
+        "SHARED New t (Primary Int32, check Utf8, key Utf8) key [] {}",
+    ),
+    (
+        "CREATE TABLE t (a INT DEFAULT 1 NOT NULL, b BOOLEAN DEFAULT NOT true)",
+        "SHARED New t (a Int32 not null default 1, b Boolean default NOT true) key [] {}",
+    ),
+    ("DROP TABLE a, b.c", "drop false a b.c"),
+    ("DROP TABLE IF EXISTS kalam.b.c", "drop true b.c"),
+    ("DROP USER TABLE t", "drop false t"),
+    ("TRUNCATE t", "truncate t"),
+    ("TRUNCATE TABLE a.t, u", "truncate a.t u"),
+    (
+        "CREATE USER 'Ann' WITH PASSWORD 'correct horse' ROLE service",
+        "create user Ann Some(\"correct horse\") Service false",
+    ),
+    (
+        "CREATE USER ann ROLE 'DBA' IF NOT EXISTS",
+        "create user ann None Dba true",
+    ),
+    (
+        "CREATE USER IF NOT EXISTS ann PASSWORD 'p' ROLE user",
+        "create user ann Some(\"p\") User true",
+    ),
+    (
+        "ALTER USER 'ann' SET PASSWORD 'new one'",
+        "alter user ann Some(Some(\"new one\")) None",
+    ),
+    ("ALTER USER ann WITH PASSWORD NULL", "alter user ann Some(None) None"),
+    ("ALTER USER ann SET ROLE dba", "alter user ann None Some(Dba)"),
+    (
+        "ALTER USER ann PASSWORD 'x' ROLE user",
+        "alter user ann Some(Some(\"x\")) Some(User)",
+    ),
+    ("DROP USER IF EXISTS 'ann'", "DropUser(ann)"),
+    ("USE chat", "Use(chat)"),
+    ("USE NAMESPACE chat", "Use(chat)"),
+    (
+        "SET time_zone = 'Europe/Paris'",
+        "Set(time_zone, Some(\"Europe/Paris\"))",
+    ),
+    ("SET TIME ZONE 'UTC'", "Set(time_zone, Some(\"UTC\"))"),
+    (
+        "SET SESSION statement_timeout TO 5000",
+        "Set(statement_timeout, Some(\"5000\"))",
+    ),
+    (
+        "SET ingest.primary_key = a, b",
+        "Set(ingest.primary_key, Some(\"a,b\"))",
+    ),
+    ("SET schema TO DEFAULT", "Set(schema, None)"),
+    ("RESET TIME ZONE", "Set(time_zone, None)"),
+    ("RESET ingest.table_type", "Set(ingest.table_type, None)"),
+    ("SHOW NAMESPACES", "Namespaces"),
+    ("SHOW SCHEMAS", "Namespaces"),
+    ("SHOW TABLES", "Tables { namespace: None, like: None }"),
+    (
+        "SHOW TABLES IN chat LIKE 'm%'",
+        "Tables { namespace: Some(\"chat\"), like: Some(\"m%\") }",
+    ),
+    ("SHOW STORAGES", "Storages"),
+    ("SHOW JOBS", "Jobs"),
+    ("SHOW SEGMENTS", "Segments"),
+    ("SHOW COLUMNS FROM chat.m", "columns of chat.m"),
+    ("SHOW ALL", "Setting { name: None }"),
+    ("SHOW TIME ZONE", "Setting { name: Some(\"time_zone\") }"),
+    (
+        "SHOW ingest.table_type",
+        "Setting { name: Some(\"ingest.table_type\") }",
+    ),
+    ("DESCRIBE chat.m", "describe chat.m false"),
+    ("DESC TABLE m HISTORY", "describe m true"),
+    ("DESCRIBE table", "describe table false"),
+    ("KILL QUERY 'abc'", "KillQuery(abc)"),
+    ("KILL SESSION 'abc'", "KillSession(abc)"),
+];
+
+#[test]
+fn good_texts_parse() {
+    let mut wrong = Vec::new();
+    for (sql, expected) in GOOD {
+        let outcome = parse(sql).map_or_else(|error| error.to_string(), |statement| shown(&statement));
+        if outcome != *expected {
+            wrong.push(format!("{sql}: {outcome}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+use ErrorCode::{InvalidArgument, InvalidStatement, SyntaxError, TableNotFound, Unsupported};
+
+/// Text, code, a part of the message, line and column.
+const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
+    ("", SyntaxError, "no statement", (0, 0)),
+    ("  ;", SyntaxError, "expected a statement", (1, 3)),
+    ("SELEC 1", SyntaxError, "did you mean SELECT", (1, 1)),
+    (
+        "SELECT *\nFORM t",
+        SyntaxError,
+        "syntax error at 'FORM': expected the end of the statement; did you mean FROM instead of FORM?",
+        (2, 1),
+    ),
+    (
+        "SELECT a FORM t",
+        SyntaxError,
+        "did you mean FROM instead of FORM?",
+        (1, 15),
+    ),
+    ("SELECT (1", SyntaxError, "at the end of the text", (1, 10)),
+    ("SELECT 'abc", SyntaxError, "nterminated", (1, 8)),
+    (
+        "SELECT 1; SELECT 2",
+        InvalidStatement,
+        "one statement at a time",
+        (1, 11),
+    ),
+    ("SELECT ?, $1", SyntaxError, "all as ?", (1, 11)),
+    ("SELECT $1, ?", SyntaxError, "all as ?", (1, 12)),
+    ("SELECT $0", SyntaxError, "numbered from $1", (1, 8)),
+    ("SELECT $70000", SyntaxError, "numbered from $1", (1, 8)),
+    ("SELECT $name", SyntaxError, "write ? or $1", (1, 8)),
+    ("SELECT :name", SyntaxError, "write ? or $1", (1, 8)),
+    ("SELECT FROM t", SyntaxError, "", (1, 8)),
+    ("SELECT a INTO b FROM t", Unsupported, "SELECT INTO", (1, 10)),
+    ("SELECT a FROM t FOR UPDATE", Unsupported, "FOR UPDATE", (1, 17)),
+    (
+        "SELECT a FROM (SELECT b FROM u FOR SHARE) x",
+        Unsupported,
+        "FOR UPDATE or FOR SHARE",
+        (1, 32),
+    ),
+    (
+        "SELECT a FROM t TABLESAMPLE BERNOULLI (1)",
+        Unsupported,
+        "TABLESAMPLE",
+        (1, 17),
+    ),
+    (
+        "WITH a AS MATERIALIZED (SELECT 1) SELECT * FROM a",
+        Unsupported,
+        "MATERIALIZED",
+        (1, 11),
+    ),
+    (
+        "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
+        Unsupported,
+        "WITH before INSERT",
+        (1, 22),
+    ),
+    (
+        "SELECT a FROM t FETCH FIRST 3 ROWS WITH TIES",
+        Unsupported,
+        "WITH TIES",
+        (1, 17),
+    ),
+    (
+        "EXPLAIN ANALYZE DELETE FROM t",
+        Unsupported,
+        "EXPLAIN ANALYZE runs the statement",
+        (1, 17),
+    ),
+    ("EXPLAIN EXPLAIN SELECT 1", SyntaxError, "expected SELECT", (1, 9)),
+    ("EXPLAIN CREATE TABLE t (a INT)", SyntaxError, "to explain", (1, 9)),
+    ("EXPLAIN FORMAT xml SELECT 1", SyntaxError, "INDENT, TREE", (1, 16)),
+    (
+        "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+        Unsupported,
+        "ON CONFLICT is not supported yet",
+        (1, 26),
+    ),
+    (
+        "INSERT INTO t VALUES (1) RETURNING a",
+        Unsupported,
+        "RETURNING is not supported yet",
+        (1, 26),
+    ),
+    ("UPDATE t SET a = 1 RETURNING a", Unsupported, "RETURNING", (1, 20)),
+    ("DELETE FROM t RETURNING a", Unsupported, "RETURNING", (1, 15)),
+    (
+        "UPDATE t JOIN u ON t.a = u.a SET b = 1",
+        Unsupported,
+        "UPDATE of a join",
+        (1, 10),
+    ),
+    ("UPDATE t SET (a, b) = (1, 2)", Unsupported, "SET (a, b)", (1, 15)),
+    ("DELETE FROM t, u", Unsupported, "several tables", (1, 8)),
+    ("INSERT OVERWRITE TABLE t SELECT 1", Unsupported, "OVERWRITE", (1, 8)),
+    ("CREATE TABLE t", SyntaxError, "the columns", (1, 15)),
+    ("CREATE TABLE t ()", SyntaxError, "a column", (1, 17)),
+    (
+        "CREATE TABLE t (a INT UNIQUE)",
+        InvalidStatement,
+        "UNIQUE is not supported",
+        (1, 23),
+    ),
+    (
+        "CREATE TABLE t (a INT,\n  UNIQUE (a))",
+        InvalidStatement,
+        "UNIQUE is not supported",
+        (2, 3),
+    ),
+    (
+        "CREATE TABLE t (a INT CHECK (a > 0))",
+        InvalidStatement,
+        "CHECK is not supported",
+        (1, 23),
+    ),
+    (
+        "CREATE TABLE t (a INT, CONSTRAINT c CHECK (a > 0))",
+        InvalidStatement,
+        "CHECK is not supported",
+        (1, 37),
+    ),
+    (
+        "CREATE TABLE t (a INT REFERENCES u (a))",
+        InvalidStatement,
+        "REFERENCES is not supported",
+        (1, 23),
+    ),
+    (
+        "CREATE TABLE t (a INT, FOREIGN KEY (a) REFERENCES u (a))",
+        InvalidStatement,
+        "FOREIGN is not supported",
+        (1, 24),
+    ),
+    (
+        "CREATE TABLE t (a TEXT COLLATE \"C\")",
+        InvalidStatement,
+        "COLLATE is not supported",
+        (1, 24),
+    ),
+    (
+        "CREATE TABLE t (a INT GENERATED ALWAYS AS IDENTITY)",
+        InvalidStatement,
+        "GENERATED is not supported",
+        (1, 23),
+    ),
+    (
+        "CREATE TABLE t (a INT AUTO_INCREMENT PRIMARY KEY)",
+        InvalidStatement,
+        "use BIGINT DEFAULT SNOWFLAKE_ID()",
+        (1, 23),
+    ),
+    (
+        "CREATE TABLE t (a INT DEFAULT 1 DEFAULT 2)",
+        InvalidStatement,
+        "twice",
+        (1, 33),
+    ),
+    (
+        "CREATE TABLE t (a INT, a TEXT)",
+        InvalidStatement,
+        "there twice",
+        (1, 24),
+    ),
+    (
+        "CREATE TABLE t (a INT NULL PRIMARY KEY)",
+        InvalidStatement,
+        "cannot be NULL",
+        (1, 28),
+    ),
+    (
+        "CREATE TABLE t (a INT PRIMARY KEY, b INT PRIMARY KEY)",
+        InvalidStatement,
+        "two primary keys",
+        (1, 42),
+    ),
+    (
+        "CREATE TABLE t (a INT, PRIMARY KEY (a, a))",
+        InvalidStatement,
+        "named twice",
+        (1, 40),
+    ),
+    (
+        "CREATE TABLE t (a INT PRIMARY KEY DEFERRABLE)",
+        Unsupported,
+        "DEFERRABLE",
+        (1, 35),
+    ),
+    ("CREATE TABLE t (a VARCHAR(10))", Unsupported, "write TEXT", (1, 19)),
+    (
+        "CREATE TABLE t (a BIGIN)",
+        InvalidStatement,
+        "did you mean BIGINT",
+        (1, 19),
+    ),
+    ("CREATE TABLE t (a)", SyntaxError, "the type of column 'a'", (1, 18)),
+    (
+        "CREATE TABLE t (a INT) PARTITION BY (a)",
+        Unsupported,
+        "PARTITION",
+        (1, 24),
+    ),
+    (
+        "CREATE TABLE t (a INT) TABLESPACE x",
+        Unsupported,
+        "TABLESPACE",
+        (1, 24),
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (a = 1, A = 2)",
+        InvalidStatement,
+        "A is given twice",
+        (1, 37),
+    ),
+    (
+        "CREATE TABLE t (a INT) FLUSH POLICY ROWS 1 WITH (FLUSH_POLICY = 'rows:1')",
+        InvalidStatement,
+        "given twice",
+        (1, 50),
+    ),
+    (
+        "CREATE TABLE t (a INT) FLUSH POLICY INTERVAL 'soon'",
+        InvalidArgument,
+        "'5 minutes'",
+        (1, 46),
+    ),
+    ("CREATE TABLE t (a INT) FLUSH POLICY", SyntaxError, "ROWS", (1, 36)),
+    (
+        "CREATE USER TABLE t (a INT) WITH (TYPE = 'STREAM')",
+        InvalidArgument,
+        "disagree",
+        (1, 8),
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (TYPE = 'x')",
+        InvalidArgument,
+        "not a table type",
+        (1, 8),
+    ),
+    (
+        "CREATE SYSTEM TABLE t (a INT)",
+        InvalidStatement,
+        "the database's own",
+        (1, 8),
+    ),
+    (
+        "CREATE OR REPLACE TABLE IF NOT EXISTS t (a INT)",
+        InvalidStatement,
+        "exclude",
+        (1, 39),
+    ),
+    (
+        "CREATE TABLE t (a INT) AS SELECT 1",
+        Unsupported,
+        "from the query",
+        (1, 24),
+    ),
+    ("CREATE TABLE a.b.c (a INT)", TableNotFound, "no catalog 'a'", (1, 14)),
+    ("CREATE TABLE t LIKE u", Unsupported, "LIKE", (1, 16)),
+    ("DROP TABLE t CASCADE", Unsupported, "CASCADE", (1, 14)),
+    ("TRUNCATE t RESTART IDENTITY", Unsupported, "RESTART", (1, 12)),
+    ("CREATE USER 'a'", SyntaxError, "expected ROLE", (1, 16)),
+    ("CREATE USER 'a' ROLE king", InvalidArgument, "not a role", (1, 22)),
+    ("ALTER USER 'a'", SyntaxError, "PASSWORD or ROLE", (1, 15)),
+    ("SET LOCAL x = 1", Unsupported, "SET LOCAL", (1, 5)),
+    ("SET x", SyntaxError, "= or TO", (1, 6)),
+    ("SHOW CREATE TABLE t", Unsupported, "SHOW CREATE", (1, 6)),
+    ("DESCRIBE SELECT 1", Unsupported, "takes a table", (1, 10)),
+    ("KILL 'x'", SyntaxError, "QUERY or SESSION", (1, 6)),
+    // Later versions.
+    (
+        "ALTER TABLE t ADD COLUMN a INT",
+        Unsupported,
+        "ALTER TABLE is not supported yet",
+        (1, 1),
+    ),
+    ("ALTER NAMESPACE n SET x", Unsupported, "not supported yet", (1, 1)),
+    (
+        "CREATE VIEW v AS SELECT 1",
+        Unsupported,
+        "CREATE VIEW is not supported yet",
+        (1, 1),
+    ),
+    (
+        "CREATE OR REPLACE VIEW v AS SELECT 1",
+        Unsupported,
+        "not supported yet",
+        (1, 1),
+    ),
+    ("BEGIN", Unsupported, "BEGIN is not supported yet", (1, 1)),
+    ("START TRANSACTION", Unsupported, "not supported yet", (1, 1)),
+    ("COMMIT", Unsupported, "not supported yet", (1, 1)),
+    ("ROLLBACK TO s", Unsupported, "not supported yet", (1, 1)),
+    ("SAVEPOINT s", Unsupported, "not supported yet", (1, 1)),
+    (
+        "MERGE INTO t USING u ON a = b WHEN MATCHED THEN DELETE",
+        Unsupported,
+        "not supported yet",
+        (1, 1),
+    ),
+    ("GRANT SELECT ON t TO 'a'", Unsupported, "not supported yet", (1, 1)),
+    ("REVOKE SELECT ON t FROM 'a'", Unsupported, "not supported yet", (1, 1)),
+    (
+        "EXECUTE AS USER 'a' (SELECT 1)",
+        Unsupported,
+        "EXECUTE AS is not supported yet",
+        (1, 1),
+    ),
+    ("CREATE STORAGE s TYPE x", Unsupported, "not supported yet", (1, 1)),
+    ("FLUSH TABLE t", Unsupported, "not supported yet", (1, 1)),
+    ("STORAGE COMPACT TABLE t", Unsupported, "not supported yet", (1, 1)),
+    ("KILL JOB 'x'", Unsupported, "KILL JOB is not supported yet", (1, 1)),
+    ("SUBSCRIBE TO t", Unsupported, "not supported yet", (1, 1)),
+    // Never.
+    (
+        "COPY t TO '/tmp/x'",
+        Unsupported,
+        "no SQL reads or writes the server's files",
+        (1, 1),
+    ),
+    (
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        Unsupported,
+        "no SQL reaches the server's files",
+        (1, 1),
+    ),
+    (
+        "CREATE FUNCTION f() RETURNS INT RETURN 1",
+        Unsupported,
+        "not part of",
+        (1, 1),
+    ),
+    (
+        "CREATE TEMPORARY TABLE t (a INT)",
+        Unsupported,
+        "CREATE TEMPORARY",
+        (1, 1),
+    ),
+    ("LOAD 'x'", Unsupported, "not part of", (1, 1)),
+    ("PREPARE p AS SELECT 1", Unsupported, "over the protocol", (1, 1)),
+    ("EXECUTE p", Unsupported, "over the protocol", (1, 1)),
+    ("DEALLOCATE p", Unsupported, "over the protocol", (1, 1)),
+    ("ATTACH 'x' AS y", Unsupported, "files", (1, 1)),
+    ("PRAGMA x", Unsupported, "not part of", (1, 1)),
+];
+
+#[test]
+fn refusals_say_what_and_where() {
+    let mut wrong = Vec::new();
+    for (sql, code, part, (line, column)) in BAD {
+        match parse(sql) {
+            Ok(statement) => wrong.push(format!("{sql}: parses as {statement:?}")),
+            Err(error) => {
+                let place = error
+                    .position
+                    .map_or((0, 0), |position| (position.line, position.column));
+                if error.code != *code || !error.message.contains(part) || place != (*line, *column) {
+                    wrong.push(format!("{sql}: {error}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn scripts_split_at_their_semicolons() {
+    let check = |sql: &str, expected: &[&str]| assert_eq!(split(sql).expect("it tokenizes"), expected, "{sql}");
+    check("", &[]);
+    check(" ;; -- nothing\n;", &[]);
+    check("SELECT 1", &["SELECT 1"]);
+    check("SELECT 1;", &["SELECT 1"]);
+    check(
+        "SELECT ';' ; -- a;b\nSELECT \"x;y\" /* ; */;",
+        &["SELECT ';'", "-- a;b\nSELECT \"x;y\" /* ; */"],
+    );
+    check(
+        "SELECT 'ä;'; SELECT $$;$$; SELECT E'\\';'",
+        &["SELECT 'ä;'", "SELECT $$;$$", "SELECT E'\\';'"],
+    );
+    check(
+        "INSERT INTO t VALUES (?);\r\nSELECT ?",
+        &["INSERT INTO t VALUES (?)", "SELECT ?"],
+    );
+    assert_eq!(split("SELECT 'x").expect_err("it does not tokenize").code, SyntaxError);
+}
+
+#[test]
+fn defaults_parse_alone() {
+    assert_eq!(parse_expression("1 + 2").expect("it parses").to_string(), "1 + 2");
+    for bad in ["", "1;2", "1 2", ":a", "(", "1 FORM"] {
+        let error = parse_expression(bad).expect_err(bad);
+        assert!(matches!(error.code, SyntaxError | InvalidStatement), "{bad}: {error}");
+    }
+}
+
+/// The server's query threads have so much stack.
+fn with_a_query_threads_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new()
+        .stack_size(8 << 20)
+        .spawn(test)
+        .expect("a thread");
+    thread.join().expect("the test panicked");
+}
+
+#[test]
+fn depth_is_bounded() {
+    with_a_query_threads_stack(deep_text_is_refused);
+}
+
+/// In time, too: an exponential parser would not end.
+fn deep_text_is_refused() {
+    let refused = |sql: String| {
+        let error = parse(&sql).expect_err("too deep");
+        assert_eq!(error.code, SyntaxError, "{error}");
+    };
+    for depth in [60, 100_000] {
+        refused(format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)));
+        refused(format!("SELECT {}1", "- ".repeat(depth)));
+        refused(format!("SELECT {}1", "NOT ".repeat(depth)));
+        refused(format!("SELECT {}1{}", "f(".repeat(depth), ")".repeat(depth)));
+        refused(format!("SELECT {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
+        refused(format!("SELECT * FROM {}t{}", "(".repeat(depth), ")".repeat(depth)));
+        refused(format!("SELECT {}", "CASE WHEN ".repeat(depth)));
+        refused(format!(
+            "CREATE TABLE t (a {}INT{})",
+            "ARRAY<".repeat(depth),
+            ">".repeat(depth)
+        ));
+    }
+    for broken in [
+        "CAST(",
+        "f(",
+        "EXTRACT(",
+        "CASE WHEN ",
+        "a IN (",
+        "EXISTS (SELECT ",
+        "ARRAY[",
+        "{'a': ",
+        "INTERVAL ",
+    ] {
+        refused(format!("SELECT {}", broken.repeat(45)));
+        refused(format!("SELECT {}", broken.repeat(20)));
+    }
+    refused(format!("SELECT {}1", "INTERVAL ".repeat(100_000)));
+    refused(format!("SELECT a{}", "::STRUCT<a INT, b ".repeat(100_000)));
+    refused(format!("SELECT a::{}", "TABLE(a ".repeat(100_000)));
+    refused(format!(
+        "SELECT * FROM a{}",
+        " PIVOT(sum(b) FOR c IN (1))".repeat(100_000)
+    ));
+    refused(format!("SELECT * FROM a{}", " JOIN b".repeat(100_000)));
+    refused(format!("SELECT 1{}", " OR 1".repeat(100_000)));
+    refused(format!("SELECT 1{}", "+(1)".repeat(100_000)));
+    refused(format!("SELECT 1{}", "::INT".repeat(100_000)));
+    refused(format!("SELECT x{}", " || [1, 2]".repeat(100_000)));
+    refused(format!(
+        "SELECT x{}",
+        " || CASE WHEN a THEN b ELSE c END".repeat(100_000)
+    ));
+    refused(format!("SELECT 1{}", " UNION ALL SELECT 1, 2".repeat(100_000)));
+    refused(format!("CREATE TABLE t (a INT{})", "[]".repeat(100_000)));
+}
+
+#[test]
+fn wide_text_is_fine() {
+    with_a_query_threads_stack(wide_text_is_accepted);
+}
+
+fn wide_text_is_accepted() {
+    let accepted = |sql: String| {
+        let statement = parse(&sql).expect("it parses");
+        // Walking and dropping the tree recurse as deep as it is.
+        assert!(!shown(&statement.clone()).is_empty());
+    };
+    accepted(format!("SELECT 1{}", " OR a = 1".repeat(900)));
+    accepted(format!("SELECT 1 WHERE a IN (1{})", ", 1 + 1".repeat(50_000)));
+    accepted(format!("INSERT INTO t VALUES (1, -1){}", ", (1, -1)".repeat(50_000)));
+    accepted(format!(
+        "SELECT CASE {} END",
+        "WHEN a = 1 AND b > 2 THEN 3 ".repeat(3_000)
+    ));
+    accepted(format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(900)));
+    accepted(format!("SELECT {}1{}", "f(".repeat(20), ")".repeat(20)));
+    accepted(format!("SELECT {}1{}", "CAST(".repeat(12), " AS INT)".repeat(12)));
+}
+
+/// Whatever is done to a text, parsing gives a statement or an error.
+#[test]
+fn mutilated_texts_never_panic() {
+    const WORDS: &[&str] = &[
+        "(",
+        ")",
+        ",",
+        ";",
+        "'",
+        "\"",
+        "?",
+        "$1",
+        "--",
+        "/*",
+        "*/",
+        "SELECT",
+        "FROM",
+        "WITH",
+        "NOT",
+        "NULL",
+        "PRIMARY KEY",
+        "=",
+        "::",
+        "[",
+        "]",
+        "{",
+        "CASE",
+        "END",
+        "IN",
+        "AS",
+        "1",
+        "'x'",
+        "é",
+        "\u{0}",
+        ".",
+        "*",
+        "-",
+        "TABLE",
+        "USER",
+        "DEFAULT",
+        "$$",
+        "E'",
+        "U&'",
+        "X'",
+        "\n",
+        "INTERVAL",
+        "UNION",
+        "ON",
+        "SET",
+    ];
+    let texts: Vec<&str> = GOOD
+        .iter()
+        .map(|(sql, _)| *sql)
+        .chain(BAD.iter().map(|(sql, ..)| *sql))
+        .collect();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).expect("31 bits") % below.max(1)
+    };
+    for _ in 0..20_000 {
+        let mut letters: Vec<char> = texts[random(texts.len())].chars().collect();
+        for _ in 0..=random(4) {
+            let (from, to) = (random(letters.len() + 1), random(letters.len() + 1));
+            let (from, to) = (from.min(to), from.max(to));
+            match random(5) {
+                0 => drop(letters.drain(from..to.min(from + 8))),
+                1 => letters.truncate(to),
+                2 => drop(letters.splice(from..from, WORDS[random(WORDS.len())].chars())),
+                3 => drop(letters.splice(
+                    from..from,
+                    format!(" {} ", WORDS[random(WORDS.len())]).chars().collect::<Vec<_>>(),
+                )),
+                _ => {
+                    let copy = letters[from..to].to_vec();
+                    drop(letters.splice(to..to, copy));
+                }
+            }
+        }
+        let sql: String = letters.into_iter().collect();
+        if let Err(error) = parse(&sql) {
+            assert!(!error.message.is_empty(), "{sql}");
+        }
+        if let Ok(statements) = split(&sql) {
+            assert!(
+                statements.iter().all(|statement| sql.contains(statement.as_str())),
+                "{sql}"
+            );
+        }
+    }
+}

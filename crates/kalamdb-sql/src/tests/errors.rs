@@ -1,0 +1,90 @@
+//! Errors: code, place in the text, and words for people.
+
+use kalamdb_core::ErrorCode;
+
+use crate::testing::Fixture;
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE NAMESPACE chat",
+        "CREATE TABLE chat.messages (id INT PRIMARY KEY, body TEXT, at DATE)",
+    ]);
+    let check = |sql: &str, code, place, part: &str| fixture.check_error(sql, code, place, part);
+    check(
+        "SELECT * FROM chat.mesages",
+        ErrorCode::TableNotFound,
+        Some((1, 20)),
+        "did you mean chat.messages?",
+    );
+    check(
+        "SELECT *\nFROM messages",
+        ErrorCode::TableNotFound,
+        Some((2, 6)),
+        "did you mean chat.messages?",
+    );
+    check(
+        "SELECT boddy\nFROM chat.messages",
+        ErrorCode::ColumnNotFound,
+        Some((1, 8)),
+        "did you mean body?",
+    );
+    check(
+        "SELECT id\nFROM chat.messages m\nWHERE m.boddy = 'x'",
+        ErrorCode::ColumnNotFound,
+        Some((3, 7)),
+        "m.boddy",
+    );
+    check(
+        "SELECT id FROM chat.messages a JOIN chat.messages b ON a.id = b.id",
+        ErrorCode::InvalidStatement,
+        Some((1, 8)),
+        "id",
+    );
+    check("SELEC 1", ErrorCode::SyntaxError, Some((1, 1)), "");
+    check("SELECT (1", ErrorCode::SyntaxError, Some((1, 10)), "");
+    check("SELECT 1; SELECT 2", ErrorCode::InvalidStatement, Some((1, 11)), "");
+    check(
+        "SELECT nosuch(id) FROM chat.messages",
+        ErrorCode::InvalidStatement,
+        None,
+        "nosuch",
+    );
+    check("SELECT 1 / 0", ErrorCode::InvalidArgument, None, "division by zero");
+    check("SELECT CAST('x' AS INT)", ErrorCode::TypeMismatch, None, "'x'");
+    check(
+        "SELECT id + DATE '2024-01-01' FROM chat.messages WHERE at = true",
+        ErrorCode::TypeMismatch,
+        None,
+        "",
+    );
+    check(
+        "SELECT body, count(*) FROM chat.messages",
+        ErrorCode::InvalidStatement,
+        Some((1, 8)),
+        "",
+    );
+    check(
+        "SELECT 9223372036854775807 + id::BIGINT FROM (VALUES (1)) AS v(id)",
+        ErrorCode::InvalidArgument,
+        None,
+        "out of range",
+    );
+}
+
+#[test]
+fn limits_say_which_setting_they_are() {
+    let fixture = Fixture::with(|options| options.statement_text_limit_bytes = 100);
+    let long = format!("SELECT '{}'", "x".repeat(200));
+    fixture.check_error(&long, ErrorCode::StatementTooLarge, None, "statement_text_limit");
+    let fixture = Fixture::with(|options| options.max_queries_per_user = 0);
+    fixture.check_error("SELECT 1", ErrorCode::TooManyRequests, None, "max_queries_per_user");
+    let fixture = Fixture::with(|options| options.statement_timeout_ms = 50);
+    let endless =
+        "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a.value + b.value = 1";
+    fixture.check_error(endless, ErrorCode::Timeout, None, "statement_timeout");
+    let fixture = Fixture::with(|options| options.memory_limit_bytes = 1 << 20);
+    let hungry = "SELECT array_agg(value) FROM generate_series(1, 1000000)";
+    fixture.check_error(hungry, ErrorCode::OutOfMemory, None, "memory_limit");
+}

@@ -1,0 +1,172 @@
+//! Running queries: their registry, cancellation, sessions.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kalamdb_core::ErrorCode;
+
+use crate::execution::Execution;
+use crate::parameters::Parameters;
+use crate::queries::{QuerySnapshot, QueryStatus};
+use crate::session::{SessionOrigin, SessionValue};
+use crate::testing::Fixture;
+
+/// Never ends by itself, and streams.
+const ENDLESS: &str = "SELECT a.value FROM generate_series(1, 1000000000) a";
+
+fn finished(fixture: &Fixture, query_id: &str) -> QuerySnapshot {
+    fixture.block_on(async {
+        loop {
+            let found = fixture
+                .database
+                .queries()
+                .into_iter()
+                .find(|query| query.query_id == query_id);
+            match found {
+                Some(query) if query.status != QueryStatus::Running => return query,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+}
+
+fn start(fixture: &Fixture) -> crate::RowStream {
+    match fixture.block_on(fixture.database.execute(&fixture.root, ENDLESS, Parameters::none())) {
+        Ok(Execution::Rows(stream)) => stream,
+        Ok(Execution::Done(_)) => panic!("no rows"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_query_is_remembered_without_its_literals() {
+    let fixture = Fixture::new();
+    fixture.check("SELECT 'secret' AS a, 2 AS b", &["secret|2"]);
+    fixture.check_error(
+        "SELECT x FROM nowhere WHERE y = 'secret'",
+        ErrorCode::TableNotFound,
+        Some((1, 15)),
+        "nowhere",
+    );
+    let queries = fixture.database.queries();
+    let [first, second] = queries.as_slice() else {
+        panic!("{queries:?}")
+    };
+    assert_eq!(
+        (first.statement.as_str(), first.status, first.rows),
+        ("SELECT $1 AS a, $2 AS b", QueryStatus::Finished, 1)
+    );
+    assert_eq!(
+        (second.statement.as_str(), second.status),
+        ("SELECT x FROM nowhere WHERE y = $1", QueryStatus::Failed)
+    );
+    assert_eq!((first.error_code, second.error_code), (None, Some("TABLE_NOT_FOUND")));
+    assert!(first.plan_micros.is_some() && first.finished_at_micros.is_some() && first.bytes > 0);
+    assert_eq!(first.user_id, "root");
+    fixture.check(
+        "SELECT statement, status FROM system.queries WHERE status = 'running'",
+        &["SELECT statement, status FROM system.queries WHERE status = $1|running"],
+    );
+}
+
+#[test]
+fn dropping_the_rows_cancels_the_query() {
+    let fixture = Fixture::new();
+    let mut stream = start(&fixture);
+    let query_id = stream.query_id().to_owned();
+    fixture.block_on(stream.next()).expect("a batch").expect("of rows");
+    assert_eq!(fixture.database.running_queries(), 1);
+    drop(stream);
+    let query = finished(&fixture, &query_id);
+    assert_eq!(
+        (query.status, query.error_code),
+        (QueryStatus::Cancelled, Some("CANCELLED"))
+    );
+    assert_eq!(fixture.database.running_queries(), 0);
+}
+
+#[test]
+fn a_cancelled_query_says_so_to_its_reader() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE USER 'ann' ROLE user"]);
+    let ann = fixture.session("ann");
+    let outcome = |stream: crate::RowStream| {
+        let last = fixture.block_on(stream.filter_map(|batch| std::future::ready(batch.err())).next());
+        last.map(|error| error.code)
+    };
+    let stream = start(&fixture);
+    assert!(
+        !fixture.database.cancel_query(&ann, stream.query_id()),
+        "another's query"
+    );
+    assert!(!fixture.database.cancel_query(&fixture.root, "no such query"));
+    assert!(fixture.database.cancel_query(&fixture.root, stream.query_id()));
+    assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
+    let stream = start(&fixture);
+    fixture.database.cancel_all();
+    assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
+    let stream = start(&fixture);
+    assert!(fixture.database.close_session(fixture.root.id()));
+    assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
+}
+
+#[test]
+fn sessions_are_counted_found_and_expire() {
+    let fixture = Fixture::with(|options| {
+        options.max_sessions = 2;
+        options.session_idle_seconds = 60;
+    });
+    let second = fixture.session("root");
+    let view = fixture.database.engine().view();
+    let user = fixture
+        .database
+        .engine()
+        .user(&view, "root")
+        .expect("readable")
+        .expect("there");
+    let third = fixture.database.open_session(&user, SessionOrigin::default());
+    assert_eq!(third.err().map(|error| error.code), Some(ErrorCode::TooManyRequests));
+    assert_eq!(fixture.database.session_count(), 2);
+    fixture.clock.advance_micros(59_000_000);
+    assert!(fixture.database.find_session(second.id()).is_some());
+    fixture.clock.advance_micros(2_000_000);
+    fixture.block_on(fixture.database.tend()).expect("nothing fails");
+    assert!(fixture.database.find_session(second.id()).is_some(), "active 2 s ago");
+    assert!(
+        fixture.database.find_session(fixture.root.id()).is_none(),
+        "idle for 61 s"
+    );
+    assert!(fixture.database.close_session(second.id()) && !fixture.database.close_session(second.id()));
+}
+
+#[test]
+fn session_settings_hold_for_its_statements() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE NAMESPACE chat", "CREATE TABLE chat.t (id INT PRIMARY KEY)"]);
+    fixture.check_error("SELECT * FROM t", ErrorCode::TableNotFound, Some((1, 15)), "public.t");
+    fixture
+        .root
+        .set_option("schema", Some(SessionValue::String("chat".into())))
+        .expect("any text");
+    fixture.check("SELECT * FROM t", &[]);
+    fixture
+        .root
+        .set_option("time_zone", Some(SessionValue::String("+02:00".into())))
+        .expect("a zone");
+    fixture.check(
+        "SELECT arrow_typeof(TIMESTAMP WITH TIME ZONE '2024-01-01 00:00:00')",
+        &["Timestamp(ns, \"+02:00\")"],
+    );
+    fixture
+        .root
+        .set_option("statement_timeout", Some(SessionValue::Int64(50)))
+        .expect("a number");
+    let endless =
+        "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a.value + b.value = 1";
+    fixture.check_error(endless, ErrorCode::Timeout, None, "50 ms");
+    let other = Arc::clone(&fixture.session("root"));
+    assert_eq!(
+        fixture.rows_as(&other, "SELECT count(*) FROM chat.t", Parameters::none()),
+        ["0"]
+    );
+}

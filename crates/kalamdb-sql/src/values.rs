@@ -1,0 +1,420 @@
+//! Rows of VALUES and DEFAULTs into columns of exactly the table's types, without a plan: literals by their text, parameters
+//! as whole columns, other expressions evaluated once per row.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use kalamdb_core::{Column, Error, ErrorCode, Result, Table};
+
+use crate::assignment::{Target, assign};
+use crate::definition::type_name;
+use crate::diagnostics;
+use crate::insert::batch;
+use crate::parameters;
+use crate::planning::Planner;
+use crate::statement::parse_expression;
+
+/// A literal as it is written; what it means depends on the column.
+pub(crate) struct Literal {
+    kind: LiteralKind,
+    text: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LiteralKind {
+    Null,
+    Number,
+    Boolean,
+    Text,
+}
+
+/// The literal that an expression is, if it is one.
+pub(crate) fn literal(expr: &ast::Expr) -> Option<Literal> {
+    if let Some(text) = number_text(expr) {
+        return Some(Literal {
+            kind: LiteralKind::Number,
+            text: Some(text),
+        });
+    }
+    let of = |kind, text| Some(Literal { kind, text });
+    match expr {
+        ast::Expr::Nested(inner) => literal(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Null => of(LiteralKind::Null, None),
+            ast::Value::Boolean(value) => of(LiteralKind::Boolean, Some(value.to_string())),
+            ast::Value::SingleQuotedString(text)
+            | ast::Value::EscapedStringLiteral(text)
+            | ast::Value::UnicodeStringLiteral(text)
+            | ast::Value::NationalStringLiteral(text) => of(LiteralKind::Text, Some(text.clone())),
+            ast::Value::DollarQuotedString(text) => of(LiteralKind::Text, Some(text.value.clone())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The text of a number, with its sign.
+pub(crate) fn number_text(expr: &ast::Expr) -> Option<String> {
+    match expr {
+        ast::Expr::Nested(inner) => number_text(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(text, _) => Some(text.replace('_', "")),
+            _ => None,
+        },
+        ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus,
+            expr,
+        } => number_text(expr)
+            .filter(|text| !text.starts_with('-'))
+            .map(|text| format!("-{text}")),
+        ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Plus,
+            expr,
+        } => number_text(expr),
+        _ => None,
+    }
+}
+
+/// The number of the parameter that an expression is, from 1.
+///
+/// # Errors
+/// INVALID_STATEMENT for a placeholder without a number.
+pub(crate) fn placeholder(expr: &ast::Expr) -> Result<Option<usize>> {
+    match expr {
+        ast::Expr::Nested(inner) => placeholder(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Placeholder(name) => parameters::number(name).map(Some),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
+}
+
+/// Whether an expression has the keyword DEFAULT as its whole.
+pub(crate) fn default_keyword(expr: &ast::Expr) -> bool {
+    is_default(expr)
+}
+
+/// Whether an expression contains a query.
+pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
+    struct Queries;
+    impl Visitor for Queries {
+        type Break = ();
+        fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Queries).is_break()
+}
+
+/// Notes that a parameter goes straight into a column.
+pub(crate) fn know(known: &mut Vec<Option<FieldRef>>, number: usize, column: &Column) {
+    if known.len() < number {
+        known.resize(number, None);
+    }
+    let slot = &mut known[number - 1];
+    if slot.is_none() {
+        let field = Field::new("", column.data_type.clone(), true).with_metadata(column.metadata.clone());
+        *slot = Some(Arc::new(field));
+    }
+}
+
+/// Names the parameters and gives a type to those that have none.
+pub(crate) fn parameter_fields(known: Vec<Option<FieldRef>>) -> Fields {
+    let named = known.into_iter().enumerate().map(|(index, field)| {
+        let field = field.unwrap_or_else(parameters::untyped);
+        let name = format!("${}", index + 1);
+        Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone())
+    });
+    named.collect()
+}
+
+/// The parameters of VALUES: of the column's type where they are a whole value, else as the expression infers.
+///
+/// # Errors
+/// As [`Planner::expression`].
+pub(crate) fn parameters(
+    planner: &Planner,
+    table: &Table,
+    targets: &[usize],
+    rows: &[Vec<ast::Expr>],
+) -> Result<Fields> {
+    let mut known: Vec<Option<FieldRef>> = Vec::new();
+    let mut within = Vec::new();
+    for row in rows {
+        for (expr, target) in row.iter().zip(targets) {
+            match placeholder(expr)? {
+                Some(number) => know(&mut known, number, &table.schema.columns[*target]),
+                None if literal(expr).is_some() || is_default(expr) => {}
+                None => within.push(expr),
+            }
+        }
+    }
+    for expr in within {
+        for (name, field) in planner.parameter_types(expr)? {
+            let number = parameters::number(&name)?;
+            if known.len() < number {
+                known.resize(number, None);
+            }
+            if known[number - 1].is_none() {
+                known[number - 1] = field;
+            }
+        }
+    }
+    Ok(parameter_fields(known))
+}
+
+/// VALUES as a query, DEFAULT written out.
+///
+/// # Errors
+/// DATA_CORRUPTED if a stored default does not parse.
+pub(crate) fn as_query(table: &Table, targets: &[usize], rows: &[Vec<ast::Expr>]) -> Result<Box<ast::Query>> {
+    let mut written = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut values = Vec::with_capacity(row.len());
+        for (expr, target) in row.iter().zip(targets) {
+            values.push(match (is_default(expr), &table.schema.columns[*target].default) {
+                (false, _) => expr.clone(),
+                (true, Some(default)) => parse_expression(default)?,
+                (true, None) => ast::Expr::value(ast::Value::Null),
+            });
+        }
+        written.push(ast::Parens::with_empty_span(values));
+    }
+    Ok(Box::new(ast::Query {
+        with: None,
+        body: Box::new(ast::SetExpr::Values(ast::Values {
+            explicit_row: false,
+            value_keyword: false,
+            rows: written,
+        })),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }))
+}
+
+/// The rows of VALUES, one column per target, in batches; for each row of parameters all rows of VALUES.
+///
+/// # Errors
+/// TYPE_MISMATCH, and whatever evaluating says.
+pub(crate) fn evaluate(
+    defaults: &mut Defaults<'_>,
+    targets: &[usize],
+    rows: &[Vec<ast::Expr>],
+    given: &RecordBatch,
+) -> Result<Vec<RecordBatch>> {
+    if let [row] = rows {
+        return Ok(vec![one_row(defaults, targets, row, given)?]);
+    }
+    (0..given.num_rows())
+        .map(|at| many_rows(defaults, targets, rows, &given.slice(at, 1)))
+        .collect()
+}
+
+/// One row of VALUES for all rows of parameters at once.
+fn one_row(
+    defaults: &mut Defaults<'_>,
+    targets: &[usize],
+    row: &[ast::Expr],
+    given: &RecordBatch,
+) -> Result<RecordBatch> {
+    let columns = row
+        .iter()
+        .zip(targets)
+        .map(|(expr, target)| defaults.value(*target, expr, given));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    batch(defaults.schema_of(targets), columns, given.num_rows())
+}
+
+/// Many rows of VALUES for one row of parameters: a column of literals is converted as a whole.
+fn many_rows(
+    defaults: &mut Defaults<'_>,
+    targets: &[usize],
+    rows: &[Vec<ast::Expr>],
+    given: &RecordBatch,
+) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(targets.len());
+    for (position, target) in targets.iter().enumerate() {
+        let table = Arc::clone(&defaults.table);
+        let column = &table.schema.columns[*target];
+        let literals: Option<Vec<Literal>> = rows.iter().map(|row| literal(&row[position])).collect();
+        columns.push(match literals {
+            Some(literals) => of_literals(&literals, column)?,
+            None => {
+                let values = rows.iter().map(|row| defaults.value(*target, &row[position], given));
+                let values = values.collect::<Result<Vec<_>>>()?;
+                let by_reference: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+                concat(&by_reference).map_err(|error| diagnostics::from_arrow(&error))?
+            }
+        });
+    }
+    batch(defaults.schema_of(targets), columns, rows.len())
+}
+
+fn of_literals(literals: &[Literal], column: &Column) -> Result<ArrayRef> {
+    for (row, literal) in literals.iter().enumerate() {
+        let fits = match literal.kind {
+            LiteralKind::Null | LiteralKind::Text => true,
+            LiteralKind::Number => column.data_type.is_numeric() || column.data_type.is_string(),
+            LiteralKind::Boolean => column.data_type == DataType::Boolean || column.data_type.is_string(),
+        };
+        if !fits {
+            let text = literal.text.as_deref().unwrap_or("NULL");
+            let message = format!(
+                "{text} (row {}) does not fit column {} ({})",
+                row + 1,
+                column.name,
+                type_name(column)
+            );
+            return Err(Error::new(ErrorCode::TypeMismatch, message));
+        }
+    }
+    let texts: StringArray = literals.iter().map(|literal| literal.text.as_deref()).collect();
+    assign(&(Arc::new(texts) as ArrayRef), &Target::column(column))
+}
+
+/// Values that a statement does not give, and the expressions that it does.
+pub(crate) struct Defaults<'a> {
+    planner: &'a Planner,
+    table: Arc<Table>,
+    known: HashMap<usize, Value>,
+}
+
+/// A value prepared for many rows.
+#[derive(Clone)]
+enum Value {
+    /// The same for every row, one row long.
+    Constant(ArrayRef),
+    Computed(Arc<dyn PhysicalExpr>),
+}
+
+impl<'a> Defaults<'a> {
+    pub(crate) fn new(planner: &'a Planner, table: &Arc<Table>) -> Self {
+        Defaults {
+            planner,
+            table: Arc::clone(table),
+            known: HashMap::new(),
+        }
+    }
+
+    /// All columns that SQL sees, in table order: the given ones, defaults for the rest.
+    ///
+    /// # Errors
+    /// TYPE_MISMATCH, and whatever evaluating a default says.
+    pub(crate) fn complete(&mut self, targets: &[usize], given: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        let visible = crate::insert::visible(&self.table);
+        let mut columns = Vec::with_capacity(visible.len());
+        for index in visible {
+            columns.push(match targets.iter().position(|target| *target == index) {
+                Some(position) => Arc::clone(&given[position]),
+                None => self.default(index, rows)?,
+            });
+        }
+        // NULL in a NOT NULL column is for the write handler to refuse, with the row's number.
+        let fields = self
+            .table
+            .schema
+            .arrow
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Schema::new_with_metadata(fields.collect::<Fields>(), self.table.schema.arrow.metadata().clone());
+        batch(Arc::new(schema), columns, rows)
+    }
+
+    /// The column's default for so many rows: one value each where it is volatile.
+    ///
+    /// # Errors
+    /// TYPE_MISMATCH, and whatever evaluating says.
+    pub(crate) fn default(&mut self, index: usize, rows: usize) -> Result<ArrayRef> {
+        let table = Arc::clone(&self.table);
+        let column = &table.schema.columns[index];
+        let value = match self.known.get(&index) {
+            Some(value) => value.clone(),
+            None => {
+                let value = match &column.default {
+                    Some(default) => self.prepare(index, &parse_expression(default)?, &Fields::empty())?,
+                    None => Value::Constant(new_null_array(&column.data_type, 1)),
+                };
+                self.known.insert(index, value.clone());
+                value
+            }
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+            .map_err(|error| diagnostics::from_arrow(&error))?;
+        self.column_of(index, &value, &none)
+    }
+
+    /// An expression as a column's value, for each row of parameters.
+    ///
+    /// # Errors
+    /// TYPE_MISMATCH, and whatever planning and evaluating say.
+    pub(crate) fn value(&mut self, index: usize, expr: &ast::Expr, given: &RecordBatch) -> Result<ArrayRef> {
+        if is_default(expr) {
+            return self.default(index, given.num_rows());
+        }
+        if let Some(number) = placeholder(expr)? {
+            return assign(
+                given.column(number - 1),
+                &Target::column(&self.table.schema.columns[index]),
+            );
+        }
+        let value = self.prepare(index, expr, given.schema_ref().fields())?;
+        self.column_of(index, &value, given)
+    }
+
+    fn prepare(&self, index: usize, expr: &ast::Expr, parameters: &Fields) -> Result<Value> {
+        if let Some(literal) = literal(expr) {
+            return Ok(Value::Constant(of_literals(
+                &[literal],
+                &self.table.schema.columns[index],
+            )?));
+        }
+        Ok(Value::Computed(self.planner.expression(expr.clone(), parameters)?))
+    }
+
+    fn column_of(&self, index: usize, value: &Value, given: &RecordBatch) -> Result<ArrayRef> {
+        let rows = given.num_rows();
+        match value {
+            Value::Constant(value) => repeat(value, rows),
+            Value::Computed(expr) => {
+                let values = expr.evaluate(given).and_then(|values| values.into_array(rows));
+                let values = values.map_err(diagnostics::from_datafusion)?;
+                assign(&values, &Target::column(&self.table.schema.columns[index]))
+            }
+        }
+    }
+
+    fn schema_of(&self, targets: &[usize]) -> arrow::datatypes::SchemaRef {
+        let fields = targets.iter().map(|index| {
+            let column = &self.table.schema.columns[*index];
+            Field::new(&column.name, column.data_type.clone(), true)
+        });
+        Arc::new(Schema::new(fields.collect::<Fields>()))
+    }
+}
+
+/// One row, so many times.
+pub(crate) fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
+    if rows == value.len() {
+        return Ok(Arc::clone(value));
+    }
+    take(value, &UInt32Array::from(vec![0; rows]), None).map_err(|error| diagnostics::from_arrow(&error))
+}

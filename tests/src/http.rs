@@ -1,0 +1,153 @@
+//! The HTTP door as curl would use it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use ureq::Agent;
+
+/// Replies up to this size are taken.
+const REPLY_LIMIT_BYTES: u64 = 1 << 30;
+
+/// An HTTP client; blocking, so call it from a thread that may block.
+#[derive(Clone)]
+pub struct Http {
+    agent: Agent,
+    base: String,
+    authorization: Option<String>,
+}
+
+/// A reply, whatever its status.
+#[derive(Debug)]
+pub struct HttpReply {
+    /// The status code.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl HttpReply {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("status {}, not JSON ({error}): {}", self.status, self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Http {
+    /// Without credentials.
+    pub fn anonymous(address: SocketAddr) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(120)));
+        Http {
+            agent: config.build().into(),
+            base: format!("http://{address}"),
+            authorization: None,
+        }
+    }
+
+    /// With Basic credentials on every call.
+    pub fn basic(address: SocketAddr, user: &str, password: &str) -> Self {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        Http {
+            authorization: Some(format!("Basic {credentials}")),
+            ..Http::anonymous(address)
+        }
+    }
+
+    /// With a bearer token on every call.
+    pub fn bearer(address: SocketAddr, token: &str) -> Self {
+        Http {
+            authorization: Some(format!("Bearer {token}")),
+            ..Http::anonymous(address)
+        }
+    }
+
+    /// GET of a path.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn get(&self, path: &str) -> HttpReply {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        reply(request.call())
+    }
+
+    /// POST of a body as it stands.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn post(&self, path: &str, accept: Option<&str>, body: &[u8]) -> HttpReply {
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("Content-Type", "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        if let Some(accept) = accept {
+            request = request.header("Accept", accept);
+        }
+        reply(request.send(body))
+    }
+
+    /// POST /api/sql.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn sql(&self, sql: &str) -> HttpReply {
+        self.sql_with(sql, &json!([]))
+    }
+
+    /// POST /api/sql with parameters.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn sql_with(&self, sql: &str, params: &Value) -> HttpReply {
+        self.post(
+            "/api/sql",
+            None,
+            json!({"sql": sql, "params": params}).to_string().as_bytes(),
+        )
+    }
+
+    /// POST /api/sql, asking for an Arrow IPC stream.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn sql_arrow(&self, sql: &str) -> HttpReply {
+        let body = json!({"sql": sql}).to_string();
+        self.post("/api/sql", Some("application/vnd.apache.arrow.stream"), body.as_bytes())
+    }
+}
+
+fn reply(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> HttpReply {
+    let mut response = answer.unwrap_or_else(|error| panic!("no HTTP reply: {error}"));
+    let content_type = response
+        .headers()
+        .get("content-type")
+        .and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(REPLY_LIMIT_BYTES).read_to_vec();
+    HttpReply {
+        status,
+        content_type,
+        body: body.unwrap_or_else(|error| panic!("the HTTP reply broke off: {error}")),
+    }
+}

@@ -1,0 +1,200 @@
+//! The binary's own words: `serve`, `sql`, `--help`, and what it does not take.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kalamdb_tests::{ROOT_PASSWORD, Server, Settings, binary_path};
+
+#[test]
+fn help_documents_each_flag_with_its_variable_and_default() {
+    for command in [&["--help"][..], &["serve", "--help"], &["sql", "--help"]] {
+        let output = run(command, &[]);
+        assert!(output.status.success(), "{command:?}");
+    }
+    let help = stdout(&run(&["serve", "--help"], &[]));
+    for word in [
+        "--data-dir",
+        "--flight-listen",
+        "--http-listen",
+        "--config",
+        "KALAMDB_DATA_DIR",
+        "127.0.0.1:50051",
+    ] {
+        assert!(help.contains(word), "{word} is not in:\n{help}");
+    }
+    // Every flag has its variable.
+    for line in help.lines().filter_map(|line| line.trim_start().strip_prefix("--")) {
+        let flag = line.split([' ', '=', '<', '[', ',']).next().unwrap_or_default();
+        let variable = format!("KALAMDB_{}", flag.replace('-', "_").to_uppercase());
+        assert!(
+            flag == "help" || flag == "version" || help.contains(&variable),
+            "{variable} is not in:\n{help}"
+        );
+    }
+}
+
+#[test]
+fn unknown_settings_name_the_nearest_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let data_dir = directory.path().join("data");
+    let config = directory.path().join("kalamdb.toml");
+    let check = |args: &[&str], env: &[(&str, &str)], toml: &str, unknown: &str, nearest: &str| {
+        std::fs::write(&config, toml).expect("the file can be written");
+        let data_dir = data_dir.display().to_string();
+        let config = config.display().to_string();
+        let mut all = vec!["serve", "--data-dir", &data_dir, "--config", &config];
+        all.extend(["--flight-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        all.extend(args);
+        let output = run(&all, env);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{unknown} was taken");
+        assert!(
+            stderr.contains(unknown) && stderr.contains(nearest),
+            "{unknown}, {nearest}: {stderr}"
+        );
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    };
+    check(&["--flight-listn", "x"], &[], "", "--flight-listn", "--flight-listen");
+    check(
+        &[],
+        &[("KALAMDB_HTTP_LISTN", "127.0.0.1:0")],
+        "",
+        "KALAMDB_HTTP_LISTN",
+        "KALAMDB_HTTP_LISTEN",
+    );
+    check(&[], &[], "http_listn = \"127.0.0.1:0\"\n", "http_listn", "http_listen");
+    assert!(!data_dir.exists(), "a server that does not start makes nothing");
+}
+
+#[test]
+fn bad_values_are_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let check = |args: &[&str], word: &str| {
+        let refusal = Server::try_start(directory.path(), &Settings::with_args(args)).err();
+        let refusal = refusal.unwrap_or_else(|| panic!("{args:?} was taken"));
+        assert!(
+            refusal.stderr.contains(word),
+            "{args:?}: {word} is not in: {}",
+            refusal.stderr
+        );
+    };
+    // Without TLS the server listens on loopback only, unless told otherwise in so many words.
+    let open = Server::try_start(
+        directory.path(),
+        &Settings {
+            env: vec![("KALAMDB_FLIGHT_LISTEN".into(), "0.0.0.0:0".into())],
+            ..Settings::default()
+        },
+    );
+    // The flag given by the harness wins over the variable.
+    open.unwrap_or_else(|refusal| panic!("a flag wins over its variable: {}", refusal.stderr))
+        .terminate();
+    check(&["--config", "/nonexistent/kalamdb.toml"], "/nonexistent/kalamdb.toml");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_tls_it_listens_on_loopback_only() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let data_dir = directory.path().display().to_string();
+    let output = run(
+        &[
+            "serve",
+            "--data-dir",
+            &data_dir,
+            "--flight-listen",
+            "0.0.0.0:0",
+            "--http-listen",
+            "127.0.0.1:0",
+        ],
+        &[("KALAMDB_ROOT_PASSWORD", ROOT_PASSWORD)],
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("loopback"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sql_command_runs_a_statement() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let settings = Settings {
+        own_root_password: true,
+        ..Settings::default()
+    };
+    let server = Server::start_with(directory.path(), &settings);
+    let (data_dir, http, flight) = (directory.path(), server.http.to_string(), server.flight.to_string());
+    server
+        .root_of(data_dir)
+        .await
+        .ok("CREATE USER 'ann' WITH PASSWORD 'ann has a long password' ROLE user")
+        .await;
+
+    // On the server's own machine it finds the password by --data-dir.
+    let output = sql(
+        data_dir,
+        &flight,
+        &http,
+        &["-c", "SELECT 1 + 1 AS two, 'x' AS letter"],
+        &[],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = stdout(&output);
+    assert!(
+        text.contains("two") && text.contains("letter") && text.contains('2') && text.contains('x'),
+        "{text}"
+    );
+
+    // Another user, by variable.
+    let password = [("KALAMDB_PASSWORD", "ann has a long password")];
+    let output = sql(
+        data_dir,
+        &flight,
+        &http,
+        &["--user", "ann", "-c", "SELECT CURRENT_USER"],
+        &password,
+    );
+    assert!(stdout(&output).contains("ann"), "{output:?}");
+
+    // An error goes to stderr, with its code, and decides the exit status.
+    let output = sql(data_dir, &flight, &http, &["-c", "SELECT * FROM nothing"], &[]);
+    assert!(!output.status.success());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("TABLE_NOT_FOUND"),
+        "{output:?}"
+    );
+    let output = sql(
+        data_dir,
+        &flight,
+        &http,
+        &["--user", "ann", "-c", "SELECT 1"],
+        &[("KALAMDB_PASSWORD", "wrong")],
+    );
+    assert!(!output.status.success());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("UNAUTHENTICATED"),
+        "{output:?}"
+    );
+}
+
+/// `kalamdb sql` against that server.
+fn sql(data_dir: &Path, flight: &str, _http: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let data_dir = data_dir.display().to_string();
+    let url = format!("http://{flight}");
+    let mut all = vec!["sql", "--data-dir", &data_dir, "--url", &url];
+    all.extend(args);
+    run(&all, env)
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(binary_path());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KALAMDB_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(std::process::Stdio::null());
+    command.output().expect("the binary starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

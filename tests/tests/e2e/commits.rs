@@ -1,0 +1,149 @@
+//! Many writers at once: every read shows whole commits of one moment, and commits share their syncs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, SqlError};
+
+const WRITERS: i64 = 16;
+const STATEMENTS: i64 = 25;
+const BALANCE: i64 = 1000;
+
+/// A statement writes one table, so two kinds of sums are kept. `accounts`: every UPDATE moves an amount between two rows,
+/// and the total never changes. `left` and `right`: every writer counts up in the left table first and then in the
+/// right one, so that at any one moment the left one is ahead by nothing or by one; a join whose two scans stood at
+/// different moments would see more, or the right one ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_writers_keep_their_sums_whole() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok("CREATE TABLE accounts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)")
+        .await;
+    root.ok("CREATE TABLE \"left\" (writer BIGINT PRIMARY KEY, n BIGINT NOT NULL)")
+        .await;
+    root.ok("CREATE TABLE \"right\" (writer BIGINT PRIMARY KEY, n BIGINT NOT NULL)")
+        .await;
+    for writer in 0..WRITERS {
+        root.ok(&format!(
+            "INSERT INTO accounts VALUES ({}, {BALANCE}), ({}, {BALANCE})",
+            2 * writer,
+            2 * writer + 1
+        ))
+        .await;
+        root.ok(&format!("INSERT INTO \"left\" VALUES ({writer}, 0)")).await;
+        root.ok(&format!("INSERT INTO \"right\" VALUES ({writer}, 0)")).await;
+    }
+    let before = counters(&server);
+
+    let done = Arc::new(AtomicBool::new(false));
+    let conflicts = Arc::new(AtomicI64::new(0));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (flight, conflicts) = (server.flight, Arc::clone(&conflicts));
+            tokio::spawn(async move {
+                let mut client = Client::login(flight, "root", ROOT_PASSWORD).await.expect("root can log in");
+                for n in 1..=STATEMENTS {
+                    // Rows of others too, so that commits do conflict.
+                    let (from, to) = ((writer * 2 + n) % (2 * WRITERS), (writer * 2 + n * 7 + 1) % (2 * WRITERS));
+                    if from != to {
+                        let sql = format!(
+                            "UPDATE accounts SET amount = amount + CASE WHEN id = {from} THEN -{n} ELSE {n} END WHERE id IN ({from}, {to})"
+                        );
+                        assert_eq!(retried(&mut client, &sql, &conflicts).await, 2);
+                    }
+                    for table in ["left", "right"] {
+                        let sql = format!("UPDATE \"{table}\" SET n = n + 1 WHERE writer = {writer}");
+                        assert_eq!(retried(&mut client, &sql, &conflicts).await, 1);
+                    }
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (flight, done) = (server.flight, Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut client = Client::login(flight, "root", ROOT_PASSWORD)
+                    .await
+                    .expect("root can log in");
+                let mut reads = 0;
+                while !done.load(Ordering::SeqCst) || reads == 0 {
+                    check_sums(&mut client).await;
+                    reads += 1;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no writer fails");
+    }
+    done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.expect("no reader sees half a commit");
+    }
+
+    check_sums(&mut root).await;
+    let finished = format!(
+        "SELECT count(*) FROM \"left\" l JOIN \"right\" r ON l.writer = r.writer WHERE l.n = {STATEMENTS} AND r.n = {STATEMENTS}"
+    );
+    assert_eq!(root.value(&finished).await, WRITERS.to_string());
+    let (commits, syncs) = {
+        let after = counters(&server);
+        (after.0 - before.0, after.1 - before.1)
+    };
+    assert!(
+        commits >= u64::try_from(WRITERS * STATEMENTS * 2).expect("positive"),
+        "{commits} commits counted"
+    );
+    assert!(
+        syncs < commits,
+        "{syncs} syncs for {commits} commits of {WRITERS} writers at once"
+    );
+    assert!(syncs > 0, "commits are synced");
+    server.terminate();
+}
+
+/// Runs a statement again as long as it conflicts, as its error says.
+async fn retried(client: &mut Client, sql: &str, conflicts: &AtomicI64) -> i64 {
+    loop {
+        match client.update(sql).await {
+            Ok(count) => return count,
+            Err(error @ SqlError { .. }) if error.code() == "CONFLICT" => {
+                assert_eq!(error.grpc, tonic::Code::Aborted, "{error}");
+                conflicts.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+}
+
+async fn check_sums(client: &mut Client) {
+    let total = client.value("SELECT sum(amount) FROM accounts").await;
+    assert_eq!(total, (2 * WRITERS * BALANCE).to_string());
+    // The same table twice in one query is of one moment.
+    let differing = "SELECT count(*) FROM accounts a JOIN accounts b ON a.id = b.id WHERE a.amount <> b.amount";
+    assert_eq!(client.value(differing).await, "0");
+    // Two tables in one query, in both orders of reading.
+    for (first, second) in [("left", "right"), ("right", "left")] {
+        let sql = format!(
+            "SELECT l.writer, l.n, r.n FROM (SELECT writer, n, '{first}' AS t FROM \"{first}\" UNION ALL \
+             SELECT writer, n, '{second}' FROM \"{second}\") l JOIN \"right\" r ON l.writer = r.writer \
+             WHERE l.t = 'left' AND (l.n < r.n OR l.n > r.n + 1)"
+        );
+        assert_eq!(client.ok(&sql).await, Vec::<Vec<String>>::new());
+    }
+}
+
+/// Commits and synced writes of the log, as /metrics counts them.
+fn counters(server: &Server) -> (u64, u64) {
+    let text = Http::anonymous(server.http).get("/metrics").text();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        let value = line
+            .and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in:\n{text}"))
+    };
+    (value("kalamdb_commits_total"), value("kalamdb_log_syncs_total"))
+}

@@ -1,0 +1,22 @@
+//! End-to-end tests: one binary, so that the server's libraries are linked once.
+//!
+//! What SQL can see is in `slt/*.slt`; the modules here hold what it cannot.
+
+mod tidy;
+
+mod slt;
+
+mod batches;
+
+mod command_line;
+mod commits;
+mod crash;
+mod credentials;
+mod http;
+mod isolation;
+mod load;
+mod memory;
+mod reach;
+mod refusals;
+mod restart;
+mod stream_lifetime;

@@ -1,0 +1,199 @@
+//! Memory and patience: a slow reader of a large table, a client that goes away.
+
+use std::time::{Duration, Instant};
+
+use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
+use futures::StreamExt;
+use kalamdb_tests::{Client, Server, Settings, eventually};
+
+use crate::batches::{ingest_command, payload_rows};
+
+const MIB: u64 = 1 << 20;
+const MEMORY_LIMIT: u64 = 64 * MIB;
+const BLOCK_CACHE: u64 = 16 * MIB;
+const WRITE_BUFFERS: u64 = 16 * MIB;
+/// What the process holds beside the three stated budgets: its code, threads' stacks, the allocator's slack, filters and
+/// indexes of open files, connections, and the messages under way on each of them.
+const MARGIN: u64 = 160 * MIB;
+
+const PAYLOAD_BYTES: usize = 4096;
+/// Together four times the memory limit.
+const ROWS: i64 = (4 * MEMORY_LIMIT) as i64 / PAYLOAD_BYTES as i64;
+const BATCH_ROWS: i64 = 512;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_of_a_large_table_costs_little() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let settings = Settings::with_args(&[
+        "--memory-limit",
+        "64MiB",
+        "--block-cache",
+        "16MiB",
+        "--write-buffers",
+        "16MiB",
+    ]);
+    let server = Server::start_with(directory.path(), &settings);
+    let mut root = server.root().await;
+    let options = &[("ingest.primary_key", "id")];
+    let command = ingest_command(
+        "public",
+        "large",
+        TableNotExistOption::Create,
+        TableExistsOption::Fail,
+        options,
+    );
+    let batches = futures::stream::iter((0..ROWS).step_by(BATCH_ROWS as usize))
+        .map(|start| Ok(payload_rows(start..ROWS.min(start + BATCH_ROWS), PAYLOAD_BYTES)));
+    assert_eq!(
+        root.ingest(command, batches).await.expect("the load fits on disk"),
+        ROWS
+    );
+    check_peak(&server, "loading");
+    server.terminate();
+
+    // A fresh process, so that the peak is that of reading.
+    let server = Server::start_with(directory.path(), &settings);
+    let mut root = server.root().await;
+    let mut other = server.root().await;
+    let info = root
+        .flight
+        .execute("SELECT * FROM large".to_owned(), None)
+        .await
+        .expect("it plans");
+    let mut rows = 0;
+    for endpoint in info.endpoint {
+        let ticket = endpoint.ticket.expect("an endpoint has a ticket");
+        let mut stream = root.flight.do_get(ticket).await.expect("it runs");
+        while let Some(batch) = stream.next().await {
+            rows += batch.expect("the stream is whole").num_rows();
+            // As slow as another client's whole round trip for each message.
+            other.ok("SELECT 1").await;
+        }
+    }
+    assert_eq!(i64::try_from(rows).expect("few"), ROWS);
+    check_peak(&server, "reading slowly");
+
+    // What must hold everything spills, or says that it may not; it does not take the memory.
+    for sql in [
+        "SELECT count(*) FROM (SELECT payload FROM large ORDER BY payload)",
+        "SELECT count(*) FROM (SELECT payload, count(*) FROM large GROUP BY payload)",
+        "SELECT count(*) FROM large a JOIN large b ON a.payload = b.payload",
+    ] {
+        match other.rows(sql).await {
+            Ok(rows) => assert_eq!(rows, [[ROWS.to_string()]], "{sql}"),
+            Err(error) => assert_eq!(error.code(), "OUT_OF_MEMORY", "{sql}: {error}"),
+        }
+    }
+    check_peak(&server, "sorting, grouping and joining");
+    server.terminate();
+}
+
+fn check_peak(server: &Server, doing: &str) {
+    let peak = server.peak_resident_bytes();
+    let limit = MEMORY_LIMIT + BLOCK_CACHE + WRITE_BUFFERS + MARGIN;
+    println!("peak while {doing}: {} MiB of {} MiB", peak / MIB, limit / MIB);
+    assert!(
+        peak < limit,
+        "{doing} took {} MiB, more than {} MiB",
+        peak / MIB,
+        limit / MIB
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_stops_its_query() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok("CREATE TABLE numbers (id BIGINT PRIMARY KEY)").await;
+    root.ok("INSERT INTO numbers SELECT value FROM generate_series(1, 20000)")
+        .await;
+
+    // One that streams, one that computes for hours before its first row.
+    let streaming = "SELECT a.id, b.id, c.id FROM numbers a CROSS JOIN numbers b CROSS JOIN numbers c";
+    let computing = "SELECT sum(a.id * b.id + c.id) FROM numbers a CROSS JOIN numbers b CROSS JOIN numbers c";
+    for (name, sql, reads) in [("streaming", streaming, true), ("computing", computing, false)] {
+        let mut client = server.root().await;
+        let call = tokio::spawn(async move {
+            let info = client.flight.execute(sql.to_owned(), None).await.expect("it plans");
+            let ticket = info.endpoint[0].ticket.clone().expect("an endpoint has a ticket");
+            let mut stream = client.flight.do_get(ticket).await.expect("it runs");
+            if reads {
+                stream.next().await.expect("rows come").expect("rows come");
+            }
+            // The stream is held and no more of it is read.
+            stream.next().await;
+            std::future::pending::<()>().await;
+        });
+        let like = format!("{}%", &sql[..20]);
+        eventually("the query runs", || status_of(&root, &like, "running")).await;
+        call.abort();
+        assert!(call.await.is_err(), "the client is gone");
+        let gone = Instant::now();
+        eventually("the query is cancelled", || status_of(&root, &like, "cancelled")).await;
+        assert!(
+            gone.elapsed() < Duration::from_secs(1),
+            "{name}: cancelled only after {:?}",
+            gone.elapsed()
+        );
+        assert!(status_of(&root, &like, "running").await.is_none(), "{name} runs on");
+    }
+    server.terminate();
+}
+
+/// Whether a query whose text is like that is in that state.
+async fn status_of(root: &Client, like: &str, status: &str) -> Option<()> {
+    let mut root = root.clone();
+    let sql = format!("SELECT count(*) FROM system.queries WHERE statement LIKE '{like}' AND status = '{status}'");
+    (root.value(&sql).await != "0").then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_query_stops_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok("CREATE USER 'ann' WITH PASSWORD 'ann has a long password' ROLE user")
+        .await;
+    let mut client = server.root().await;
+    let endless = "SELECT sum(a.value * b.value + c.value) FROM generate_series(1, 100000) a, generate_series(1, 100000) b, generate_series(1, 100000) c";
+    let call = tokio::spawn(async move { client.run(endless).await });
+    let id = eventually("the query runs", || {
+        let mut root = root.clone();
+        async move {
+            let sql =
+                "SELECT query_id FROM system.queries WHERE statement LIKE 'SELECT sum(a.value%' AND status = 'running'";
+            root.ok(sql).await.pop().and_then(|mut row| row.pop())
+        }
+    })
+    .await;
+    // Not by someone who may not even know of it.
+    let mut ann = server.login("ann", "ann has a long password").await;
+    let error = ann.error(&format!("KILL QUERY '{id}'")).await;
+    assert!(["NOT_FOUND", "PERMISSION_DENIED"].contains(&error.code()), "{error}");
+    root.ok(&format!("KILL QUERY '{id}'")).await;
+    let error = call.await.expect("the call does not panic").expect_err("it was killed");
+    assert_eq!(
+        (error.grpc, error.code()),
+        (tonic::Code::Cancelled, "CANCELLED"),
+        "{error}"
+    );
+    let sql = format!("SELECT status, error_code FROM system.queries WHERE query_id = '{id}'");
+    assert_eq!(root.ok(&sql).await, [["cancelled", "CANCELLED"]]);
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_server_ends_what_runs() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start_with(directory.path(), &Settings::with_args(&["--drain", "100ms"]));
+    let mut client = server.root().await;
+    let root = server.root().await;
+    let endless = "SELECT sum(a.value * b.value + c.value) FROM generate_series(1, 100000) a, generate_series(1, 100000) b, generate_series(1, 100000) c";
+    let call = tokio::spawn(async move { client.run(endless).await });
+    eventually("the query runs", || status_of(&root, "SELECT sum(a.value%", "running")).await;
+    server.terminate();
+    call.await
+        .expect("the call does not panic")
+        .expect_err("the server stopped");
+}

@@ -1,0 +1,42 @@
+//! One test per file of `tests/slt`, each against a server of its own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+macro_rules! slt_files {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                kalamdb_tests::run_slt(&directory().join(concat!(stringify!($name), ".slt"))).await;
+            }
+        )*
+
+        #[test]
+        fn every_file_is_run() {
+            let run: BTreeSet<String> = [$(concat!(stringify!($name), ".slt")),*].map(str::to_owned).into();
+            let entries = std::fs::read_dir(directory()).expect("the directory can be read");
+            let found: BTreeSet<String> = entries
+                .map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned())
+                .collect();
+            assert_eq!(run, found);
+        }
+    };
+}
+
+slt_files!(
+    literals,
+    namespaces,
+    refused,
+    rows,
+    select,
+    show,
+    system_columns,
+    system_tables,
+    tables,
+    users,
+);
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("slt")
+}
