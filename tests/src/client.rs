@@ -286,12 +286,13 @@ impl Client {
         );
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let feed = async move {
-            // An error of the test's own stream ends the request early: the server sees a broken stream.
-            while let Some(Ok(message)) = request.next().await {
-                if sender.send(message).await.is_err() {
+            while let Some(message) = request.next().await {
+                // An error of the test's own stream cuts the call off, as a client that breaks does.
+                if sender.send(message?).await.is_err() {
                     break;
                 }
             }
+            Ok(())
         };
         let call = async {
             let request = self.authorized(tokio_stream::wrappers::ReceiverStream::new(receiver));
@@ -310,8 +311,8 @@ impl Client {
                 })?;
             Ok(result.record_count)
         };
-        let (count, ()) = futures::join!(call, feed);
-        count
+        let (count, ()) = futures::future::try_join(call, feed).await?;
+        Ok(count)
     }
 }
 

@@ -60,11 +60,12 @@ def first_line(process: subprocess.Popen, seconds: float, wanted=lambda line: Tr
     lines: queue.Queue[str] = queue.Queue()
 
     def read():
-        while not wanted(line := process.stdout.readline()):
-            pass
-        lines.put(line)
-        for _ in process.stdout:
-            pass
+        with process.stdout:
+            while not wanted(line := process.stdout.readline()):
+                pass
+            lines.put(line)
+            for _ in process.stdout:
+                pass
 
     threading.Thread(target=read, daemon=True).start()
     return lines.get(timeout=seconds)

@@ -21,7 +21,9 @@ def loaded(server, lineitem):
         ingest_options(connection, primary_key=",".join(KEY))
         with connection.cursor() as cursor:
             cursor.execute("CREATE NAMESPACE tpch")
-            count = cursor.adbc_ingest("lineitem", lineitem, mode="create", db_schema_name="tpch")
+            # The driver's own limit is 16 MiB a message.
+            batches = lineitem.to_reader(max_chunksize=65_536)
+            count = cursor.adbc_ingest("lineitem", batches, mode="create", db_schema_name="tpch")
             assert count == lineitem.num_rows
         yield "tpch.lineitem"
         with connection.cursor() as cursor:

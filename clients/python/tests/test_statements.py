@@ -52,7 +52,7 @@ def test_parameters_in_both_spellings(cursor, namespace):
     cursor.execute(f"SELECT v FROM {namespace}.t WHERE id = ? AND '?' <> $$x$$ -- ? in a comment\n", (2,))
     assert cursor.fetchall() == [(None,)]
     # In any order, and more than once.
-    assert value(cursor, "SELECT $2 || $1 || $2", ("a", "b")) == "bab"
+    assert value(cursor, "SELECT concat($2, $1, $2)", ("a", "b")) == "bab"
     assert value(cursor, f"SELECT count(*) FROM {namespace}.t WHERE id IN (?, ?)", (1, 2)) == 2
     cursor.execute(f"UPDATE {namespace}.t SET v = $2 WHERE id = $1", (2, "new"))
     assert cursor.rowcount == 1

@@ -139,15 +139,18 @@ fn lease_for_call(database: &Arc<Database>, user: UserRecord, origin: SessionOri
 fn lease_of_login(database: &Arc<Database>, token: &str, origin: SessionOrigin) -> Result<SessionLease> {
     let engine = database.engine();
     let claims = engine.verify_token(token)?;
-    let user = engine
-        .user(&engine.view(), &claims.sub)?
-        .filter(|user| user.principal.scope.0 == claims.scope && user.credential_version == claims.credential_version);
+    let session = database.find_session(&claims.session);
+    let user = engine.user(&engine.view(), &claims.sub)?.filter(|user| {
+        let version = user.credential_version;
+        let made_here = || session.as_ref().is_some_and(|session| session.made_credential(version));
+        user.principal.scope.0 == claims.scope && (version == claims.credential_version || made_here())
+    });
     let Some(user) = user else {
         return Err(unauthenticated(
             "the user of this token was dropped or has a new password; log in again",
         ));
     };
-    let session = database.find_session(&claims.session).filter(|session| {
+    let session = session.filter(|session| {
         let owner = session.principal();
         owner.user_id == user.principal.user_id && owner.scope == user.principal.scope
     });

@@ -330,7 +330,7 @@ fn read_file(name: &str, text: &str) -> Result<BTreeMap<String, String>, String>
     Ok(keys)
 }
 
-fn whole_millis(time: Duration) -> u64 {
+pub(crate) fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -3,7 +3,6 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kalamdb_core::{Error, ErrorCode};
-use serde_json::{Value, json};
 
 /// An answer that says no.
 pub(crate) struct Refusal {
@@ -29,12 +28,12 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({
-            "status": "error",
-            "results": [],
-            "execution_time_ms": 0,
-            "error": error_json(&self.error, None),
-        });
+        let body = Document {
+            status: "error",
+            results: [],
+            execution_time_ms: 0,
+            error: ErrorDocument::new(&self.error, None),
+        };
         let mut response = (self.status, axum::Json(body)).into_response();
         announce_schemes(&mut response);
         response
@@ -52,22 +51,54 @@ pub(crate) fn announce_schemes(response: &mut Response) {
     }
 }
 
-/// `error` of the contract; `statement` counts from 1 where several may run.
-pub(crate) fn error_json(error: &Error, statement: Option<usize>) -> Value {
-    let mut details = serde_json::Map::new();
-    if let Some(statement) = statement {
-        details.insert("statement".to_owned(), statement.into());
+/// The answer of a request that ran nothing, in the contract's order.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    status: &'static str,
+    results: [(); 0],
+    execution_time_ms: u32,
+    error: ErrorDocument<'a>,
+}
+
+/// `error` of the contract.
+#[derive(serde::Serialize)]
+pub(crate) struct ErrorDocument<'a> {
+    code: &'static str,
+    message: &'a str,
+    details: Option<Details>,
+}
+
+/// Where it happened.
+#[derive(serde::Serialize)]
+struct Details {
+    /// From 1, where several may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statement: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u64>,
+}
+
+impl<'a> ErrorDocument<'a> {
+    /// `statement` counts from 1; `None` where none ran.
+    pub(crate) fn new(error: &'a Error, statement: Option<usize>) -> Self {
+        let (line, column) = (
+            error.position.map(|place| place.line),
+            error.position.map(|place| place.column),
+        );
+        let details = Details {
+            statement,
+            line,
+            column,
+        };
+        let has_details = statement.is_some() || line.is_some();
+        ErrorDocument {
+            code: error.code.as_str(),
+            message: &error.message,
+            details: has_details.then_some(details),
+        }
     }
-    if let Some(position) = error.position {
-        details.insert("line".to_owned(), position.line.into());
-        details.insert("column".to_owned(), position.column.into());
-    }
-    let details = if details.is_empty() {
-        Value::Null
-    } else {
-        Value::Object(details)
-    };
-    json!({"code": error.code.as_str(), "message": error.message, "details": details})
 }
 
 /// The status of an error.
@@ -103,7 +134,31 @@ pub(crate) fn http_status(code: ErrorCode) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use kalamdb_core::Position;
+
     use super::*;
+
+    #[test]
+    fn errors_say_where_they_happened() {
+        let check = |statement: Option<usize>, position: Option<Position>, details: &str| {
+            let error = Error {
+                position,
+                ..Error::new(ErrorCode::Conflict, "a \"b\"")
+            };
+            let text = serde_json::to_string(&ErrorDocument::new(&error, statement)).expect("JSON");
+            assert_eq!(
+                text,
+                format!(r#"{{"code":"CONFLICT","message":"a \"b\"","details":{details}}}"#)
+            );
+        };
+        check(None, None, "null");
+        check(Some(2), None, r#"{"statement":2}"#);
+        check(
+            Some(1),
+            Some(Position { line: 3, column: 4 }),
+            r#"{"statement":1,"line":3,"column":4}"#,
+        );
+    }
 
     #[test]
     fn statuses_of_errors_are_those_of_the_contract() {

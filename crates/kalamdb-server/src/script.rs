@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use crate::http::Door;
 use crate::json_parameters::parameters;
 use crate::json_rows::{write_columns, write_rows, write_string};
-use crate::refusal::{Refusal, error_json, http_status};
+use crate::refusal::{ErrorDocument, Refusal, http_status};
 use crate::response_body::{Output, respond};
 
 const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -138,9 +138,14 @@ async fn run_all(script: Script, mut output: Output, started: Instant) {
     }
     let elapsed_ms = started.elapsed().as_micros() as f64 / 1000.0;
     let (status, word, error) = match &failure {
-        None => (StatusCode::OK, "success", serde_json::Value::Null),
-        Some((index, error)) => (http_status(error.code), "error", error_json(error, Some(index + 1))),
+        None => (StatusCode::OK, "success", None),
+        Some((index, error)) => (
+            http_status(error.code),
+            "error",
+            Some(ErrorDocument::new(error, Some(index + 1))),
+        ),
     };
+    let error = serde_json::to_string(&error).expect("text and numbers always serialise");
     output
         .finish(
             status,

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::Config;
+use crate::config::{Config, whole_millis};
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
 
@@ -130,11 +130,14 @@ fn start(
         metrics: Arc::new(Metrics::new(&floors.database)),
         stopping: stopping.clone(),
     });
+    let mut flight_options = config.flight_options();
+    // Statements that are cancelled at the end of the drain get to say so to their clients.
+    flight_options.drain_ms = flight_options.drain_ms.saturating_add(whole_millis(CANCEL_GRACE));
     let tasks = Tasks {
         flight: tokio::spawn(kalamdb_flight::serve(
             flight.listener,
             Arc::clone(&floors.database),
-            config.flight_options(),
+            flight_options,
             stopping.clone().cancelled_owned(),
         )),
         http: tokio::spawn(http::serve(http.listener, door, deadline.clone())),

@@ -265,10 +265,12 @@ pub(crate) fn settings() -> impl Iterator<Item = (&'static Definition, &'static 
 
 /// The name in `known` that is nearest to `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = name.to_ascii_lowercase();
-    known
-        .into_iter()
-        .min_by_key(|candidate| strsim::damerau_levenshtein(&folded, &candidate.to_ascii_lowercase()))
+    // What all variables begin with says nothing.
+    let plain = |name: &str| name.to_ascii_lowercase().trim_start_matches("kalamdb_").to_owned();
+    let wanted = plain(name);
+    // Jaro-Winkler favours a common beginning: `memory` is nearer to `memory_limit` than to `log`.
+    let likeness = |candidate: &str| strsim::jaro_winkler(&wanted, &plain(candidate));
+    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 impl Definition {
@@ -578,5 +580,6 @@ mod tests {
         check("memory", "memory_limit");
         check("DATADIR", "data_dir");
         check("max_session", "max_sessions");
+        check("KALAMDB_DTA", "data_dir");
     }
 }

@@ -277,7 +277,11 @@ fn is_loopback(address: &str) -> bool {
 /// The server's own words where there are any.
 fn message(error: &FlightError) -> String {
     match error {
-        FlightError::Tonic(status) if !status.message().is_empty() => status.message().to_owned(),
+        // What the server says comes without a cause; what goes wrong on the way has one.
+        FlightError::Tonic(status) if status.source().is_none() && !status.message().is_empty() => {
+            status.message().to_owned()
+        }
+        FlightError::Tonic(status) => format!("the connection to the server broke: {}", root_cause(status.as_ref())),
         other => root_cause(other),
     }
 }

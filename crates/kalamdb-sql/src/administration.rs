@@ -8,6 +8,7 @@ use crate::database::Database;
 use crate::execution::Completion;
 use crate::metadata;
 use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA, suggestion};
+use crate::queries::RunningQuery;
 use crate::session::{Session, SessionValue};
 use crate::statement::Administration;
 
@@ -20,7 +21,10 @@ pub(crate) async fn run(
     database: &Arc<Database>,
     session: &Arc<Session>,
     statement: Administration,
+    query: &RunningQuery,
 ) -> Result<Completion> {
+    // Short: it ends before a cancellation is heard, so that its outcome is known.
+    query.committing();
     let engine = database.engine();
     let view = engine.view();
     let principal = database.principal(&view, session)?;
@@ -43,6 +47,7 @@ pub(crate) async fn run(
             }
         }
         Administration::AlterUser { name, password, role } => {
+            let changes_password = password.is_some();
             let password = match password {
                 None => PasswordChange::Keep,
                 Some(None) => PasswordChange::Remove,
@@ -58,6 +63,10 @@ pub(crate) async fn run(
                     },
                 )
                 .await?;
+            let own = name == principal.user_id && changes_password;
+            if let (true, Some(user)) = (own, engine.user(&engine.view(), &name)?) {
+                session.set_own_credential(user.credential_version);
+            }
             format!("user '{name}' changed")
         }
         Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await? {

@@ -276,7 +276,7 @@ impl Database {
         let (database, session) = (Arc::clone(self), Arc::clone(session));
         // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
         let load = self.runtime.spawn(async move {
-            let work = ingest::run(&database, &session, request, schema, batches);
+            let work = ingest::run(&database, &session, request, schema, batches, &query);
             let outcome = interruptible(&query, None, work).await;
             match &outcome {
                 Ok(rows) => {

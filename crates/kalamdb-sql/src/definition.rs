@@ -18,8 +18,10 @@ use crate::diagnostics;
 use crate::execution::Completion;
 use crate::names::{placed, suggestion};
 use crate::planning::{Planner, stream_query};
+use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
+use crate::values::has_subquery;
 
 /// Runs a definition; called on the query runtime.
 ///
@@ -29,9 +31,15 @@ pub(crate) async fn run(
     database: &Arc<Database>,
     session: &Arc<Session>,
     definition: Definition,
+    query: &RunningQuery,
 ) -> Result<Completion> {
     let engine = database.engine();
+    if !matches!(definition, Definition::CreateTable(_)) {
+        // These are short: they end before a cancellation is heard, so that their outcome is known.
+        query.committing();
+    }
     let message = match definition {
+        Definition::CreateTable(create) => return create_table(database, session, *create, query).await,
         Definition::CreateNamespace { name, if_not_exists } => {
             let principal = database.principal(&engine.view(), session)?;
             match engine.create_namespace(&principal, &name, if_not_exists).await? {
@@ -50,7 +58,6 @@ pub(crate) async fn run(
                 false => format!("there is no namespace {name}"),
             }
         }
-        Definition::CreateTable(create) => return create_table(database, session, *create).await,
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
     };
@@ -150,7 +157,12 @@ impl ColumnDefault {
     }
 }
 
-async fn create_table(database: &Arc<Database>, session: &Arc<Session>, create: CreateTable) -> Result<Completion> {
+async fn create_table(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    create: CreateTable,
+    running: &RunningQuery,
+) -> Result<Completion> {
     let CreateTable {
         name: written,
         kind,
@@ -189,6 +201,8 @@ async fn create_table(database: &Arc<Database>, session: &Arc<Session>, create: 
             .into_iter()
             .map(|column| checked(&planner, column))
             .collect::<Result<Vec<Column>>>()?;
+        drop(planner);
+        running.committing();
         let (_, created) = database
             .engine()
             .create_table(&principal, new(columns), mode)
@@ -219,6 +233,9 @@ async fn create_table(database: &Arc<Database>, session: &Arc<Session>, create: 
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         load.push(&with_schema(&batch, &schema)?)?;
     }
+    // The query's snapshot is not held while waiting for the disk.
+    drop(rows);
+    running.committing();
     let count = load.finish().await.map_err(at_name)?;
     Ok(Completion {
         rows: Some(count),
@@ -276,25 +293,13 @@ fn checked(planner: &Planner, definition: ColumnDefinition) -> Result<Column> {
 }
 
 fn refuse_subquery(default: &ast::Expr) -> Result<()> {
-    let mut refusal = None;
-    let _: std::ops::ControlFlow<()> = ast::visit_expressions(default, |expression| match expression {
-        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
-            refusal = Some(Error::new(
-                ErrorCode::InvalidStatement,
-                "a DEFAULT cannot hold a subquery",
-            ));
-            std::ops::ControlFlow::Break(())
-        }
-        ast::Expr::Value(value) if matches!(value.value, ast::Value::Placeholder(_)) => {
-            refusal = Some(Error::new(
-                ErrorCode::InvalidStatement,
-                "a DEFAULT cannot hold a parameter",
-            ));
-            std::ops::ControlFlow::Break(())
-        }
-        _ => std::ops::ControlFlow::Continue(()),
-    });
-    refusal.map_or(Ok(()), Err)
+    if has_subquery(default) {
+        return Err(Error::new(
+            ErrorCode::InvalidStatement,
+            "a DEFAULT cannot hold a subquery",
+        ));
+    }
+    Ok(())
 }
 
 /// The columns of CREATE TABLE … AS: those of the query, each with a name of its own.
@@ -490,7 +495,7 @@ mod tests {
         check("a TINYINT DEFAULT 300", ErrorCode::TypeMismatch, "300");
         check("a INT DEFAULT id", ErrorCode::ColumnNotFound, "id");
         check("a INT DEFAULT (SELECT 1)", ErrorCode::InvalidStatement, "subquery");
-        check("a INT DEFAULT $1", ErrorCode::InvalidStatement, "parameter");
+        check("a INT DEFAULT $1", ErrorCode::Unsupported, "parameter");
         check("a INT DEFAULT nothing()", ErrorCode::InvalidStatement, "nothing");
         fixture.run(&[
             "CREATE TABLE t (id INT, a INT DEFAULT 1 + 2, b TEXT DEFAULT CURRENT_USER, c DATE DEFAULT '2024-05-01', d INT DEFAULT NULL)",
@@ -523,7 +528,7 @@ mod tests {
         );
         fixture.check_error(
             "CREATE TABLE b AS SELECT 1 / (n - 2) AS q FROM a",
-            ErrorCode::InvalidStatement,
+            ErrorCode::InvalidArgument,
             None,
             "",
         );

@@ -135,7 +135,7 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
                     .find(|(target, _)| *target == index)
                     .map(|(_, expr)| *expr);
                 if let Some(expr) = expr
-                    && let Some(number) = values::placeholder(expr)?
+                    && let Some(number) = parameters::placeholder(expr)?
                 {
                     values::know(&mut known, number, column);
                 }
@@ -312,7 +312,7 @@ fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<(usize,
 
 /// Whether a value needs nothing of the row.
 fn is_given(expr: &ast::Expr) -> Result<bool> {
-    Ok(values::default_keyword(expr) || values::literal(expr).is_some() || values::placeholder(expr)?.is_some())
+    Ok(values::default_keyword(expr) || values::literal(expr).is_some() || parameters::placeholder(expr)?.is_some())
 }
 
 fn unsupported(what: &str) -> Error {
@@ -328,42 +328,9 @@ fn select(projection: Vec<ast::Expr>, from: Vec<ast::TableWithJoins>, selection:
             expr,
             alias: ast::Ident::with_quote('"', format!("{position}")),
         });
-    let select = ast::Select {
-        select_token: ast::helpers::attached_token::AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection: projection.collect(),
-        exclude: None,
-        into: None,
+    values::query(ast::SetExpr::Select(Box::new(values::select(
+        projection.collect(),
         from,
-        lateral_views: Vec::new(),
-        prewhere: None,
         selection,
-        connect_by: Vec::new(),
-        group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: ast::SelectFlavor::Standard,
-    };
-    Box::new(ast::Query {
-        with: None,
-        body: Box::new(ast::SetExpr::Select(Box::new(select))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    })
+    ))))
 }

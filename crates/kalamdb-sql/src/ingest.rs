@@ -17,6 +17,7 @@ use crate::database::Database;
 use crate::definition::{self, ColumnDefault};
 use crate::names::suggestion;
 use crate::planning::Planner;
+use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::types;
 
@@ -72,6 +73,7 @@ pub(crate) async fn run(
     request: IngestRequest,
     schema: SchemaRef,
     mut batches: BoxStream<'static, Result<RecordBatch>>,
+    query: &RunningQuery,
 ) -> Result<u64> {
     let Load { mut appender, columns } = begin(database, session, request, &schema)?;
     let target = Arc::new(Schema::new(columns.iter().map(Source::field).collect::<Vec<_>>()));
@@ -105,6 +107,7 @@ pub(crate) async fn run(
             tokio::task::yield_now().await;
         }
     }
+    query.committing();
     appender.finish().await
 }
 

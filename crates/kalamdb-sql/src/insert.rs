@@ -345,7 +345,7 @@ fn known_parameters(table: &Table, targets: &[usize], query: &ast::Query) -> Res
             let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) = item else {
                 break;
             };
-            if let Some(number) = values::placeholder(expr)? {
+            if let Some(number) = parameters::placeholder(expr)? {
                 values::know(&mut known, number, &table.schema.columns[*target]);
             }
         }

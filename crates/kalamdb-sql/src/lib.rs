@@ -34,9 +34,11 @@ mod run;
 mod scan_exec;
 mod session;
 mod show;
+mod single_value;
 mod statement;
 mod system_columns;
 mod system_tables;
+mod tree;
 mod types;
 mod values;
 

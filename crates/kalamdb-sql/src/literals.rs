@@ -15,6 +15,8 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::tree::walk_mut;
+
 /// A double tells any two numbers of so many digits apart, and no more.
 const DOUBLE_DIGITS: usize = 15;
 
@@ -25,31 +27,90 @@ const DECIMAL_DIGITS: usize = 76;
 pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) {
     struct LongNumbers;
     impl VisitorMut for LongNumbers {
-        type Break = std::convert::Infallible;
+        type Break = Error;
 
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
-            if let ast::Expr::Value(value) = expr
-                && let ast::Value::Number(text, _) = &value.value
-                && let Some((precision, scale)) = exact_decimal(text)
-            {
-                let text = text.clone();
-                *expr = ast::Expr::Cast {
-                    kind: ast::CastKind::Cast,
-                    expr: Box::new(ast::Expr::Value(
-                        ast::Value::SingleQuotedString(text).with_span(value.span),
-                    )),
-                    data_type: ast::DataType::Decimal(ast::ExactNumberInfo::PrecisionAndScale(precision, scale)),
-                    array: false,
-                    format: None,
-                };
+            match expr {
+                ast::Expr::Value(_) => make_decimal(expr, exact_decimal),
+                // A short number beside an exact one is exact too, or the sum would be a double again.
+                ast::Expr::BinaryOp { left, op, right } if is_arithmetic(op) => {
+                    if is_exact(left) {
+                        make_decimal(right, any_decimal);
+                    } else if is_exact(right) {
+                        make_decimal(left, any_decimal);
+                    }
+                }
+                _ => {}
             }
             ControlFlow::Continue(())
         }
     }
-    match statement.visit(&mut LongNumbers) {
-        ControlFlow::Continue(()) => {}
-        ControlFlow::Break(never) => match never {},
+    walk_mut(statement, &mut LongNumbers).expect("this visitor does not break");
+}
+
+/// Writes a number as a DECIMAL, if `bounds` gives it precision and scale.
+fn make_decimal(expr: &mut ast::Expr, bounds: impl Fn(&str) -> Option<(u64, i64)>) {
+    let (text, span) = match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(text, _) => (text.clone(), value.span),
+            _ => return,
+        },
+        ast::Expr::Nested(inner)
+        | ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus,
+            expr: inner,
+        } => {
+            return make_decimal(inner, bounds);
+        }
+        _ => return,
+    };
+    let Some((precision, scale)) = bounds(&text) else {
+        return;
+    };
+    *expr = ast::Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(ast::Expr::Value(ast::Value::SingleQuotedString(text).with_span(span))),
+        data_type: ast::DataType::Decimal(ast::ExactNumberInfo::PrecisionAndScale(precision, scale)),
+        array: false,
+        format: None,
+    };
+}
+
+fn is_arithmetic(operator: &ast::BinaryOperator) -> bool {
+    matches!(
+        operator,
+        ast::BinaryOperator::Plus | ast::BinaryOperator::Minus | ast::BinaryOperator::Multiply
+    )
+}
+
+/// Whether an expression is a DECIMAL by [`make_decimal`], or arithmetic on one.
+fn is_exact(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Nested(inner)
+        | ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus,
+            expr: inner,
+        } => is_exact(inner),
+        ast::Expr::BinaryOp { left, op, right } => is_arithmetic(op) && (is_exact(left) || is_exact(right)),
+        ast::Expr::Cast {
+            data_type: ast::DataType::Decimal(ast::ExactNumberInfo::PrecisionAndScale(..)),
+            ..
+        } => true,
+        _ => false,
     }
+}
+
+/// Precision and scale of a number with a point.
+fn any_decimal(text: &str) -> Option<(u64, i64)> {
+    let (whole, fraction) = text.split_once('.')?;
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let precision = (whole.trim_start_matches('0').len() + fraction.len()).max(1);
+    if precision > DECIMAL_DIGITS {
+        return None;
+    }
+    Some((precision as u64, i64::try_from(fraction.len()).ok()?)) // A text is never that long.
 }
 
 /// Precision and scale of a number that neither a 64-bit integer nor a double holds exactly.

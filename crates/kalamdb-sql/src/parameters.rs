@@ -1,6 +1,7 @@
 //! Values for `$1`, `$2`, … and `?`.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -11,6 +12,7 @@ use datafusion::common::{Column, ParamValues};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::assignment::{Target, assign};
@@ -111,6 +113,62 @@ pub(crate) fn number(placeholder: &str) -> Result<usize> {
             format!("'{placeholder}' is no parameter: write ?, or $1 to ${MOST}"),
         )
     })
+}
+
+/// The known types, and BIGINT for what is a LIMIT or OFFSET.
+///
+/// # Errors
+/// INVALID_STATEMENT for a placeholder without a number.
+pub(crate) fn of_limits(statement: &ast::Statement, known: &[Option<FieldRef>]) -> Result<Vec<Option<FieldRef>>> {
+    struct Limits(Vec<Option<FieldRef>>);
+    impl Limits {
+        fn note(&mut self, expr: &ast::Expr) -> Result<()> {
+            if let Some(number) = placeholder(expr)? {
+                if self.0.len() < number {
+                    self.0.resize(number, None);
+                }
+                let slot = &mut self.0[number - 1];
+                slot.get_or_insert_with(|| Arc::new(Field::new("", DataType::Int64, true)));
+            }
+            Ok(())
+        }
+    }
+    impl Visitor for Limits {
+        type Break = Error;
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Error> {
+            let (limit, offset) = match &query.limit_clause {
+                Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
+                    (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+                }
+                Some(ast::LimitClause::OffsetCommaLimit { offset, limit }) => (Some(limit), Some(offset)),
+                None => (None, None),
+            };
+            match limit.into_iter().chain(offset).try_for_each(|expr| self.note(expr)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(error),
+            }
+        }
+    }
+    let mut limits = Limits(known.to_vec());
+    match statement.visit(&mut limits) {
+        ControlFlow::Continue(()) => Ok(limits.0),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// The number of the parameter that an expression is, from 1.
+///
+/// # Errors
+/// INVALID_STATEMENT for a placeholder without a number.
+pub(crate) fn placeholder(expr: &ast::Expr) -> Result<Option<usize>> {
+    match expr {
+        ast::Expr::Nested(inner) => placeholder(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Placeholder(name) => number(name).map(Some),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
 }
 
 /// The same expression over columns `$1`, `$2`, ….

@@ -30,7 +30,9 @@ use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::session::Session;
+use crate::single_value;
 use crate::system_columns;
+use crate::values;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +233,8 @@ impl Planner {
             ));
         }
         literals::keep_long_numbers(&mut statement);
+        values::queries_in_values(&mut statement);
+        let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
         let find = |name: &ast::ObjectName| {
             let name = table_name(name, &self.namespace).ok()?; // A bad name is reported when the query is planned.
@@ -270,6 +274,7 @@ impl Planner {
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let plan = SqlToRel::new(&names)
             .sql_statement_to_plan_with_context(statement, &mut context)
+            .and_then(single_value::aggregate_correlated)
             .map_err(diagnostics::from_datafusion)?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)

@@ -115,12 +115,12 @@ pub(crate) async fn statement(
         Statement::Definition(statement) => {
             parameters.columns(&Fields::empty())?;
             query.planned();
-            definition::run(database, session, statement).await.map(Some)
+            definition::run(database, session, statement, query).await.map(Some)
         }
         Statement::Administration(statement) => {
             parameters.columns(&Fields::empty())?;
             query.planned();
-            administration::run(database, session, statement).await.map(Some)
+            administration::run(database, session, statement, query).await.map(Some)
         }
         Statement::Show(show) => {
             parameters.columns(&Fields::empty())?;

@@ -14,14 +14,25 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Sched
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
-use kalamdb_core::{Principal, RowScan, ScanRequest, Table, View};
+use kalamdb_core::{KeyConstraint, Principal, RowScan, ScanRequest, Table, View};
+
+/// Which keys a scan reads.
+#[derive(Clone)]
+pub(crate) enum Keys {
+    /// Everything in scope.
+    All,
+    /// These ranges, one after the other. They are disjoint.
+    Ranges(Arc<Vec<KeyConstraint>>),
+}
 
 /// Reads one table's rows of one principal in one view.
 pub(crate) struct ScanExec {
     table: Arc<Table>,
     principal: Principal,
     view: View,
+    /// Without a key of its own.
     request: ScanRequest,
+    keys: Keys,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,

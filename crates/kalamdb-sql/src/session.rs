@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::array::timezone::Tz;
 use kalamdb_core::{Clock, Error, ErrorCode, OnConflict, Principal, Result, TableKind};
@@ -54,6 +54,8 @@ pub struct Session {
     clock: Arc<dyn Clock>,
     created_at_micros: i64,
     last_active_at_micros: AtomicI64,
+    /// See [`Session::set_own_credential`].
+    own_credential_version: AtomicU64,
     settings: Mutex<Settings>,
 }
 
@@ -88,8 +90,19 @@ impl Session {
             clock,
             created_at_micros: now_micros,
             last_active_at_micros: AtomicI64::new(now_micros),
+            own_credential_version: AtomicU64::new(0),
             settings: Mutex::new(Settings::default()),
         }
+    }
+
+    /// Notes that this session gave its user a new password: it goes on, while tokens of earlier logins end.
+    pub(crate) fn set_own_credential(&self, credential_version: u64) {
+        self.own_credential_version.store(credential_version, Ordering::Release);
+    }
+
+    /// Whether this session itself made this version of its user's credential.
+    pub fn made_credential(&self, credential_version: u64) -> bool {
+        self.own_credential_version.load(Ordering::Acquire) == credential_version
     }
 
     /// Its id: unguessable text.

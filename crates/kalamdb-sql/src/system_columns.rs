@@ -11,11 +11,12 @@ use datafusion::common::{Diagnostic, Span, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result, Table};
 
 use crate::names::{folded, table_name};
 use crate::provider::{Exposure, SEQ, UPDATED};
+use crate::tree::{walk, walk_mut};
 
 /// Stand-in catalogs under which [`MarkedTables`] asks for a table with more columns. No SQL text can name them: see
 /// [`check_catalogs`].
@@ -36,19 +37,20 @@ pub(crate) fn exposure(reference: &TableReference) -> Exposure {
 /// # Errors
 /// TABLE_NOT_FOUND, INVALID_STATEMENT.
 pub(crate) fn check_catalogs(statement: &impl Visit) -> Result<()> {
-    let checked = ast::visit_relations(statement, |name| {
-        if name.0.len() < 3 {
-            return ControlFlow::Continue(());
+    struct Relations;
+    impl Visitor for Relations {
+        type Break = Error;
+        fn pre_visit_relation(&mut self, name: &ast::ObjectName) -> ControlFlow<Error> {
+            if name.0.len() < 3 {
+                return ControlFlow::Continue(());
+            }
+            match table_name(name, "") {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(error),
+            }
         }
-        match table_name(name, "") {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        }
-    });
-    match checked {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
     }
+    walk(statement, &mut Relations)
 }
 
 /// Marks a table factor as read for a write.
@@ -69,14 +71,8 @@ pub(crate) fn expose<'a>(
         return Ok(());
     }
     let mut names = CteNames(HashSet::new());
-    match statement.visit(&mut names) {
-        ControlFlow::Continue(()) => {}
-        ControlFlow::Break(never) => match never {},
-    }
-    match statement.visit(&mut Selects { ctes: names.0, find }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
-    }
+    walk_mut(statement, &mut names)?;
+    walk_mut(statement, &mut Selects { ctes: names.0, find })
 }
 
 /// Plans marked tables under the name that the statement gives them.
@@ -138,7 +134,7 @@ fn is_system_column(identifier: &ast::Ident) -> bool {
 struct Mentions(Vec<Mention>);
 
 impl Visitor for Mentions {
-    type Break = std::convert::Infallible;
+    type Break = Error;
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Self::Break> {
         match expr {
@@ -153,10 +149,7 @@ impl Visitor for Mentions {
 }
 
 fn add_mentions(mentions: &mut Mentions, node: &impl Visit) {
-    match node.visit(mentions) {
-        ControlFlow::Continue(()) => {}
-        ControlFlow::Break(never) => match never {},
-    }
+    walk(node, mentions).expect("this visitor does not break");
 }
 
 fn mentions_any(statement: &ast::Statement) -> bool {
@@ -169,7 +162,7 @@ fn mentions_any(statement: &ast::Statement) -> bool {
 struct CteNames(HashSet<String>);
 
 impl VisitorMut for CteNames {
-    type Break = std::convert::Infallible;
+    type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Self::Break> {
         if let Some(with) = &query.with {

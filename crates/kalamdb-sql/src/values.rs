@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Visitor, VisitorMut};
 use kalamdb_core::{Column, Error, ErrorCode, Result, Table};
 
 use crate::assignment::{Target, assign};
@@ -19,6 +19,7 @@ use crate::insert::batch;
 use crate::parameters;
 use crate::planning::Planner;
 use crate::statement::parse_expression;
+use crate::tree::{walk, walk_mut};
 
 /// A literal as it is written; what it means depends on the column.
 pub(crate) struct Literal {
@@ -81,21 +82,6 @@ pub(crate) fn number_text(expr: &ast::Expr) -> Option<String> {
     }
 }
 
-/// The number of the parameter that an expression is, from 1.
-///
-/// # Errors
-/// INVALID_STATEMENT for a placeholder without a number.
-pub(crate) fn placeholder(expr: &ast::Expr) -> Result<Option<usize>> {
-    match expr {
-        ast::Expr::Nested(inner) => placeholder(inner),
-        ast::Expr::Value(value) => match &value.value {
-            ast::Value::Placeholder(name) => parameters::number(name).map(Some),
-            _ => Ok(None),
-        },
-        _ => Ok(None),
-    }
-}
-
 fn is_default(expr: &ast::Expr) -> bool {
     matches!(expr, ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
 }
@@ -107,14 +93,112 @@ pub(crate) fn default_keyword(expr: &ast::Expr) -> bool {
 
 /// Whether an expression contains a query.
 pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
-    struct Queries;
+    struct Queries(bool);
     impl Visitor for Queries {
-        type Break = ();
-        fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
+        type Break = Error;
+        fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<Error> {
+            self.0 = true;
+            ControlFlow::Continue(())
         }
     }
-    expr.visit(&mut Queries).is_break()
+    let mut queries = Queries(false);
+    walk(expr, &mut queries).expect("this visitor does not break");
+    queries.0
+}
+
+/// Turns VALUES with queries in them into SELECTs, since DataFusion evaluates VALUES before it runs any query.
+pub(crate) fn queries_in_values(statement: &mut ast::Statement) {
+    struct ValuesWithQueries;
+    impl VisitorMut for ValuesWithQueries {
+        type Break = Error;
+        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+            replace_values(&mut query.body);
+            ControlFlow::Continue(())
+        }
+    }
+    walk_mut(statement, &mut ValuesWithQueries).expect("this visitor does not break");
+}
+
+fn replace_values(body: &mut ast::SetExpr) {
+    match body {
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            replace_values(left);
+            replace_values(right);
+        }
+        ast::SetExpr::Values(values) if values.rows.iter().flat_map(|row| &row.content).any(has_subquery) => {
+            let selects = std::mem::take(&mut values.rows).into_iter().map(|row| {
+                let named = row
+                    .content
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, expr)| ast::SelectItem::ExprWithAlias {
+                        expr,
+                        alias: ast::Ident::with_quote('"', format!("column{}", index + 1)),
+                    });
+                ast::SetExpr::Select(Box::new(select(named.collect(), Vec::new(), None)))
+            });
+            let union = selects.reduce(|left, right| ast::SetExpr::SetOperation {
+                left: Box::new(left),
+                op: ast::SetOperator::Union,
+                set_quantifier: ast::SetQuantifier::All,
+                right: Box::new(right),
+            });
+            if let Some(union) = union {
+                *body = union;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A SELECT of these items.
+pub(crate) fn select(
+    projection: Vec<ast::SelectItem>,
+    from: Vec<ast::TableWithJoins>,
+    selection: Option<ast::Expr>,
+) -> ast::Select {
+    ast::Select {
+        select_token: ast::helpers::attached_token::AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from,
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection,
+        connect_by: Vec::new(),
+        group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: ast::SelectFlavor::Standard,
+    }
+}
+
+/// A query that is nothing but its body.
+pub(crate) fn query(body: ast::SetExpr) -> Box<ast::Query> {
+    Box::new(ast::Query {
+        with: None,
+        body: Box::new(body),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    })
 }
 
 /// Notes that a parameter goes straight into a column.
@@ -153,7 +237,7 @@ pub(crate) fn parameters(
     let mut within = Vec::new();
     for row in rows {
         for (expr, target) in row.iter().zip(targets) {
-            match placeholder(expr)? {
+            match parameters::placeholder(expr)? {
                 Some(number) => know(&mut known, number, &table.schema.columns[*target]),
                 None if literal(expr).is_some() || is_default(expr) => {}
                 None => within.push(expr),
@@ -191,22 +275,12 @@ pub(crate) fn as_query(table: &Table, targets: &[usize], rows: &[Vec<ast::Expr>]
         }
         written.push(ast::Parens::with_empty_span(values));
     }
-    Ok(Box::new(ast::Query {
-        with: None,
-        body: Box::new(ast::SetExpr::Values(ast::Values {
-            explicit_row: false,
-            value_keyword: false,
-            rows: written,
-        })),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    }))
+    let values = ast::Values {
+        explicit_row: false,
+        value_keyword: false,
+        rows: written,
+    };
+    Ok(query(ast::SetExpr::Values(values)))
 }
 
 /// The rows of VALUES, one column per target, in batches; for each row of parameters all rows of VALUES.
@@ -370,7 +444,7 @@ impl<'a> Defaults<'a> {
         if is_default(expr) {
             return self.default(index, given.num_rows());
         }
-        if let Some(number) = placeholder(expr)? {
+        if let Some(number) = parameters::placeholder(expr)? {
             return assign(
                 given.column(number - 1),
                 &Target::column(&self.table.schema.columns[index]),

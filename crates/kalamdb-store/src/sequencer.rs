@@ -157,22 +157,29 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         let state = self.shared.state.load_full();
         let mut group = self.new_group();
         let mut accepted = Vec::with_capacity(requests.len());
+        let mut refused = Vec::new();
         for (request, reply) in requests {
             match self.validate(&state, &request) {
                 Ok(()) => {
                     let committed = self.apply(&state, request, &mut group);
                     accepted.push((committed, reply));
                 }
-                Err(error) => {
-                    let result = Err(error);
-                    self.count(&result);
-                    answer(reply, result);
-                }
+                Err(error) => refused.push((error, reply)),
             }
         }
-        if accepted.is_empty() {
-            return;
+        if !accepted.is_empty() {
+            self.finish_group(group, &state, accepted);
         }
+        // Only now: whoever looks again after a conflict must see the commit that it lost to.
+        for (error, reply) in refused {
+            let result = Err(error);
+            self.count(&result);
+            answer(reply, result);
+        }
+    }
+
+    /// Writes a group's batch, publishes it, and answers those who are in it.
+    fn finish_group(&mut self, mut group: Group, state: &DbState<C>, accepted: Vec<(Committed, Reply)>) {
         let written = self.write(&mut group);
         if written.is_ok() {
             self.publish(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, SqlError};
+use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, Settings, SqlError};
 
 const WRITERS: i64 = 16;
 const STATEMENTS: i64 = 25;
@@ -16,7 +16,11 @@ const BALANCE: i64 = 1000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_writers_keep_their_sums_whole() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let server = Server::start(directory.path());
+    // All writers and readers are one user here.
+    let server = Server::start_with(
+        directory.path(),
+        &Settings::with_args(&["--max-queries-per-user", "64"]),
+    );
     let mut root = server.root().await;
     root.ok("CREATE TABLE accounts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)")
         .await;

@@ -154,15 +154,15 @@ const STATEMENTS: &[(&str, &str, Code, u16, &[&str])] = &[
     ("DROP USER 'nobody'", "USER_NOT_FOUND", Code::NotFound, 404, &["nobody"]),
     (
         "CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT UNIQUE)",
-        "UNSUPPORTED",
-        Code::Unimplemented,
+        "INVALID_STATEMENT",
+        Code::InvalidArgument,
         400,
         &["UNIQUE"],
     ),
     (
         "CREATE TABLE t (id BIGINT PRIMARY KEY, v INT CHECK (v > 0))",
-        "UNSUPPORTED",
-        Code::Unimplemented,
+        "INVALID_STATEMENT",
+        Code::InvalidArgument,
         400,
         &["CHECK"],
     ),
@@ -194,13 +194,7 @@ const STATEMENTS: &[(&str, &str, Code, u16, &[&str])] = &[
         404,
         &["no-such-query"],
     ),
-    (
-        "SELECT 1 / 0",
-        "INVALID_STATEMENT",
-        Code::InvalidArgument,
-        400,
-        &["ivi"],
-    ),
+    ("SELECT 1 / 0", "INVALID_ARGUMENT", Code::InvalidArgument, 400, &["ivi"]),
     (
         "SELECT CAST('abc' AS INTEGER)",
         "TYPE_MISMATCH",
@@ -208,7 +202,13 @@ const STATEMENTS: &[(&str, &str, Code, u16, &[&str])] = &[
         400,
         &["abc"],
     ),
-    ("", "SYNTAX_ERROR", Code::InvalidArgument, 400, &[]),
+    (
+        "-- nothing but a comment",
+        "SYNTAX_ERROR",
+        Code::InvalidArgument,
+        400,
+        &[],
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

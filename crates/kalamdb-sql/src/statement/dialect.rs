@@ -3,10 +3,11 @@
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArguments};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -35,12 +36,12 @@ impl Dialect for KalamDialect {
         TypeId::of::<PostgreSqlDialect>()
     }
 
-    fn parse_prefix(&self, _parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let spent = self
             .prefixes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match spent {
-            Ok(_) => None,
+            Ok(_) => function_of_the_session(parser),
             Err(_) => Some(Err(ParserError::RecursionLimitExceeded)),
         }
     }
@@ -182,5 +183,39 @@ impl Dialect for KalamDialect {
 
     fn supports_boolean_literals(&self) -> bool {
         true
+    }
+}
+
+/// CURRENT_USER and its like are functions with parentheses and without. sqlparser knows some of them, and those only
+/// without.
+fn function_of_the_session(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let Token::Word(word) = &parser.peek_token_ref().token else {
+        return None;
+    };
+    if word.quote_style.is_some() {
+        return None;
+    }
+    let followed_by = &parser.peek_nth_token_ref(1).token;
+    match word.keyword {
+        Keyword::CURRENT_USER | Keyword::SESSION_USER if *followed_by == Token::LParen => Some(
+            parser
+                .parse_object_name(false)
+                .and_then(|name| parser.parse_function(name)),
+        ),
+        Keyword::CURRENT_ROLE if !matches!(followed_by, Token::LParen | Token::Period) => {
+            Some(parser.parse_object_name(false).map(|name| {
+                Expr::Function(Function {
+                    name,
+                    uses_odbc_syntax: false,
+                    parameters: FunctionArguments::None,
+                    args: FunctionArguments::None,
+                    filter: None,
+                    null_treatment: None,
+                    over: None,
+                    within_group: vec![],
+                })
+            }))
+        }
+        _ => None,
     }
 }

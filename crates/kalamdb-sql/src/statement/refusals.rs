@@ -6,16 +6,17 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Cte, Delete, Expr, FromTable, Function, FunctionArguments, GroupByExpr, Insert, Join, LimitClause, Offset,
-    OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor,
-    TableFunctionArgs, TableObject, TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan, Values,
-    VisitMut, VisitorMut,
+    self, Cte, Delete, Expr, FromTable, GroupByExpr, Insert, Join, LimitClause, Offset, OrderBy, OrderByExpr,
+    OrderByKind, Query, Select, SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor, TableFunctionArgs,
+    TableObject, TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan, Values, Visit, Visitor,
+    VisitorMut,
 };
 use kalamdb_core::{Error, ErrorCode, Position, Result};
 
 use super::Statement;
 use super::syntax::{find_word, position};
 use crate::names::placed;
+use crate::tree::{walk, walk_mut};
 
 /// Checks a query or write that sqlparser parsed.
 ///
@@ -23,7 +24,7 @@ use crate::names::placed;
 /// UNSUPPORTED, INVALID_STATEMENT.
 pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statement> {
     let mut refusals = Refusals { sql };
-    broken(statement.visit(&mut refusals))?;
+    walk_mut(&mut statement, &mut refusals)?;
     Ok(match statement {
         ast::Statement::Query(_) => Statement::Query(Box::new(statement)),
         ast::Statement::Insert(insert) => {
@@ -47,7 +48,7 @@ pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statemen
 /// # Errors
 /// As [`check`].
 pub(super) fn check_query(mut query: Box<Query>, sql: &str) -> Result<Box<Query>> {
-    broken(query.visit(&mut Refusals { sql }))?;
+    walk_mut(&mut query, &mut Refusals { sql })?;
     Ok(query)
 }
 
@@ -56,14 +57,34 @@ pub(super) fn check_query(mut query: Box<Query>, sql: &str) -> Result<Box<Query>
 /// # Errors
 /// As [`check`].
 pub(super) fn check_expression(expression: &mut Expr, sql: &str) -> Result<()> {
-    broken(expression.visit(&mut Refusals { sql }))
+    walk_mut(expression, &mut Refusals { sql })
 }
 
-fn broken(flow: ControlFlow<Error>) -> Result<()> {
-    match flow {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(refusal) => Err(refusal),
+/// Refuses parameters where a statement keeps or runs a text of its own.
+///
+/// # Errors
+/// UNSUPPORTED.
+pub(super) fn refuse_parameters(part: &impl Visit, what: &str) -> Result<()> {
+    struct Parameters<'a> {
+        what: &'a str,
     }
+    impl Visitor for Parameters<'_> {
+        type Break = Error;
+
+        fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Error> {
+            match &value.value {
+                Value::Placeholder(name) => {
+                    let message = format!("a parameter ({name}) in {} is not supported", self.what);
+                    ControlFlow::Break(placed(
+                        Error::new(ErrorCode::Unsupported, message),
+                        position(value.span.start),
+                    ))
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    walk(part, &mut Parameters { what })
 }
 
 struct Refusals<'a> {
@@ -96,26 +117,6 @@ impl VisitorMut for Refusals<'_> {
             }
             _ => ControlFlow::Continue(()),
         }
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        // sqlparser knows CURRENT_USER without parentheses, and takes CURRENT_ROLE for a column.
-        if let Expr::Identifier(ident) = expr
-            && ident.quote_style.is_none()
-            && ident.value.eq_ignore_ascii_case("current_role")
-        {
-            *expr = Expr::Function(Function {
-                name: ast::ObjectName::from(vec![ident.clone()]),
-                uses_odbc_syntax: false,
-                parameters: FunctionArguments::None,
-                args: FunctionArguments::None,
-                filter: None,
-                null_treatment: None,
-                over: None,
-                within_group: vec![],
-            });
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -18,8 +18,8 @@ const NESTING_LIMIT: usize = 50;
 /// those of types and of some rare clauses not.
 const OPEN_LIMIT: usize = 2 * NESTING_LIMIT;
 
-/// How many operators may follow one another without a comma between them. Chains make trees that lean to the left,
-/// as deep as the chain is long, and what walks or drops such a tree recurses.
+/// How deep a tree may be: a chain of operators makes one that leans to the left, as deep as the chain is long, and what
+/// walks or drops it recurses.
 const CHAIN_LIMIT: usize = 1_000;
 
 /// sqlparser's location; it uses line 0 for "unknown".
@@ -48,23 +48,13 @@ pub(super) fn tokenize(dialect: &KalamDialect, sql: &str) -> Result<Vec<TokenWit
 /// # Errors
 /// SYNTAX_ERROR.
 pub(super) fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut chains = Chains {
-        open: vec![Chain {
-            opener: Opener::Text,
-            operators: 0,
-            sets: 0,
-        }],
-        depth: 0,
-        before: Keyword::NoKeyword,
-        angles: 0,
-        intervals: 0,
-    };
+    let mut chains = Chains::default();
     for token in tokens {
         chains.take(&token.token);
         if chains.open.len() > OPEN_LIMIT || chains.angles > NESTING_LIMIT || chains.intervals > NESTING_LIMIT {
             return Err(placed(too_deep(), position(token.span.start)));
         }
-        if chains.depth > CHAIN_LIMIT {
+        if chains.depth() > CHAIN_LIMIT {
             let message = format!(
                 "the expression is too long: more than {CHAIN_LIMIT} operators follow one another; \
                  use IN (…), VALUES or parameters instead"
@@ -83,104 +73,116 @@ fn too_deep() -> Error {
     Error::new(ErrorCode::SyntaxError, message)
 }
 
-/// An upper bound of the tree's depth while tokens go by: the operators of all chains that are open.
+/// An upper bound of the tree's depth while tokens go by: that of all chains that are open, each inside the one before.
+#[derive(Default)]
 struct Chains {
-    open: Vec<Chain>,
-    depth: usize,
+    /// The text itself and every bracket that is open.
+    text: Chain,
+    open: Vec<(Opener, Chain)>,
     /// The keyword just gone by.
-    before: Keyword,
+    before: Option<Keyword>,
     /// `ARRAY<`, `STRUCT<` and `MAP<` that are open.
     angles: usize,
     /// INTERVALs in a row, each the value of the one before.
     intervals: usize,
 }
 
+/// What stands between two brackets. A chain of one operator leans to the left: it is as deep as it is long, on top of the
+/// deepest of its operands.
+#[derive(Default)]
 struct Chain {
-    opener: Opener,
-    /// Since the last comma.
-    operators: usize,
+    /// ORs since the last comma.
+    ors: usize,
+    /// ANDs since the last OR, and the most that stood before one.
+    ands: usize,
+    most_ands: usize,
+    /// Other operators since the last AND or OR, and the most that stood before one.
+    others: usize,
+    most_others: usize,
+    /// The deepest bracket that was closed since the last comma.
+    bracket: usize,
+    /// The deepest of what commas ended.
+    item: usize,
     /// UNION, JOIN and the like, which a comma does not end.
     sets: usize,
 }
 
+impl Chain {
+    fn depth(&self) -> usize {
+        self.sets + self.item.max(self.item_depth())
+    }
+
+    fn item_depth(&self) -> usize {
+        self.ors + self.most_ands.max(self.ands) + self.most_others.max(self.others) + self.bracket
+    }
+
+    fn and(&mut self) {
+        self.ands += 1;
+        self.most_others = self.most_others.max(self.others);
+        self.others = 0;
+    }
+
+    fn or(&mut self) {
+        self.ors += 1;
+        self.most_ands = self.most_ands.max(self.ands);
+        self.most_others = self.most_others.max(self.others);
+        (self.ands, self.others) = (0, 0);
+    }
+
+    fn comma(&mut self) {
+        *self = Chain {
+            item: self.item.max(self.item_depth()),
+            sets: self.sets,
+            ..Chain::default()
+        };
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Opener {
-    Text,
     Bracket,
     Case,
 }
 
 impl Chains {
+    fn depth(&self) -> usize {
+        self.text.depth() + self.open.iter().map(|(_, chain)| chain.depth()).sum::<usize>()
+    }
+
     fn take(&mut self, token: &Token) {
         let keyword = match token {
             Token::Whitespace(_) => return,
-            Token::Word(word) if word.quote_style.is_none() => word.keyword,
-            _ => Keyword::NoKeyword,
+            Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+            _ => None,
         };
         let before = std::mem::replace(&mut self.before, keyword);
-        self.intervals = if keyword == Keyword::INTERVAL {
-            self.intervals + 1
-        } else {
-            0
+        self.intervals = match keyword {
+            Some(Keyword::INTERVAL) => self.intervals + 1,
+            _ => 0,
         };
         match token {
-            Token::Lt if matches!(before, Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP) => self.angles += 1,
+            Token::Lt if matches!(before, Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP)) => self.angles += 1,
             Token::Gt => self.angles = self.angles.saturating_sub(1),
             Token::ShiftRight => self.angles = self.angles.saturating_sub(2),
-            _ if matches!(keyword, Keyword::AND | Keyword::OR) => self.angles = 0,
+            _ if matches!(keyword, Some(Keyword::AND | Keyword::OR)) => self.angles = 0,
             _ => {}
         }
         match token {
             Token::LParen | Token::LBrace => self.open(Opener::Bracket),
             Token::LBracket => {
-                self.operator();
+                self.last().others += 1;
                 self.open(Opener::Bracket);
             }
             Token::RParen | Token::RBrace | Token::RBracket => {
                 // A CASE without END ends here, too.
-                while self.last().opener == Opener::Case {
+                while self.is_in(Opener::Case) {
                     self.close();
                 }
                 self.close();
             }
-            Token::Comma | Token::SemiColon => self.separate(),
-            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
-                Keyword::CASE => self.open(Opener::Case),
-                Keyword::WHEN | Keyword::THEN | Keyword::ELSE if self.last().opener == Opener::Case => self.separate(),
-                Keyword::END if self.last().opener == Opener::Case => self.close(),
-                Keyword::UNION
-                | Keyword::EXCEPT
-                | Keyword::INTERSECT
-                | Keyword::MINUS
-                | Keyword::JOIN
-                | Keyword::PIVOT
-                | Keyword::UNPIVOT
-                | Keyword::MATCH_RECOGNIZE => {
-                    self.last().sets += 1;
-                    self.depth += 1;
-                }
-                Keyword::AND
-                | Keyword::OR
-                | Keyword::XOR
-                | Keyword::NOT
-                | Keyword::IS
-                | Keyword::NOTNULL
-                | Keyword::IN
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::SIMILAR
-                | Keyword::BETWEEN
-                | Keyword::OVERLAPS
-                | Keyword::AT
-                | Keyword::COLLATE
-                | Keyword::REGEXP
-                | Keyword::RLIKE
-                | Keyword::MEMBER
-                | Keyword::DIV => self.operator(),
-                _ => {}
-            },
-            Token::Word(_)
-            | Token::Number(..)
+            Token::Comma | Token::SemiColon => self.last().comma(),
+            Token::Word(_) => self.keyword(keyword.unwrap_or(Keyword::NoKeyword)),
+            Token::Number(..)
             | Token::SingleQuotedString(_)
             | Token::DoubleQuotedString(_)
             | Token::EscapedStringLiteral(_)
@@ -190,41 +192,64 @@ impl Chains {
             | Token::DollarQuotedString(_)
             | Token::Placeholder(_)
             | Token::Period
-            | Token::Whitespace(_)
             | Token::EOF => {}
             // Every other token is an operator, `::` included, or is no SQL at all.
-            _ => self.operator(),
+            _ => self.last().others += 1,
+        }
+    }
+
+    fn keyword(&mut self, keyword: Keyword) {
+        match keyword {
+            Keyword::CASE => self.open(Opener::Case),
+            Keyword::WHEN | Keyword::THEN | Keyword::ELSE if self.is_in(Opener::Case) => self.last().comma(),
+            Keyword::END if self.is_in(Opener::Case) => self.close(),
+            Keyword::AND => self.last().and(),
+            Keyword::OR => self.last().or(),
+            Keyword::UNION
+            | Keyword::EXCEPT
+            | Keyword::INTERSECT
+            | Keyword::MINUS
+            | Keyword::JOIN
+            | Keyword::PIVOT
+            | Keyword::UNPIVOT
+            | Keyword::MATCH_RECOGNIZE => self.last().sets += 1,
+            Keyword::XOR
+            | Keyword::NOT
+            | Keyword::IS
+            | Keyword::NOTNULL
+            | Keyword::IN
+            | Keyword::LIKE
+            | Keyword::ILIKE
+            | Keyword::SIMILAR
+            | Keyword::BETWEEN
+            | Keyword::OVERLAPS
+            | Keyword::AT
+            | Keyword::COLLATE
+            | Keyword::REGEXP
+            | Keyword::RLIKE
+            | Keyword::MEMBER
+            | Keyword::DIV => self.last().others += 1,
+            _ => {}
         }
     }
 
     fn last(&mut self) -> &mut Chain {
-        self.open.last_mut().expect("the text's own chain is never closed")
+        self.open.last_mut().map_or(&mut self.text, |(_, chain)| chain)
+    }
+
+    fn is_in(&self, opener: Opener) -> bool {
+        self.open.last().is_some_and(|(last, _)| *last == opener)
     }
 
     fn open(&mut self, opener: Opener) {
-        self.open.push(Chain {
-            opener,
-            operators: 0,
-            sets: 0,
-        });
+        self.open.push((opener, Chain::default()));
     }
 
     fn close(&mut self) {
-        if self.last().opener != Opener::Text
-            && let Some(Chain { operators, sets, .. }) = self.open.pop()
-        {
-            self.depth -= operators + sets;
+        if let Some((_, closed)) = self.open.pop() {
+            let outer = self.last();
+            outer.bracket = outer.bracket.max(closed.depth() + 1);
         }
-    }
-
-    fn separate(&mut self) {
-        let operators = std::mem::take(&mut self.last().operators);
-        self.depth -= operators;
-    }
-
-    fn operator(&mut self) {
-        self.last().operators += 1;
-        self.depth += 1;
     }
 }
 

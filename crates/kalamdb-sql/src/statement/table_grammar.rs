@@ -71,6 +71,7 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
             }
             source.eat(&["AS"]);
             let parsed = source.call(|parser| parser.parse_query())?;
+            refusals::refuse_parameters(&parsed, "CREATE TABLE … AS")?;
             query = Some(refusals::check_query(parsed, source.sql())?);
         } else {
             break;
@@ -276,6 +277,7 @@ impl Columns {
                         }
                         Some(ColumnOption::Default(mut expression)) => {
                             refusals::check_expression(&mut expression, source.sql())?;
+                            refusals::refuse_parameters(&expression, "a DEFAULT")?;
                             column.default = Some(expression);
                         }
                         _ => return Err(source.unexpected("NOT NULL, NULL or DEFAULT and a value")),

@@ -15,7 +15,7 @@ fn mistakes_are_named_with_their_place() {
     check(
         "SELECT * FROM chat.mesages",
         ErrorCode::TableNotFound,
-        Some((1, 20)),
+        Some((1, 15)),
         "did you mean chat.messages?",
     );
     check(

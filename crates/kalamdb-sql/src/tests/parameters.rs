@@ -167,7 +167,7 @@ fn a_write_takes_many_rows_as_one() {
     let fixture = fixture();
     let many = parameters(vec![ints(vec![10, 11, 12]), texts(vec!["1.10", "2.20", "3.30"])]);
     fixture.check_count(
-        "INSERT INTO t (id, name, price) VALUES (?, 'n' || $1::TEXT, $2)",
+        "INSERT INTO t (id, name, price) VALUES ($1, 'n' || $1::TEXT, $2)",
         many.clone(),
         3,
     );

@@ -114,7 +114,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     mismatch("INSERT INTO t (id) VALUES ('abc')", "'abc'");
     mismatch(
         "INSERT INTO t (id, c) VALUES (5, 0.00000000001)",
-        "column c (DECIMAL(38,10))",
+        "column c (DECIMAL(38, 10))",
     );
     mismatch("INSERT INTO t (id) SELECT 3000000000", "column id");
     mismatch("INSERT INTO t (id) VALUES (true)", "column id");
@@ -191,13 +191,13 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     fixture.check_error(
         "INSERT INTO system.users (user_id) VALUES ('x')",
         ErrorCode::InvalidStatement,
-        Some((1, 20)),
+        Some((1, 13)),
         "CREATE USER",
     );
     fixture.check_error(
         "DELETE FROM system.users",
         ErrorCode::InvalidStatement,
-        Some((1, 20)),
+        Some((1, 13)),
         "DROP USER",
     );
     fixture.check(ALL, &["1|1|one|1.0000000000"]);
