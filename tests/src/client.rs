@@ -9,7 +9,7 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::CommandStatementIngest;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightInfo, HandshakeRequest};
+use arrow_flight::{FlightData, FlightInfo, HandshakeRequest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -285,6 +285,7 @@ impl Client {
                 .map_err(|error| tonic::Status::aborted(error.to_string())),
         );
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let sender = UnlessFinished(Some(sender));
         let feed = async move {
             while let Some(message) = request.next().await {
                 // An error of the test's own stream cuts the call off, as a client that breaks does.
@@ -292,6 +293,7 @@ impl Client {
                     break;
                 }
             }
+            sender.finish();
             Ok(())
         };
         let call = async {
@@ -313,6 +315,31 @@ impl Client {
         };
         let (count, ()) = futures::future::try_join(call, feed).await?;
         Ok(count)
+    }
+}
+
+/// The sending end of a request's messages. Dropped before it is finished, it stays open for ever: closing it would look
+/// to the server like the orderly end of the stream, where a client that breaks resets the call.
+struct UnlessFinished(Option<tokio::sync::mpsc::Sender<FlightData>>);
+
+impl UnlessFinished {
+    async fn send(&self, message: FlightData) -> Result<(), tokio::sync::mpsc::error::SendError<FlightData>> {
+        match &self.0 {
+            Some(sender) => sender.send(message).await,
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UnlessFinished {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            std::mem::forget(sender);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-"""adbc_ingest: what each mode makes of a table that is there or not, the options, and types that come back as they went."""
+"""adbc_ingest: what each mode makes of a table, the options, and types that come back as they went."""
 
 import datetime
 import decimal
@@ -78,7 +78,8 @@ def test_table_types(connection, cursor, namespace):
 def test_columns_are_matched_by_name(cursor, namespace):
     cursor.execute(f"CREATE TABLE {namespace}.t (id BIGINT PRIMARY KEY, v TEXT DEFAULT 'none', n INTEGER)")
     cursor.adbc_ingest("t", pa.table({"v": ["a"], "id": [1]}), mode="append", db_schema_name=namespace)
-    cursor.adbc_ingest("t", pa.table({"n": pa.array([5], pa.int64()), "id": [2]}), mode="append", db_schema_name=namespace)
+    other = pa.table({"n": pa.array([5], pa.int64()), "id": [2]})
+    cursor.adbc_ingest("t", other, mode="append", db_schema_name=namespace)
     assert content(cursor, f"{namespace}.t").to_pydict() == {"id": [1, 2], "v": ["a", "none"], "n": [None, 5]}
     with pytest.raises(Exception, match="COLUMN_NOT_FOUND.*nope"):
         cursor.adbc_ingest("t", pa.table({"id": [3], "nope": [1]}), mode="append", db_schema_name=namespace)
@@ -134,11 +135,13 @@ D = decimal.Decimal
 UTC = datetime.timezone.utc
 MOMENT = datetime.datetime(2026, 2, 28, 23, 59, 59, 123456)
 
+WIDTHS = (8, 16, 32, 64)
+
 #: Values of every Arrow type; each column also holds a NULL.
 EVERY_TYPE = {
     "bool": pa.array([True, None, False], pa.bool_()),
-    **{f"int{w}": pa.array([-(2 ** (w - 1)), None, 2 ** (w - 1) - 1], getattr(pa, f"int{w}")()) for w in (8, 16, 32, 64)},
-    **{f"uint{w}": pa.array([0, None, 2**w - 1], getattr(pa, f"uint{w}")()) for w in (8, 16, 32, 64)},
+    **{f"int{w}": pa.array([-(2 ** (w - 1)), None, 2 ** (w - 1) - 1], pa.type_for_alias(f"int{w}")) for w in WIDTHS},
+    **{f"uint{w}": pa.array([0, None, 2**w - 1], pa.type_for_alias(f"uint{w}")) for w in WIDTHS},
     "float32": pa.array([1.5, None, float("inf")], pa.float32()),
     "float64": pa.array([-0.0, None, 1e300], pa.float64()),
     "decimal128": pa.array([D("12345678901234567890.0123456789"), None, D("-0.0000000001")], pa.decimal128(38, 10)),
@@ -165,7 +168,9 @@ EVERY_TYPE = {
     "list": pa.array([[], None, [1, None, 3]], pa.list_(pa.int32())),
     "large_list": pa.array([[], None, ["a", None]], pa.large_list(pa.string())),
     "fixed_list": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int16(), 2)),
-    "struct": pa.array([{"x": 1, "y": "a"}, None, {"x": None, "y": None}], pa.struct([("x", pa.int32()), ("y", pa.string())])),
+    "struct": pa.array(
+        [{"x": 1, "y": "a"}, None, {"x": None, "y": None}], pa.struct([("x", pa.int32()), ("y", pa.string())])
+    ),
     "map": pa.array([[], None, [("k", 1), ("l", None)]], pa.map_(pa.string(), pa.int64())),
     "nested": pa.array(
         [[{"a": [1.5]}], None, [None, {"a": None}]], pa.list_(pa.struct([("a", pa.list_(pa.float64()))]))

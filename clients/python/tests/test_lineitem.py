@@ -43,7 +43,8 @@ def test_the_table_is_shared_with_its_key(loaded, cursor):
     (counts,) = cursor.fetchall()
     assert counts[0] == counts[1] > 600_000
     with pytest.raises(Exception, match="DUPLICATE_KEY"):
-        cursor.execute("INSERT INTO tpch.lineitem SELECT * FROM tpch.lineitem WHERE l_orderkey = 1 AND l_linenumber = 1")
+        again = "INSERT INTO tpch.lineitem SELECT * FROM tpch.lineitem"
+        cursor.execute(f"{again} WHERE l_orderkey = 1 AND l_linenumber = 1")
 
 
 def test_back_through_adbc(loaded, cursor, lineitem):

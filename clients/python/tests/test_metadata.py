@@ -6,7 +6,8 @@ import pytest
 
 @pytest.fixture
 def tables(cursor, namespace):
-    cursor.execute(f"CREATE SHARED TABLE {namespace}.open (id BIGINT PRIMARY KEY, v TEXT NOT NULL) WITH (ACCESS_LEVEL = 'public')")
+    public = "WITH (ACCESS_LEVEL = 'public')"
+    cursor.execute(f"CREATE SHARED TABLE {namespace}.open (id BIGINT PRIMARY KEY, v TEXT NOT NULL) {public}")
     cursor.execute(f"CREATE SHARED TABLE {namespace}.closed (note TEXT, a INTEGER, b TEXT, PRIMARY KEY (b, a))")
     cursor.execute(f"CREATE USER TABLE {namespace}.own (id BIGINT PRIMARY KEY, d DECIMAL(10,2))")
     return namespace
@@ -39,7 +40,8 @@ def test_tables(connection, tables):
         "closed": "TABLE",
         "own": "TABLE",
     }
-    assert objects(connection, depth="tables", db_schema_filter=tables, table_name_filter="o%")[tables].keys() == {"open", "own"}
+    some = objects(connection, depth="tables", db_schema_filter=tables, table_name_filter="o%")
+    assert some[tables].keys() == {"open", "own"}
     system = objects(connection, depth="tables", table_types_filter=["SYSTEM TABLE"])["system"]
     assert {"users", "tables", "queries", "settings"} <= system.keys()
     assert {table["table_type"] for table in system.values()} == {"SYSTEM TABLE"}
@@ -49,7 +51,9 @@ def test_columns(connection, tables):
     found = objects(connection, depth="all", db_schema_filter=tables)[tables]
     columns = [(c["column_name"], c["ordinal_position"]) for c in found["closed"]["table_columns"]]
     assert columns == [("note", 1), ("a", 2), ("b", 3)]
-    only = objects(connection, depth="columns", db_schema_filter=tables, table_name_filter="own", column_name_filter="d")
+    only = objects(
+        connection, depth="columns", db_schema_filter=tables, table_name_filter="own", column_name_filter="d"
+    )
     assert [c["column_name"] for c in only[tables]["own"]["table_columns"]] == ["d"]
 
 

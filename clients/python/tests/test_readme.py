@@ -186,7 +186,8 @@ def test_the_readme_runs_as_it_stands(default_data_directory, tmp_path):
     ready = every[start + 1]
     assert ready.language == "text", "the ready line is shown after `make run`"
 
-    environment = {name: value for name, value in clean_environment().items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in clean_environment().items() if name not in of_make}
     environment["PATH"] = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     log = tmp_path / "make-run"
     with log.open("w") as stderr:

@@ -421,6 +421,9 @@ async fn supervise(
     let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
     match interruptible(&query, timeout, work).await {
         Ok(completion) => {
+            if let Some(rows) = completion.as_ref().and_then(|completion| completion.rows) {
+                query.add_rows(rows, 0);
+            }
             query.finished();
             output.done(completion);
         }

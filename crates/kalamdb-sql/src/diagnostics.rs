@@ -237,7 +237,9 @@ fn tidy(message: &str) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
-    text.trim_end_matches('.').to_owned()
+    // "Invalid function 'sumn'.\nDid you mean 'sum'?"
+    text.trim_end_matches('.')
+        .replace(".\nDid you mean ", "; did you mean ")
 }
 
 #[cfg(test)]
@@ -267,7 +269,7 @@ mod tests {
         check(
             DataFusionError::Plan("Error during planning: Invalid function 'foo'.\nDid you mean 'floor'?".into()),
             ErrorCode::InvalidStatement,
-            "Invalid function 'foo'.\nDid you mean 'floor'?",
+            "Invalid function 'foo'; did you mean 'floor'?",
         );
         check(
             ArrowError::DivideByZero.into(),

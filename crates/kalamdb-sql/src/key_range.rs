@@ -48,20 +48,27 @@ pub(crate) fn of_filters(table: &Table, filters: &[&Expr]) -> Option<KeyRanges> 
             continue;
         }
         let lists = filters.iter().enumerate();
-        let list = lists.filter_map(|(filter, expr)| Some((filter, one_of(expr, &column.name, &column.data_type)?))).next();
+        let list = lists
+            .filter_map(|(filter, expr)| Some((filter, one_of(expr, &column.name, &column.data_type)?)))
+            .next();
         if let Some((filter, values)) = list
             && equal.len() == 1
         {
             let before = equal.swap_remove(0);
-            equal = values.into_iter().map(|value| before.iter().cloned().chain([value]).collect()).collect();
+            equal = values
+                .into_iter()
+                .map(|value| before.iter().cloned().chain([value]).collect())
+                .collect();
             answered.push(filter);
             continue;
         }
-        if let Some((filter, operator, value)) = find(&column.name, &column.data_type, &[Operator::Gt, Operator::GtEq]) {
+        if let Some((filter, operator, value)) = find(&column.name, &column.data_type, &[Operator::Gt, Operator::GtEq])
+        {
             lower = bound(operator == Operator::GtEq, value);
             answered.push(filter);
         }
-        if let Some((filter, operator, value)) = find(&column.name, &column.data_type, &[Operator::Lt, Operator::LtEq]) {
+        if let Some((filter, operator, value)) = find(&column.name, &column.data_type, &[Operator::Lt, Operator::LtEq])
+        {
             upper = bound(operator == Operator::LtEq, value);
             answered.push(filter);
         }
@@ -70,12 +77,23 @@ pub(crate) fn of_filters(table: &Table, filters: &[&Expr]) -> Option<KeyRanges> 
     if answered.is_empty() {
         return None;
     }
-    let constraint = |equal| KeyConstraint { equal, lower: lower.clone(), upper: upper.clone() };
-    Some(KeyRanges { constraints: equal.into_iter().map(constraint).collect(), answered })
+    let constraint = |equal| KeyConstraint {
+        equal,
+        lower: lower.clone(),
+        upper: upper.clone(),
+    };
+    Some(KeyRanges {
+        constraints: equal.into_iter().map(constraint).collect(),
+        answered,
+    })
 }
 
 fn bound(inclusive: bool, value: ArrayRef) -> Bound<ArrayRef> {
-    if inclusive { Bound::Included(value) } else { Bound::Excluded(value) }
+    if inclusive {
+        Bound::Included(value)
+    } else {
+        Bound::Excluded(value)
+    }
 }
 
 struct Comparison<'a> {
@@ -88,12 +106,16 @@ struct Comparison<'a> {
 fn comparison(filter: &Expr) -> Option<Comparison<'_>> {
     let Expr::BinaryExpr(binary) = filter else { return None };
     match (binary.left.as_ref(), binary.right.as_ref()) {
-        (Expr::Column(column), Expr::Literal(value, _)) => {
-            Some(Comparison { column: &column.name, operator: binary.op, value })
-        }
-        (Expr::Literal(value, _), Expr::Column(column)) => {
-            Some(Comparison { column: &column.name, operator: binary.op.swap()?, value })
-        }
+        (Expr::Column(column), Expr::Literal(value, _)) => Some(Comparison {
+            column: &column.name,
+            operator: binary.op,
+            value,
+        }),
+        (Expr::Literal(value, _), Expr::Column(column)) => Some(Comparison {
+            column: &column.name,
+            operator: binary.op.swap()?,
+            value,
+        }),
         _ => None,
     }
 }
@@ -103,7 +125,9 @@ fn one_of(filter: &Expr, column: &str, data_type: &DataType) -> Option<Vec<Array
     let mut found: Vec<&ScalarValue> = Vec::new();
     match filter {
         Expr::InList(list) if !list.negated => {
-            let Expr::Column(of) = list.expr.as_ref() else { return None };
+            let Expr::Column(of) = list.expr.as_ref() else {
+                return None;
+            };
             if of.name != column || list.list.len() > MOST_KEYS {
                 return None;
             }
@@ -116,9 +140,12 @@ fn one_of(filter: &Expr, column: &str, data_type: &DataType) -> Option<Vec<Array
             let mut open = vec![filter];
             while let Some(part) = open.pop() {
                 match part {
-                    Expr::BinaryExpr(binary) if binary.op == Operator::Or => open.extend([&*binary.left, &*binary.right]),
+                    Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+                        open.extend([&*binary.left, &*binary.right])
+                    }
                     part => {
-                        let comparison = comparison(part).filter(|part| part.column == column && part.operator == Operator::Eq)?;
+                        let comparison =
+                            comparison(part).filter(|part| part.column == column && part.operator == Operator::Eq)?;
                         found.push(comparison.value);
                     }
                 }

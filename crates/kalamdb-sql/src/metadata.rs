@@ -53,7 +53,7 @@ pub struct TableInfo {
 }
 
 /// What `information_schema` holds.
-const VIEW_TYPE: &str = "VIEW";
+pub(crate) const VIEW_TYPE: &str = "VIEW";
 
 /// The namespaces that the session's principal sees, by name.
 ///

@@ -40,7 +40,10 @@ pub(crate) fn placed(error: Error, position: Option<Position>) -> Error {
 
 /// Where a name starts.
 pub(crate) fn name_position(name: &ast::ObjectName) -> Option<Position> {
-    name.0.first().and_then(ast::ObjectNamePart::as_ident).and_then(position)
+    name.0
+        .first()
+        .and_then(ast::ObjectNamePart::as_ident)
+        .and_then(position)
 }
 
 /// A written table name as a stored one; `namespace` completes a name of one part.

@@ -20,7 +20,8 @@ use futures::FutureExt;
 use kalamdb_core::{Error, ErrorCode, Principal, TableName, View};
 
 use crate::database::Database;
-use crate::names::{CATALOG, INFORMATION_SCHEMA, suggestion};
+use crate::metadata;
+use crate::names::{CATALOG, suggestion};
 use crate::planning::Planner;
 use crate::provider::{Exposure, Provider};
 use crate::system_columns::MarkedTables;
@@ -182,8 +183,7 @@ impl CatalogProviderList for VisibleTables {
 
 impl CatalogProvider for VisibleTables {
     fn schema_names(&self) -> Vec<String> {
-        let namespaces = self.view.catalog().namespaces.keys().cloned();
-        namespaces.chain([INFORMATION_SCHEMA.to_owned()]).collect()
+        metadata::visible_namespaces(&self.view, &self.principal)
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {

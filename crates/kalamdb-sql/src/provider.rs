@@ -21,7 +21,7 @@ use kalamdb_core::{Principal, ScanField, ScanRequest, SystemTable, Table, TableK
 
 use crate::database::Database;
 use crate::key_range;
-use crate::scan_exec::ScanExec;
+use crate::scan_exec::{Keys, ScanExec};
 use crate::system_tables;
 
 /// Commit order.
@@ -188,7 +188,7 @@ impl TableProvider for Provider {
         let schema = Arc::new(self.schema.project(&read)?);
         let request = ScanRequest {
             fields: read.iter().map(|index| self.fields[*index]).collect(),
-            key: range.map(|range| range.constraint),
+            key: None,
             limit: if left.is_none() { limit } else { None },
             batch_rows: state.config().batch_size(),
         };
@@ -197,6 +197,7 @@ impl TableProvider for Provider {
             self.principal.clone(),
             self.view.clone(),
             request,
+            range.map_or(Keys::All, |range| Keys::Ranges(Arc::new(range.constraints))),
             Arc::clone(&schema),
         ));
         let Some(filter) = left else { return Ok(scan) };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -39,12 +40,13 @@ pub(crate) struct ScanExec {
 }
 
 impl ScanExec {
-    /// `schema` describes the fields of `request`, in order.
+    /// `schema` describes the fields of `request`, in order; the key of `request` is `keys`'s to give.
     pub(crate) fn new(
         table: Arc<Table>,
         principal: Principal,
         view: View,
         request: ScanRequest,
+        keys: Keys,
         schema: SchemaRef,
     ) -> Self {
         let properties = PlanProperties::new(
@@ -59,6 +61,7 @@ impl ScanExec {
             principal,
             view,
             request,
+            keys,
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -67,8 +70,11 @@ impl ScanExec {
 
     /// The key columns that the range binds, for people: values are never shown.
     fn key_text(&self) -> String {
-        let Some(key) = &self.request.key else {
+        let Keys::Ranges(ranges) = &self.keys else {
             return "all".to_owned();
+        };
+        let Some(key) = ranges.first() else {
+            return "none".to_owned();
         };
         let name = |position: usize| {
             let index = self.table.schema.primary_key.get(position);
@@ -82,6 +88,9 @@ impl ScanExec {
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
         ) {
             parts.push(format!("{} in a range", name(key.equal.len())));
+        }
+        if ranges.len() > 1 {
+            parts.push(format!("{} ranges", ranges.len()));
         }
         parts.join(", ")
     }
@@ -157,15 +166,19 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let ranges = match &self.keys {
+            Keys::All => vec![None],
+            Keys::Ranges(ranges) => ranges.iter().cloned().map(Some).collect(),
+        };
         let running = Running {
             scan: None,
+            ranges: ranges.into_iter(),
             table: Arc::clone(&self.table),
             principal: self.principal.clone(),
             view: self.view.clone(),
             request: self.request.clone(),
             schema: Arc::clone(&self.schema),
             keys_read: MetricBuilder::new(&self.metrics).counter("keys_read", partition),
-            keys_counted: 0,
             baseline: BaselineMetrics::new(&self.metrics, partition),
         };
         // Each poll reads one batch; make_cooperative gives way to other tasks between polls.
@@ -194,52 +207,90 @@ impl ExecutionPlan for ScanExec {
             same.1,
             same.2,
             request,
+            self.keys.clone(),
             Arc::clone(&self.schema),
         )))
     }
 }
 
-/// A scan while it is pulled; opened at the first pull, so that planning reads nothing.
+/// A scan while it is pulled; each range is opened at the first pull that needs it, so that planning reads nothing.
 struct Running {
     scan: Option<RowScan>,
+    /// Those not opened yet.
+    ranges: std::vec::IntoIter<Option<KeyConstraint>>,
     table: Arc<Table>,
     principal: Principal,
     view: View,
     request: ScanRequest,
     schema: SchemaRef,
     keys_read: Count,
-    keys_counted: u64,
     baseline: BaselineMetrics,
 }
 
 impl Running {
+    /// A full batch, or what is left of the rows; many ranges of one row each make one batch.
     fn next(&mut self) -> Result<Option<RecordBatch>> {
         let elapsed = self.baseline.elapsed_compute().clone();
         let _timer = elapsed.timer();
-        let scan = match &mut self.scan {
-            Some(scan) => scan,
-            opened @ None => {
-                let scan = self
-                    .view
-                    .scan(&self.principal, &self.table, self.request.clone())
-                    .map_err(external)?;
-                opened.insert(scan)
+        let mut small: Vec<RecordBatch> = Vec::new();
+        let mut rows = 0;
+        while let Some(batch) = self.read()? {
+            rows += batch.num_rows();
+            small.push(batch);
+            if rows >= self.request.batch_rows || self.ranges.len() == 0 {
+                break;
             }
-        };
-        let batch = scan.next_batch();
-        let keys_read = scan.keys_read();
-        self.keys_read
-            .add(usize::try_from(keys_read - self.keys_counted).unwrap_or(usize::MAX));
-        self.keys_counted = keys_read;
-        let Some(batch) = batch.map_err(external)? else {
-            self.baseline.done();
-            return Ok(None);
+        }
+        let batch = match small.len() {
+            0 => {
+                self.baseline.done();
+                return Ok(None);
+            }
+            1 => small.swap_remove(0),
+            _ => concat_batches(&self.schema, &small)?,
         };
         self.baseline.record_output(batch.num_rows());
-        // The plan's schema carries the columns' field metadata, which the store below knows nothing of.
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?;
         Ok(Some(batch))
+    }
+
+    /// The next batch of the open range, or of the first after it that has one.
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
+        while self.request.limit != Some(0) {
+            let scan = match &mut self.scan {
+                Some(scan) => scan,
+                closed @ None => {
+                    let Some(key) = self.ranges.next() else {
+                        return Ok(None);
+                    };
+                    let request = ScanRequest {
+                        key,
+                        ..self.request.clone()
+                    };
+                    closed.insert(
+                        self.view
+                            .scan(&self.principal, &self.table, request)
+                            .map_err(external)?,
+                    )
+                }
+            };
+            let before = scan.keys_read();
+            let batch = scan.next_batch();
+            let read = scan.keys_read() - before;
+            self.keys_read.add(usize::try_from(read).unwrap_or(usize::MAX));
+            let Some(batch) = batch.map_err(external)? else {
+                self.scan = None;
+                continue;
+            };
+            if let Some(limit) = &mut self.request.limit {
+                *limit = limit.saturating_sub(batch.num_rows());
+            }
+            // The plan's schema carries the columns' field metadata, which the store below knows nothing of.
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let batch =
+                RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?;
+            return Ok(Some(batch));
+        }
+        Ok(None)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -153,6 +153,9 @@ fn tables(
     if let Some(namespace) = namespace {
         administration::check_namespace(view, principal, namespace)?;
     }
+    if namespace == Some(INFORMATION_SCHEMA) {
+        return information_schema(schema, like);
+    }
     let tables: Vec<&Arc<Table>> = view
         .catalog()
         .tables
@@ -180,6 +183,26 @@ fn tables(
             Arc::new(created.with_timezone("UTC")),
         ],
     )
+}
+
+/// The tables of `information_schema`, which are not in the catalog.
+fn information_schema(schema: SchemaRef, like: Option<&str>) -> Result<RecordBatch> {
+    let names = metadata::INFORMATION_SCHEMA_TABLES.iter();
+    let names: Vec<&str> = names
+        .copied()
+        .filter(|name| like.is_none_or(|pattern| metadata::like(name, pattern)))
+        .collect();
+    let every = |value: &str| Arc::new(StringArray::from(vec![value; names.len()])) as ArrayRef;
+    let unknown = |index: usize| new_null_array(schema.field(index).data_type(), names.len());
+    let columns = vec![
+        every(INFORMATION_SCHEMA),
+        Arc::new(StringArray::from(names.clone())) as ArrayRef,
+        every(metadata::VIEW_TYPE),
+        unknown(3),
+        unknown(4),
+        unknown(5),
+    ];
+    batch(Arc::clone(&schema), columns)
 }
 
 fn columns(
@@ -433,6 +456,7 @@ mod tests {
             "SHOW NAMESPACES",
             "SHOW TABLES",
             "SHOW TABLES IN system",
+            "SHOW TABLES IN information_schema",
             "SHOW STORAGES",
             "SHOW JOBS",
             "SHOW SEGMENTS",

@@ -601,7 +601,7 @@ mod tests {
         fn any_bytes_are_a_key_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             for types in [vec![DataType::Utf8, DataType::Int32], vec![DataType::Boolean], vec![DataType::Binary]] {
                 // It does not panic.
-                match crate::decode::tests::decode_keys(&schema(&types), &[bytes.clone()]) {
+                match crate::decode::tests::decode_keys(&schema(&types), std::slice::from_ref(&bytes)) {
                     Ok(_) | Err(StoreError::Corrupt { .. }) => {}
                     Err(other) => prop_assert!(false, "{}", other),
                 }

@@ -202,13 +202,6 @@ const STATEMENTS: &[(&str, &str, Code, u16, &[&str])] = &[
         400,
         &["abc"],
     ),
-    (
-        "-- nothing but a comment",
-        "SYNTAX_ERROR",
-        Code::InvalidArgument,
-        400,
-        &[],
-    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

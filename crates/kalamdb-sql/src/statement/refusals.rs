@@ -8,8 +8,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     self, Cte, Delete, Expr, FromTable, GroupByExpr, Insert, Join, LimitClause, Offset, OrderBy, OrderByExpr,
     OrderByKind, Query, Select, SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor, TableFunctionArgs,
-    TableObject, TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan, Values, Visit, Visitor,
-    VisitorMut,
+    TableObject, TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan, Values, Visit, Visitor, VisitorMut,
 };
 use kalamdb_core::{Error, ErrorCode, Position, Result};
 

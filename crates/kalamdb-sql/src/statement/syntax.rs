@@ -487,15 +487,14 @@ impl<'a> Source<'a> {
                 at.or_else(|| before.last().and_then(|last| position(last.span.end))),
             ),
         };
-        let words = before.iter().filter_map(|token| match &token.token {
-            Token::Word(word) if word.quote_style.is_none() => Some(word.value.as_str()),
+        // The word at this place; or, where the statement should have ended, the one before it, which was taken for a name.
+        let misread = if expected.contains("end of") { 2 } else { 1 };
+        let meant = before.iter().rev().take(misread).find_map(|token| match &token.token {
+            Token::Word(word) if word.quote_style.is_none() => {
+                let keyword = nearest_keyword(&word.value.to_ascii_uppercase())?;
+                Some(format!("; did you mean {keyword} instead of {}?", word.value))
+            }
             _ => None,
-        });
-        // The word at this place, or the one before it, which then was taken for a name.
-        let words: Vec<&str> = words.collect();
-        let meant = words.iter().rev().take(2).find_map(|word| {
-            let keyword = nearest_keyword(&word.to_ascii_uppercase())?;
-            Some(format!("; did you mean {keyword} instead of {word}?"))
         });
         let hint = meant.unwrap_or_default();
         let message = format!("syntax error {found_place}: expected {expected}{hint}");

@@ -423,7 +423,13 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ("DELETE FROM t, u", Unsupported, "several tables", (1, 8)),
     ("INSERT OVERWRITE TABLE t SELECT 1", Unsupported, "OVERWRITE", (1, 8)),
     ("CREATE TABLE t", SyntaxError, "the columns", (1, 15)),
-    ("CREATE TABLE t ()", SyntaxError, "a column", (1, 17)),
+    (
+        "CREATE TABLE shop.bad ()",
+        SyntaxError,
+        "syntax error at ')': expected a column or PRIMARY KEY (…)",
+        (1, 24),
+    ),
+    ("SELECT a FROM t WERE b = 1", SyntaxError, "did you mean WHERE", (1, 22)),
     (
         "CREATE TABLE t (a INT UNIQUE)",
         InvalidStatement,

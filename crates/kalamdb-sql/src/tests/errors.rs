@@ -48,7 +48,7 @@ fn mistakes_are_named_with_their_place() {
     check(
         "SELECT nosuch(id) FROM chat.messages",
         ErrorCode::InvalidStatement,
-        None,
+        Some((1, 8)),
         "nosuch",
     );
     check("SELECT 1 / 0", ErrorCode::InvalidArgument, None, "division by zero");

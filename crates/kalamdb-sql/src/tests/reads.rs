@@ -84,7 +84,7 @@ fn system_columns_are_there_by_name_only() {
         "CREATE TABLE chat.colors (id BIGINT PRIMARY KEY, color TEXT)",
         "INSERT INTO colors VALUES (1, 'red'), (4, 'blue')",
     ]);
-    fixture.check("SELECT * FROM rooms NATURAL JOIN colors", &["1|one|red"]);
+    fixture.check("SELECT id, name, color FROM rooms NATURAL JOIN colors", &["1|one|red"]);
     fixture.check(
         "SELECT *, a._seq < b._seq FROM rooms a NATURAL JOIN colors b",
         &["1|one|red|true"],
@@ -140,6 +140,15 @@ fn key_ranges_and_limits_read_only_their_keys() {
     check("SELECT * FROM posts WHERE room = 7 AND n BETWEEN 11 AND 20", 11);
     check("SELECT * FROM posts WHERE room = 7 AND n >= 11 AND n < 21", 11);
     check("SELECT * FROM posts WHERE room < 3", 4);
+    check(
+        "SELECT * FROM posts WHERE room = 7 AND n IN (3, 500, 7, 3, 2000, 900, NULL)",
+        5,
+    );
+    check("SELECT * FROM posts WHERE room IN (1, 2)", 5);
+    check(
+        "SELECT * FROM posts WHERE room = 7 AND n IN (3, 500, 7, 900, 901) LIMIT 2",
+        2,
+    );
     check("SELECT * FROM posts LIMIT 5", 6);
     check("SELECT * FROM posts WHERE room = 7 LIMIT 5", 6);
     fixture.check(
@@ -152,6 +161,15 @@ fn key_ranges_and_limits_read_only_their_keys() {
     );
     fixture.check("SELECT count(*) FROM posts WHERE room = 1 AND room = 7", &["0"]);
     fixture.check("SELECT count(*) FROM posts WHERE room = 7 AND n = NULL", &["0"]);
+    fixture.check(
+        "SELECT n FROM posts WHERE room = 7 AND n IN (900, 3, 500, 3, 2000, 7, NULL) ORDER BY n",
+        &["3", "7", "500", "900"],
+    );
+    fixture.check(
+        "SELECT count(*) FROM posts WHERE room IN (1, 2, 9) AND n IN (1, 2, 3, 4)",
+        &["3"],
+    );
+    fixture.check("SELECT count(*) FROM posts WHERE room NOT IN (7)", &["4"]);
     fixture.check("SELECT count(*) FROM posts WHERE room = 7.0 AND n < 3.5", &["3"]);
     fixture.check(
         "SELECT count(*) FROM (SELECT * FROM posts WHERE room > 1) p WHERE room = 7 AND n > 998",
