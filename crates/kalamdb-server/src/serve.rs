@@ -390,3 +390,53 @@ impl Drop for QueryRuntime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kalamdb_core::SystemClock;
+
+    use super::*;
+
+    async fn start(config: Config) -> Result<Running, String> {
+        serve(config, Arc::new(SystemClock), std::future::pending()).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stopped_server_has_closed_its_store() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for _ in 0..2 {
+            let running = start(Config::new(directory.path())).await.expect("starts");
+            assert!(running.flight.port() != 0 && running.http.port() != 0);
+            let refused = start(Config::new(directory.path()))
+                .await
+                .err()
+                .expect("the directory is in use");
+            assert!(refused.contains("in use"), "{refused}");
+            running.stop().await.expect("stops");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_that_cannot_listen_leaves_nothing_open() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let http_listen = taken.local_addr().expect("an address");
+        let refused = start(Config {
+            http_listen,
+            ..Config::new(directory.path())
+        })
+        .await
+        .err()
+        .expect("the port is taken");
+        assert!(
+            refused.contains("http_listen") && refused.contains(&http_listen.to_string()),
+            "{refused}"
+        );
+        start(Config::new(directory.path()))
+            .await
+            .expect("starts")
+            .stop()
+            .await
+            .expect("stops");
+    }
+}

@@ -580,6 +580,6 @@ mod tests {
         check("memory", "memory_limit");
         check("DATADIR", "data_dir");
         check("max_session", "max_sessions");
-        check("KALAMDB_DTA", "data_dir");
+        check("KALAMDB_DATADIR", "data_dir");
     }
 }

@@ -85,7 +85,8 @@ fn convert(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
     if from == to {
         return Ok(values);
     }
-    if *from == DataType::Null {
+    // Text is also what DataFusion makes of a bare NULL beside rows that have no type for it.
+    if *from == DataType::Null || (*from == DataType::Utf8 && values.null_count() == values.len()) {
         return Ok(new_null_array(to, values.len()));
     }
     match (from, to) {
