@@ -503,7 +503,10 @@ fn write_file(engine: &Engine, store: StoreId, epoch: Epoch, chunk: &Chunk) -> R
 }
 
 #[cfg(test)]
-#[expect(clippy::single_range_in_vec_init, reason = "a load is given as the ranges of keys in its chunks")]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "a load is given as the ranges of keys in its chunks"
+)]
 mod tests {
     use futures::executor::block_on;
 
