@@ -82,4 +82,5 @@ pub use system_filter::SystemRowFilter;
 pub use system_schema::{SYSTEM_NAMESPACE, SystemTable};
 pub use table_kind::TableKind;
 pub use token::Claims;
+pub use type_name::field_type_name;
 pub use users::{NewUser, PasswordChange, UserChange, UserRecord};

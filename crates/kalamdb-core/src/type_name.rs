@@ -44,17 +44,17 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
         }
         DataType::Timestamp(unit, Some(zone)) => format!("TIMESTAMP({}) WITH TIME ZONE '{zone}'", digits(*unit)),
         DataType::Interval(_) => "INTERVAL".to_owned(),
-        DataType::List(element) => format!("{}[]", field_type(element)),
+        DataType::List(element) => format!("{}[]", field_type_name(element)),
         DataType::Struct(fields) => {
             let fields: Vec<String> = fields
                 .iter()
-                .map(|field| format!("{} {}", field.name(), field_type(field)))
+                .map(|field| format!("{} {}", field.name(), field_type_name(field)))
                 .collect();
             format!("STRUCT({})", fields.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
-                format!("MAP({}, {})", field_type(&fields[0]), field_type(&fields[1]))
+                format!("MAP({}, {})", field_type_name(&fields[0]), field_type_name(&fields[1]))
             }
             other => other.to_string(),
         },
@@ -62,7 +62,8 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
     }
 }
 
-fn field_type(field: &Field) -> String {
+/// The name of a field's type in SQL's words, such as `BIGINT`, `DECIMAL(10, 2)` or `TEXT[]`.
+pub fn field_type_name(field: &Field) -> String {
     type_name(field.data_type(), field.metadata())
 }
 

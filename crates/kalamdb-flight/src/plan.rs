@@ -9,11 +9,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::{IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
-use kalamdb_core::{Error, ErrorCode, Result, SYSTEM_NAMESPACE, TableName};
+use kalamdb_core::{Error, ErrorCode, Result, SYSTEM_NAMESPACE, TableName, field_type_name};
 use kalamdb_sql::{Description, StatementKind};
 
 use crate::command::CATALOG;
-use crate::type_info::sql_type_name;
 
 /// The namespace of the SQL standard's views, which nobody writes to.
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -95,7 +94,7 @@ pub(crate) fn table_schema(schema: &Schema, name: &TableName, type_names: &[Stri
         .iter()
         .enumerate()
         .map(|(index, field)| {
-            let type_name = type_names.get(index).cloned().unwrap_or_else(|| sql_type_name(field));
+            let type_name = type_names.get(index).cloned().unwrap_or_else(|| field_type_name(field));
             described(field, Some(name), type_name)
         })
         .collect();
@@ -110,7 +109,7 @@ fn result_schema(schema: &Schema, origins: &[Option<TableName>]) -> SchemaRef {
         .enumerate()
         .map(|(index, field)| {
             let origin = origins.get(index).and_then(Option::as_ref);
-            described(field, origin, sql_type_name(field))
+            described(field, origin, field_type_name(field))
         })
         .collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))

@@ -1,10 +1,9 @@
 //! SQL type names for the protocol: of result columns, and the table of GetXdbcTypeInfo.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Field;
 use arrow_flight::sql::metadata::{XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
 use arrow_flight::sql::{Nullable, Searchable, XdbcDataType, XdbcDatetimeSubcode};
-use kalamdb_core::{Column, ColumnId, Error, ErrorCode, Result};
+use kalamdb_core::{Error, ErrorCode, Result};
 
 /// The protocol gives DATE and YEAR the same number, and arrow-flight keeps the one name.
 const SUBCODE_DATE: XdbcDatetimeSubcode = XdbcDatetimeSubcode::XdbcSubcodeYear;
@@ -36,20 +35,6 @@ impl TypeInfo {
     pub(crate) fn rows(&self, data_type: Option<i32>) -> Result<RecordBatch> {
         self.data.record_batch(data_type).map_err(internal)
     }
-}
-
-/// The SQL name of a result column's type, as `system.table_schemas` has it for columns.
-pub(crate) fn sql_type_name(field: &Field) -> String {
-    let column = Column {
-        id: ColumnId(0),
-        name: field.name().clone(),
-        data_type: field.data_type().clone(),
-        nullable: field.is_nullable(),
-        default: None,
-        metadata: field.metadata().clone(),
-        internal: false,
-    };
-    column.type_name()
 }
 
 /// The types that a column can have by name.

@@ -12,8 +12,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use kalamdb_core::Column;
-use kalamdb_store::ColumnId;
+use kalamdb_core::field_type_name;
 
 /// Writes the value of one row.
 type Cell<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), ArrowError> + 'a>;
@@ -28,7 +27,7 @@ pub(crate) fn write_columns(schema: &Schema, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"name\":");
         write_string(field.name(), out);
         out.extend_from_slice(b",\"type\":");
-        write_string(&type_name(field), out);
+        write_string(&field_type_name(field), out);
         out.push(b'}');
     }
     out.push(b']');
@@ -65,20 +64,6 @@ pub(crate) fn write_objects(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()
         out.push(b'\n');
     }
     Ok(())
-}
-
-/// A result column's type in SQL's words.
-pub(crate) fn type_name(field: &Field) -> String {
-    let column = Column {
-        id: ColumnId(0),
-        name: field.name().clone(),
-        data_type: field.data_type().clone(),
-        nullable: field.is_nullable(),
-        default: None,
-        metadata: field.metadata().clone(),
-        internal: false,
-    };
-    column.type_name()
 }
 
 fn cells<'a>(

@@ -421,13 +421,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let http_listen = taken.local_addr().expect("an address");
-        let refused = start(Config {
-            http_listen,
-            ..Config::new(directory.path())
-        })
-        .await
-        .err()
-        .expect("the port is taken");
+        let mut config = Config::new(directory.path());
+        config.http_listen = http_listen;
+        let refused = start(config).await.err().expect("the port is taken");
         assert!(
             refused.contains("http_listen") && refused.contains(&http_listen.to_string()),
             "{refused}"

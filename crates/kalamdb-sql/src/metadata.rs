@@ -9,7 +9,7 @@ use datafusion::catalog::SchemaProvider;
 pub(crate) use datafusion::catalog::information_schema::INFORMATION_SCHEMA_TABLES;
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use futures::FutureExt;
-use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, Table, View};
+use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, Table, View, field_type_name};
 
 use crate::database::Database;
 use crate::definition;
@@ -205,11 +205,7 @@ pub(crate) fn information_schema_table(name: &str) -> Result<Option<TableInfo>> 
         name: name.to_string(),
         table_type: VIEW_TYPE.to_string(),
         primary_key: Vec::new(),
-        type_names: schema
-            .fields()
-            .iter()
-            .map(|field| definition::type_name(&definition::column_of(field)))
-            .collect(),
+        type_names: schema.fields().iter().map(|field| field_type_name(field)).collect(),
         defaults: vec![None; schema.fields().len()],
         schema: plain_schema(&schema),
     }))
