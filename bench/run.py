@@ -347,8 +347,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.reps < 1:
         parser.error("--reps must be at least 1")
-    if shutil.which("make") is None and not os.environ.get("KALAMDB_BINARY"):
-        parser.error("make is needed to find the binary; or set KALAMDB_BINARY")
+    if shutil.which("make") is None and not os.environ.get("BINARY_UNDER_TEST"):
+        parser.error("make is needed to find the binary; or set BINARY_UNDER_TEST")
     bench(given.sf, given.reps, given.out)
 
 

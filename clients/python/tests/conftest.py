@@ -41,8 +41,8 @@ class Server:
 
 
 def binary() -> str:
-    """The binary under test: KALAMDB_BINARY, or what `make -s binary-path` says."""
-    path = os.environ.get("KALAMDB_BINARY")
+    """The binary under test: BINARY_UNDER_TEST, or what `make -s binary-path` says."""
+    path = os.environ.get("BINARY_UNDER_TEST")
     if not path:
         made = subprocess.run(["make", "-s", "binary-path"], cwd=ROOT, check=True, capture_output=True, text=True)
         path = made.stdout.strip()
