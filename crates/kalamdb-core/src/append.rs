@@ -31,8 +31,9 @@ pub enum OnConflict {
 
 /// From so many rows on a statement is staged: below, one commit costs less than the steps of a staged load.
 const STAGE_FROM_ROWS: usize = 64 * 1024;
-/// From so many encoded bytes on: a commit of this size holds up the other writers of its group for a few milliseconds.
-const STAGE_FROM_BYTES: usize = 8 << 20;
+/// From so many bytes in memory on, about half of them encoded rows: a commit of this size holds up the other writers of its
+/// group for a few milliseconds.
+const STAGE_FROM_BYTES: usize = 24 << 20;
 /// Encoded bytes handed to a staged load at once, so that a large batch is not held twice.
 const STAGE_CHUNK_BYTES: usize = 4 << 20;
 /// Conflicts after which a statement gives up. From the first on it has the turn among the writers of its rows, so only

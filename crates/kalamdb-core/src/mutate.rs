@@ -15,7 +15,7 @@ use crate::catalog::Table;
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
-use crate::row_buffer::ROW_OVERHEAD_BYTES;
+use crate::row_buffer::row_cost_bytes;
 use crate::row_check::{check_not_null, check_shape, too_large};
 
 /// Times that a request may be too old for the committer, which means that very much was committed meanwhile.
@@ -150,7 +150,7 @@ impl Mutator {
         if self.removals.contains_key(key) {
             return Ok(false);
         }
-        self.take(key.len() + ROW_OVERHEAD_BYTES)?;
+        self.take(row_cost_bytes(key.len()))?;
         self.removals.insert(
             key.to_vec(),
             (Epoch(found.epochs.value(row)), Seq(found.seqs.value(row))),
@@ -177,7 +177,7 @@ impl Mutator {
             None => old_key.to_vec(),
         };
         let value = self.encoder.encode(rows.columns(), row, expiry_micros)?;
-        self.take(key.len() + value.len() + ROW_OVERHEAD_BYTES)?;
+        self.take(row_cost_bytes(key.len() + value.len()))?;
         self.puts.push(NewRow { key, value, position });
         Ok(())
     }

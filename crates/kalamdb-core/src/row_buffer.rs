@@ -8,8 +8,14 @@ use kalamdb_store::{Put, PutKey, ScopeId, StoreId};
 
 use crate::append::OnConflict;
 
-/// What a row in memory costs beside its bytes: entries of vectors and of the hash table.
-pub(crate) const ROW_OVERHEAD_BYTES: usize = 96;
+/// What a row in memory costs beside its bytes until it is committed: entries of vectors, of hash tables and of the committer's
+/// batch, and what the allocator rounds up. Measured: a DELETE of 2 M rows with keys of 8 bytes takes 340 bytes a row.
+const ROW_OVERHEAD_BYTES: usize = 320;
+
+/// What a row of these bytes costs: they stand in the statement's buffer and again in the committer's batch.
+pub(crate) fn row_cost_bytes(bytes: usize) -> usize {
+    2 * bytes + ROW_OVERHEAD_BYTES
+}
 /// Encoded rows in memory.
 #[derive(Default)]
 pub(crate) struct RowBuffer {
@@ -36,7 +42,7 @@ pub(crate) enum Buffered {
 
 impl RowBuffer {
     pub(crate) fn add(&mut self, row: BufferedRow, on_conflict: OnConflict) -> Buffered {
-        let bytes = row.key.as_ref().map_or(0, |key| key.len()) + row.value.len() + ROW_OVERHEAD_BYTES;
+        let bytes = row_cost_bytes(row.key.as_ref().map_or(0, |key| key.len()) + row.value.len());
         if let Some(key) = &row.key {
             match self.by_key.entry(key.clone()) {
                 Entry::Vacant(vacant) => {

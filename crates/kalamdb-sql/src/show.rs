@@ -313,10 +313,12 @@ fn settings(
     let own = SESSION_OPTIONS.iter().map(|(name, default, description)| {
         let set = options.get(*name).map(shown);
         let source = if set.is_some() { "session" } else { "default" };
+        let is_timeout = *name == "statement_timeout";
+        let server = is_timeout.then(|| database.options().statement_timeout_ms.to_string());
         ShownSetting {
             name: name.to_string(),
-            value: set.or(default.map(str::to_string)),
-            unit: String::new(),
+            value: set.or(server).or(default.map(str::to_string)),
+            unit: if is_timeout { "ms".to_string() } else { String::new() },
             source: source.to_string(),
             description: description.to_string(),
         }

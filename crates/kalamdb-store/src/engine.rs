@@ -3,6 +3,7 @@
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
     LogLevel, Options, WriteBatch, WriteBufferManager, WriteOptions,
+    statistics::{StatsLevel, Ticker},
 };
 
 use crate::error::StoreError;
@@ -24,6 +25,9 @@ pub(crate) struct Engine {
     db: DB,
     durability: Durability,
     /// How files of `hot` are written, for bulk loads to write the same.
+    /// Holds the statistics.
+    common: Options,
+    log_syncs_at_open: u64,
     hot_options: Options,
     directory: Directory,
     #[cfg(test)]
@@ -77,6 +81,8 @@ impl Engine {
             db,
             durability: options.durability,
             hot_options,
+            log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
+            common,
             directory,
             #[cfg(test)]
             fault: parking_lot::Mutex::new(None),
@@ -93,12 +99,13 @@ impl Engine {
         &self.directory
     }
 
-    pub(crate) fn hot_options(&self) -> &Options {
-        &self.hot_options
+    /// Syncs of the log since the store was opened, as RocksDB counts them.
+    pub(crate) fn log_syncs(&self) -> u64 {
+        self.common.get_ticker_count(Ticker::WalFileSynced) - self.log_syncs_at_open
     }
 
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
+    pub(crate) fn hot_options(&self) -> &Options {
+        &self.hot_options
     }
 
     pub(crate) fn meta(&self) -> &ColumnFamily {
@@ -267,6 +274,9 @@ fn common_options(store: &StoreOptions) -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     options.set_level_compaction_dynamic_level_bytes(true);
+    // Counts only: how often the log was synced.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options.set_compression_type(DBCompressionType::Lz4);
     options
 }
@@ -288,6 +298,8 @@ fn table_options(common: &Options, cache: &Cache) -> Options {
 fn rows_options(common: &Options, cache: &Cache) -> Options {
     let mut options = table_options(common, cache);
     options.set_memtable_whole_key_filtering(true);
+    // A scan steps over each deletion in its range: files full of them are compacted first.
+    options.add_compact_on_deletion_collector_factory(tuning::DELETION_WINDOW, tuning::DELETIONS_IN_WINDOW, 0.5);
     options.set_memtable_prefix_bloom_ratio(tuning::MEMTABLE_FILTER_SHARE);
     options
 }

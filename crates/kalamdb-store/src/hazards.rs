@@ -378,8 +378,9 @@ fn relaxed_durability_syncs_nothing_and_survives_a_tidy_end() {
     relaxed.durability = Durability::Relaxed;
     let store = Store::open(relaxed, 0, |_, _| Ok::<_, StoreError>(1)).expect("opens");
     create(&store, T);
+    let before = store.statistics();
     insert(&store, T, 1, "x").expect("commits");
-    assert_eq!(store.statistics().log_syncs, 0);
+    assert_eq!(store.statistics().log_syncs, before.log_syncs);
     drop(store);
     assert_eq!(ids(&open(directory.path()), T), [1]);
 }

@@ -22,7 +22,6 @@ use crate::row;
 use crate::schema::Lifetime;
 use crate::snapshot::{DbState, EpochEntry, TableVersion};
 use crate::staging::{FIRST_STAGED_EPOCH, StagedEpoch};
-use crate::store::Durability;
 use crate::tuning::{GROUP_BYTES, GROUP_REQUESTS, RECENT_KEYS};
 use crate::watch::{StagedKeys, Watch};
 
@@ -46,7 +45,6 @@ pub(crate) struct Shared<C> {
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: ArcSwap<DbState<C>>,
     pub(crate) commits: AtomicU64,
-    pub(crate) log_syncs: AtomicU64,
     pub(crate) conflicts: AtomicU64,
 }
 
@@ -486,12 +484,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         );
         let written = engine.write(std::mem::take(&mut group.batch));
         match written {
-            Ok(()) => {
-                if engine.durability() == Durability::Synced {
-                    self.shared.log_syncs.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(WriteError::Refused(message)) => Err(CommitError::Storage(message)),
             Err(WriteError::Unknown(message)) => {
                 tracing::error!(error = %message, "a commit's outcome is unknown");

@@ -128,7 +128,6 @@ impl<C: Send + Sync + 'static> Store<C> {
             engine,
             state: ArcSwap::from_pointee(state),
             commits: AtomicU64::new(0),
-            log_syncs: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
         });
         let (messages, receiver) = mpsc::sync_channel(COMMIT_QUEUE_REQUESTS);
@@ -213,7 +212,7 @@ impl<C: Send + Sync + 'static> Store<C> {
         };
         StoreStatistics {
             commits: self.shared.commits.load(Ordering::Relaxed),
-            log_syncs: self.shared.log_syncs.load(Ordering::Relaxed),
+            log_syncs: self.shared.engine.log_syncs(),
             conflicts: self.shared.conflicts.load(Ordering::Relaxed),
             live_bytes: property("rocksdb.estimate-live-data-size"),
             memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),

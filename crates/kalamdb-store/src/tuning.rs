@@ -75,3 +75,9 @@ pub(crate) const INFO_LOGS: usize = 4;
 
 /// RocksDB hands written file ranges to the disk in steps of this many bytes, so that a flush does not delay a log sync.
 pub(crate) const BYTES_PER_SYNC: u64 = 1 << 20;
+
+/// Entries in a row among which deletions are counted, for [`DELETIONS_IN_WINDOW`].
+pub(crate) const DELETION_WINDOW: usize = 1024;
+
+/// Deletions among [`DELETION_WINDOW`] entries that mark a file for compaction: a scan over it reads mostly nothing.
+pub(crate) const DELETIONS_IN_WINDOW: usize = 512;

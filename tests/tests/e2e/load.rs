@@ -38,7 +38,9 @@ async fn open_append(root: &Client, table: &str, rows: i64, batches: i64) -> Ope
         .chain(futures::stream::once(ended).filter_map(|_| async { None }));
     let mut client = root.clone();
     let call = tokio::spawn(async move { client.ingest(command, sent).await });
-    was_reached.await.expect("the stream is read to its last batch");
+    if was_reached.await.is_err() {
+        panic!("the load ended before its stream was read: {:?}", call.await);
+    }
     OpenLoad { end, call }
 }
 

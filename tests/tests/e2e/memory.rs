@@ -9,12 +9,12 @@ use kalamdb_tests::{Client, Server, Settings, eventually};
 use crate::batches::{ingest_command, payload_rows};
 
 const MIB: u64 = 1 << 20;
-const MEMORY_LIMIT: u64 = 64 * MIB;
+const MEMORY_LIMIT: u64 = 128 * MIB;
 const BLOCK_CACHE: u64 = 16 * MIB;
 const WRITE_BUFFERS: u64 = 16 * MIB;
 /// What the process holds beside the three stated budgets: its code, threads' stacks, the allocator's slack, filters and
 /// indexes of open files, connections, and the messages under way on each of them.
-const MARGIN: u64 = 160 * MIB;
+const MARGIN: u64 = 96 * MIB;
 
 const PAYLOAD_BYTES: usize = 4096;
 /// Together four times the memory limit.
@@ -26,7 +26,7 @@ async fn a_slow_reader_of_a_large_table_costs_little() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let settings = Settings::with_args(&[
         "--memory-limit",
-        "64MiB",
+        "128MiB",
         "--block-cache",
         "16MiB",
         "--write-buffers",
