@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http_body_util::BodyExt as _;
 use kalamdb_core::{Claims, Error, ErrorCode, Result, UserRecord};
 use kalamdb_sql::{Database, Session, SessionOrigin};
 use tonic::body::Body;
@@ -17,7 +18,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
-use crate::status::{status, with_our_code};
+use crate::status::{broken_request, status, with_our_code};
 
 /// Go's ADBC driver leaves the padding out, everyone else puts it in.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -285,6 +286,8 @@ where
             };
             answer_in_kind(request.headers_mut());
             request.extensions_mut().insert(Arc::new(lease));
+            // Every request stream passes here, so that none can take a reset for its end.
+            let request = request.map(|body| Body::new(body.map_err(broken_request)));
             inner.call(request).await.map(with_our_code)
         })
     }

@@ -41,6 +41,19 @@ pub(crate) fn error_of_stream(status: &Status) -> Error {
     })
 }
 
+/// What a request stream that was reset ends with.
+///
+/// Problem: a client that cancels or breaks off resets its stream (RST_STREAM with CANCEL), and tonic gives a handler the
+/// orderly end of the stream for it: half of a load would be published. Proper way: tonic passes the error on. Chosen: the
+/// layer in front of every RPC changes the code, which tonic then does pass on. Evidence: `poll_frame` in `codec/decode.rs`
+/// of tonic 0.14, `Direction::Request && status.code() == Code::Cancelled`; `ingests_that_break_half_way_leave_nothing`.
+pub(crate) fn broken_request(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled => Status::new(Code::Aborted, format!("the client cancelled it: {}", status.message())),
+        _ => status,
+    }
+}
+
 /// The error of a stream of Arrow data that does not decode.
 pub(crate) fn error_of_data(error: FlightError) -> Error {
     match error {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -186,8 +187,12 @@ fn serve_process(config: Config) -> Result<(), String> {
     outcome
 }
 
+/// What closing takes after the drain, at most.
+const AFTER_DRAIN: Duration = Duration::from_secs(5);
+
 async fn serve_until_signalled(config: Config) -> Result<(), String> {
     let mut signals = StopSignals::new()?;
+    let longest = config.drain + AFTER_DRAIN;
     let stop = CancellationToken::new();
     let starting = serve(config, Arc::new(SystemClock), stop.clone().cancelled_owned());
     let running = tokio::select! {
@@ -206,6 +211,11 @@ async fn serve_until_signalled(config: Config) -> Result<(), String> {
     }
     tokio::select! {
         ended = &mut stopped => ended.map_err(|error| error.to_string()),
+        () = tokio::time::sleep(longest) => {
+            // What is acknowledged is in the log: nothing is lost by not waiting for a computation that cannot be interrupted.
+            tracing::warn!("something still computes after the drain; ended without waiting for it");
+            Ok(())
+        }
         () = signals.next() => Err("a second signal: ended without waiting for what was running".to_owned()),
     }
 }

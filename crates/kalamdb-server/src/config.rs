@@ -137,7 +137,7 @@ impl Config {
             max_request_bytes: 64 << 20,
             drain: Duration::from_secs(10),
             serve_threads: cores,
-            query_threads: cores,
+            query_threads: 4 * cores,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             root_password: None,

@@ -30,6 +30,7 @@ use crate::diagnostics;
 use crate::functions;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
+use crate::null_lists::NullsInLists;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
 const TARGET_PARTITIONS: usize = 2;
@@ -169,6 +170,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .iter()
         .position(|rule| rule.name() == "type_coercion")
         .unwrap_or(0);
+    rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
     rules
 }

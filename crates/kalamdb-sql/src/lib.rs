@@ -25,6 +25,7 @@ mod key_range;
 mod literals;
 mod metadata;
 mod names;
+mod null_lists;
 mod parameters;
 mod plan_names;
 mod planning;

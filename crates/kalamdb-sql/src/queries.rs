@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use kalamdb_core::{Clock, Error, ErrorCode, Result};
+use kalamdb_core::{Clock, Error, ErrorCode, Principal, Result};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,8 @@ impl QueryStatus {
 pub(crate) struct QuerySnapshot {
     pub(crate) query_id: String,
     pub(crate) session_id: String,
+    /// Whose it is: this incarnation of the user, and no later one of the same name.
+    pub(crate) owner: Principal,
     pub(crate) user_id: String,
     /// Differs from `user_id` under EXECUTE AS USER only.
     pub(crate) executed_as: String,
@@ -78,6 +80,7 @@ struct Entries {
 struct Entry {
     query_id: String,
     session_id: String,
+    owner: Principal,
     user_id: String,
     statement: String,
     started_at_micros: i64,
@@ -138,6 +141,7 @@ impl Queries {
         let entry = Arc::new(Entry {
             query_id,
             session_id: session.id().to_owned(),
+            owner: session.principal().clone(),
             user_id,
             statement,
             started_at_micros,
@@ -238,6 +242,7 @@ impl Entry {
         QuerySnapshot {
             query_id: self.query_id.clone(),
             session_id: self.session_id.clone(),
+            owner: self.owner.clone(),
             user_id: self.user_id.clone(),
             executed_as: self.user_id.clone(),
             statement: self.statement.clone(),

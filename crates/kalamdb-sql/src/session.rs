@@ -39,6 +39,8 @@ pub enum SessionValue {
 #[derive(Clone, Debug)]
 pub(crate) struct SessionSnapshot {
     pub(crate) session_id: String,
+    /// Whose it is: this incarnation of the user, and no later one of the same name.
+    pub(crate) owner: Principal,
     pub(crate) user_id: String,
     pub(crate) peer: String,
     pub(crate) client: String,
@@ -265,6 +267,7 @@ impl Session {
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
         SessionSnapshot {
             session_id: self.id.clone(),
+            owner: self.principal.clone(),
             user_id: self.principal.user_id.clone(),
             peer: self.origin.peer.clone(),
             client: self.origin.client.clone(),

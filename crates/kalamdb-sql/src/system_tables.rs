@@ -21,8 +21,16 @@ pub(crate) fn rows(database: &Arc<Database>, principal: &Principal, table: Syste
         None => return Err(Error::new(ErrorCode::Internal, format!("{name} is not in the catalog"))),
     };
     let columns = match table {
-        SystemTable::Sessions => sessions(&database.sessions()),
-        SystemTable::Queries => queries(&database.queries()),
+        SystemTable::Sessions => {
+            let mut all = database.sessions();
+            all.retain(|session| is_not_of_a_namesake(&session.owner, principal));
+            sessions(&all)
+        }
+        SystemTable::Queries => {
+            let mut all = database.queries();
+            all.retain(|query| is_not_of_a_namesake(&query.owner, principal));
+            queries(&all)
+        }
         SystemTable::Settings => settings(&database.options().settings),
         // Transactions and segments come with later versions; until then there are none.
         SystemTable::Transactions | SystemTable::Segments => {
@@ -44,6 +52,11 @@ pub(crate) fn rows(database: &Arc<Database>, principal: &Principal, table: Syste
     let batch = RecordBatch::try_new(schema, columns)
         .map_err(|error| Error::new(ErrorCode::Internal, format!("rows of {name}: {error}")))?;
     SystemRowFilter::new(table, principal, view.catalog()).apply(&batch)
+}
+
+/// The filter by user id that follows cannot tell a user from a dropped one who had the same name.
+fn is_not_of_a_namesake(owner: &Principal, reader: &Principal) -> bool {
+    owner.user_id != reader.user_id || owner.scope == reader.scope
 }
 
 fn sessions(all: &[SessionSnapshot]) -> Vec<ArrayRef> {

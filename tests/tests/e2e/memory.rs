@@ -14,7 +14,7 @@ const BLOCK_CACHE: u64 = 16 * MIB;
 const WRITE_BUFFERS: u64 = 16 * MIB;
 /// What the process holds beside the three stated budgets: its code, threads' stacks, the allocator's slack, filters and
 /// indexes of open files, connections, and the messages under way on each of them.
-const MARGIN: u64 = 96 * MIB;
+const MARGIN: u64 = 160 * MIB;
 
 const PAYLOAD_BYTES: usize = 4096;
 /// Together four times the memory limit.

@@ -1,4 +1,4 @@
-//! `$1` and `?`.
+//! Parameters: `$1` and `?`.
 
 use std::sync::Arc;
 

@@ -16,6 +16,22 @@ fn chat() -> Fixture {
     fixture
 }
 
+/// SQL's three values: a NULL in a list makes a miss unknown, also beside another list over the same column.
+#[test]
+fn nulls_in_lists_are_not_lost() {
+    let fixture = chat();
+    for (filter, expected) in [
+        ("id IN (1, 2) AND id NOT IN (3, NULL)", "0"),
+        ("id IN (1, 2) AND id NOT IN (3)", "2"),
+        ("NOT (id IN (1) AND id IN (2, NULL))", "2"),
+        ("id IN (1, NULL)", "1"),
+        ("id NOT IN (NULL)", "0"),
+        ("(id IN (9, NULL)) IS NULL", "3"),
+    ] {
+        fixture.check(&format!("SELECT count(*) FROM rooms WHERE {filter}"), &[expected]);
+    }
+}
+
 #[test]
 fn queries_of_every_form_run() {
     let fixture = chat();
