@@ -10,7 +10,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan, and, lit, or};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, and, lit, or};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
@@ -26,9 +27,15 @@ impl AnalyzerRule for NullsInLists {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             let names = NamePreserver::new(&plan);
+            let filters = matches!(plan, LogicalPlan::Filter(_));
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let rewritten = expr.transform_up(|expr| Ok(without_null(expr)))?;
+                let rewritten = if filters && rewritten.transformed {
+                    rewritten.update_data(without_unknown)
+                } else {
+                    rewritten
+                };
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
             })
         })?;
@@ -54,6 +61,17 @@ fn without_null(expr: Expr) -> Transformed<Expr> {
         }
         other => Transformed::no(other),
     }
+}
+
+/// A filter passes on what is true: `p OR NULL` as one of its conditions is `p`, and `p` may be a key range.
+fn without_unknown(filter: Expr) -> Expr {
+    let conditions = split_conjunction_owned(filter)
+        .into_iter()
+        .map(|condition| match condition {
+            Expr::BinaryExpr(binary) if binary.op == Operator::Or && is_null(&binary.right) => *binary.left,
+            other => other,
+        });
+    conjunction(conditions).unwrap_or_else(|| lit(true))
 }
 
 fn is_null(expr: &Expr) -> bool {
