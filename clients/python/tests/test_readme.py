@@ -131,6 +131,7 @@ class Interpreter:
         self.process.stdin.close()
         self.process.stdout.read()
         self.process.wait(timeout=STOP_SECONDS)
+        self.process.stdout.close()
 
 
 def python_interpreter(environment):
