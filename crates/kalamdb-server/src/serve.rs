@@ -180,6 +180,8 @@ async fn supervise(
     let mut http_ended = false;
     let mut tend_ended = false;
     tokio::select! {
+        // In this order: a door that ends because it was asked to has not ended by itself.
+        biased;
         () = shutdown => {}
         () = stopping.cancelled() => {}
         ended = &mut tasks.flight => {
