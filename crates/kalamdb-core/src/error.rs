@@ -167,6 +167,7 @@ impl From<StoreError> for Error {
             StoreError::Corrupt { .. } => ErrorCode::DataCorrupted,
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
+            StoreError::Cancelled => ErrorCode::Cancelled,
             StoreError::Retired(_) => {
                 return Error::new(
                     ErrorCode::Conflict,

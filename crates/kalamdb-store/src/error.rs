@@ -48,6 +48,9 @@ pub enum StoreError {
     /// The store was retired (TRUNCATE, DROP, REPLACE) since the snapshot was taken.
     #[error("store {0} no longer exists")]
     Retired(StoreId),
+    /// Whoever asked for it took it back.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// Why a commit did not happen, or is not known to have happened.

@@ -42,6 +42,20 @@ id! {
     ColumnId(u32)
 }
 
+id! {
+    /// One segment file for ever.
+    SegmentId(u32)
+}
+id! {
+    /// A place where segment files are: [`StorageId::DEFAULT`] or one that was added.
+    StorageId(u32)
+}
+
+impl StorageId {
+    /// The directory `segments` of the data directory.
+    pub const DEFAULT: StorageId = StorageId(0);
+}
+
 impl ScopeId {
     /// The scope of SYSTEM and SHARED rows.
     pub const GLOBAL: ScopeId = ScopeId(0);

