@@ -41,7 +41,7 @@ pub struct Removal {
     /// Its encoded key.
     pub key: Vec<u8>,
     /// Where it was.
-    pub epoch: Epoch,
+    pub location: Location,
     /// Its `_seq` then.
     pub seq: Seq,
 }

@@ -15,7 +15,7 @@ pub(crate) struct Counters {
     store: Mutex<Block>,
     scope: Mutex<Block>,
     table: Mutex<Block>,
-    epoch: Mutex<Block>,
+    segment: Mutex<Block>,
 }
 
 /// Values from `next` up to `end` may be given out.
@@ -32,7 +32,7 @@ impl Counters {
             Counter::Store => &self.store,
             Counter::Scope => &self.scope,
             Counter::Table => &self.table,
-            Counter::Epoch => &self.epoch,
+            Counter::Segment => &self.segment,
         }
         .lock();
         if block.next == block.end {

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayData, ArrayRef, BinaryArray, BooleanArray, NullArray, RecordBatch, RecordBatchOptions,
-    TimestampMicrosecondArray, UInt32Array, UInt64Array, make_array,
+    TimestampMicrosecondArray, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, SchemaRef};
 
 use crate::error::StoreError;
-use crate::hot::ScanColumn;
-use crate::ids::{ScopeId, StoreId};
+use crate::ids::{Epoch, ScopeId, StoreId};
 use crate::key::{self, KeyDecoder, KeyEncoder, KeyValues};
+use crate::location::Location;
 use crate::nested::NestedBuilder;
 use crate::row::{self, Place, RowLayout};
+use crate::scan::ScanColumn;
 use crate::schema::StoreSchema;
-use crate::snapshot::EpochEntry;
 
 /// The length of a hidden row id.
 const ROW_ID_BYTES: usize = 8;
@@ -56,7 +56,7 @@ pub(crate) struct RowBuffer {
     /// The null bitmaps of all rows, or-ed: a column whose bit is clear has no nulls.
     any_null: Vec<u8>,
     /// The first row of each epoch.
-    epochs: Vec<(usize, u32)>,
+    epochs: Vec<(usize, Epoch)>,
 }
 
 impl RowDecoder {
@@ -136,7 +136,7 @@ impl RowDecoder {
     pub(crate) fn push(
         &self,
         rows: &mut RowBuffer,
-        entry: &EpochEntry,
+        epoch: Epoch,
         now_micros: i64,
         whole_key: &[u8],
         value: &[u8],
@@ -163,20 +163,11 @@ impl RowDecoder {
             rows.key_ends.push(rows.keys.len());
         }
         if self.needs_values != Values::None {
-            let start = rows.values.len();
             let kept = match self.needs_values {
                 Values::Whole => value,
                 _ => &value[..self.layout.fixed_len()],
             };
             rows.values.extend_from_slice(kept);
-            if let Some((base, updated)) = entry.base {
-                let stored = row::seq_of(value);
-                row::stamp(
-                    &mut rows.values[start..],
-                    crate::ids::Seq(base.0.saturating_add(stored)),
-                    updated,
-                );
-            }
             rows.value_ends.push(rows.values.len());
             let nulls = self.layout.null_bytes(value);
             if rows.any_null.len() < nulls.len() {
@@ -186,8 +177,8 @@ impl RowDecoder {
                 *any |= byte;
             }
         }
-        if rows.epochs.last().is_none_or(|&(_, epoch)| epoch != entry.epoch.0) {
-            rows.epochs.push((rows.rows, entry.epoch.0));
+        if rows.epochs.last().is_none_or(|&(_, last)| last != epoch) {
+            rows.epochs.push((rows.rows, epoch));
         }
         rows.rows += 1;
         Ok(true)
@@ -258,9 +249,10 @@ impl RowDecoder {
             ScanColumn::Location => {
                 let mut locations = Vec::with_capacity(rows.rows);
                 for (index, &(_, epoch)) in rows.epochs.iter().enumerate() {
-                    locations.resize(rows.epochs.get(index + 1).map_or(rows.rows, |next| next.0), epoch);
+                    let end = rows.epochs.get(index + 1).map_or(rows.rows, |next| next.0);
+                    locations.resize(end, Location::Hot(epoch).to_bits());
                 }
-                Arc::new(UInt32Array::from(locations))
+                Arc::new(UInt64Array::from(locations))
             }
         })
     }

@@ -1,5 +1,7 @@
 //! RocksDB: how it is opened, its column families and its one way to write. What is written is not here.
 
+use std::sync::Arc;
+
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
     LogLevel, Options, WriteBatch, WriteBufferManager, WriteOptions,
@@ -7,8 +9,11 @@ use rocksdb::{
 };
 
 use crate::error::StoreError;
+use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
+use crate::ids::StorageId;
 use crate::meta;
+use crate::opened::OpenSegments;
 use crate::schema::Lifetime;
 use crate::store::{Durability, StoreOptions};
 use crate::tuning;
@@ -16,7 +21,7 @@ use crate::tuning;
 const META: &str = "meta";
 const HOT: &str = "hot";
 const STREAM: &str = "stream";
-/// Deletion vectors of segments; empty until there are segments.
+/// Deletion vectors of segments.
 const DELETION_VECTORS: &str = "dv";
 
 /// The open RocksDB and the lock of its directory.
@@ -24,11 +29,11 @@ pub(crate) struct Engine {
     // Fields are dropped in this order: the lock is given up when RocksDB is closed.
     db: DB,
     durability: Durability,
-    /// How files of `hot` are written, for bulk loads to write the same.
+    files: Arc<Files>,
+    opened: OpenSegments,
     /// Holds the statistics.
     common: Options,
     log_syncs_at_open: u64,
-    hot_options: Options,
     directory: Directory,
     #[cfg(test)]
     fault: parking_lot::Mutex<Option<Fault>>,
@@ -68,11 +73,12 @@ impl Engine {
         let directory = Directory::open(&options.path)?;
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let common = common_options(options);
-        let hot_options = rows_options(&common, &cache);
+        let files = Arc::new(Files::new());
+        files.add_local(StorageId::DEFAULT, &directory.segments())?;
         let families = [
             ColumnFamilyDescriptor::new("default", table_options(&common, &cache)),
             ColumnFamilyDescriptor::new(META, table_options(&common, &cache)),
-            ColumnFamilyDescriptor::new(HOT, hot_options.clone()),
+            ColumnFamilyDescriptor::new(HOT, rows_options(&common, &cache)),
             ColumnFamilyDescriptor::new(STREAM, rows_options(&common, &cache)),
             ColumnFamilyDescriptor::new(DELETION_VECTORS, rows_options(&common, &cache)),
         ];
@@ -80,7 +86,8 @@ impl Engine {
         let engine = Self {
             db,
             durability: options.durability,
-            hot_options,
+            opened: OpenSegments::new(files.clone()),
+            files,
             log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
             common,
             directory,
@@ -104,8 +111,18 @@ impl Engine {
         self.common.get_ticker_count(Ticker::WalFileSynced) - self.log_syncs_at_open
     }
 
-    pub(crate) fn hot_options(&self) -> &Options {
-        &self.hot_options
+    /// Where files of segments are.
+    pub(crate) fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// Segments that were opened lately.
+    pub(crate) fn opened(&self) -> &OpenSegments {
+        &self.opened
+    }
+
+    pub(crate) fn deletion_vectors(&self) -> &ColumnFamily {
+        self.family(DELETION_VECTORS)
     }
 
     pub(crate) fn meta(&self) -> &ColumnFamily {

@@ -1,7 +1,7 @@
-//! Erasing in the background what nobody can see any more: retired stores and scopes, loads that were given up.
+//! Erasing in the background what nobody can see any more: retired stores and scopes, files of segments.
 //!
-//! Each job deletes ranges and, in the same batch, the record that asked for it, so a job that was interrupted is done again at
-//! start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see; `delete_file_in_range` would take their
+//! Each job deletes ranges (or a file) and then, or in the same batch, the record that asked for it, so a job that was interrupted
+//! is done again at start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see; `delete_file_in_range` would take their
 //! files away.
 
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use rocksdb::{ColumnFamily, WriteBatch};
 
 use crate::engine::Engine;
 use crate::error::StoreError;
-use crate::ids::{Epoch, ScopeId, StoreId};
+use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
 use crate::key;
+use crate::manifest::FileName;
 use crate::meta;
 use crate::schema::Lifetime;
 
@@ -25,8 +26,8 @@ pub(crate) enum EraseJob {
     Store(StoreId),
     /// A retired scope, in these stores and epochs (all that were live when it was retired).
     Scope(ScopeId, Vec<(StoreId, Lifetime, Vec<Epoch>)>),
-    /// A load that was not published.
-    Load(StoreId, Epoch),
+    /// The file of a segment that no state shows any more, or never did.
+    Segment(SegmentId, FileName),
     /// Tell a test that the jobs before are done.
     #[cfg(test)]
     Tell(mpsc::SyncSender<()>),
@@ -123,9 +124,9 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
             }
             batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
         }
-        EraseJob::Load(store, epoch) => {
-            range(engine.hot(), &key::epoch_prefix(*store, *epoch));
-            batch.delete_cf(engine.meta(), meta::intent(*store, *epoch));
+        EraseJob::Segment(segment, file) => {
+            engine.files().delete(file.storage, &file.path)?;
+            batch.delete_cf(engine.meta(), meta::file(*segment));
         }
         #[cfg(test)]
         EraseJob::Tell(done) => done.send(()).expect("the test waits"),

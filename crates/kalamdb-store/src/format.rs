@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StoreError;
 
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const LOCK_FILE: &str = "LOCK-kalamdb";
 const FORMAT_FILE: &str = "FORMAT";
@@ -32,12 +32,6 @@ impl Directory {
             path: path.to_path_buf(),
             _lock: lock,
         };
-        // Files in it were never part of the database: they become part of it by a link from RocksDB's own directory.
-        match fs::remove_dir_all(directory.staging()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&directory.staging(), &error)),
-            Ok(()) | Err(_) => {}
-        }
-        make_directory(&directory.staging())?;
         make_directory(&directory.rocksdb())?;
         Ok(directory)
     }
@@ -50,9 +44,9 @@ impl Directory {
         self.path.join("rocksdb")
     }
 
-    /// Where bulk loads write files before RocksDB takes them; on the same file system as RocksDB.
-    pub(crate) fn staging(&self) -> PathBuf {
-        self.path.join("staging")
+    /// The default storage of segments.
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.path.join("segments")
     }
 }
 
@@ -100,7 +94,7 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
     check_version(path, found)
 }
 
-/// Refuses a version newer than this build's.
+/// Refuses versions that this build cannot read.
 pub(crate) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
     if found > FORMAT_VERSION {
         return Err(StoreError::NewerFormat {
@@ -108,6 +102,13 @@ pub(crate) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
             found,
             supported: FORMAT_VERSION,
         });
+    }
+    if found < FORMAT_VERSION {
+        return Err(StoreError::Unsupported(format!(
+            "the data directory {} has format version {found}, from before the first release, which this kalamdb cannot read; \
+             read the data out with the kalamdb that wrote it, and start with an empty --data-dir",
+            path.display()
+        )));
     }
     Ok(())
 }

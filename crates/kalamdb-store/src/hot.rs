@@ -5,73 +5,29 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 
 use crate::committer::Removal;
 use crate::decode::{self, RowBuffer, RowDecoder};
 use crate::error::StoreError;
-use crate::ids::{ScopeId, StoreId};
+use crate::ids::{Epoch, ScopeId, StoreId};
 use crate::key;
+use crate::location::Location;
 use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
 use crate::row::RowView;
 use crate::schema::{Lifetime, StoreSchema};
-use crate::snapshot::{DbState, EpochEntry};
+use crate::scan::ScanSpec;
+use crate::snapshot::DbState;
 use crate::tuning::{SCAN_BATCH_BYTES, SCAN_READAHEAD_BYTES};
 
-/// A range of encoded keys (see [`crate::KeyEncoder`]); a prefix of a composite key is a valid bound.
-#[derive(Clone, Debug)]
-pub struct KeyRange {
-    /// Lower end.
-    pub start: Bound<Vec<u8>>,
-    /// Upper end.
-    pub end: Bound<Vec<u8>>,
-}
-
-/// What a scan puts into an output column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScanColumn {
-    /// The column at this index of [`StoreSchema::columns`], with its stored type.
-    Column(usize),
-    /// The row's commit sequence number, UInt64 not null.
-    Seq,
-    /// The time of its commit, Timestamp(µs, "UTC") not null.
-    Updated,
-    /// The encoded key, Binary not null: hand it back in a [`crate::Removal`].
-    Key,
-    /// The epoch that holds it, UInt32 not null: likewise.
-    Location,
-}
-
-/// What to read.
-#[derive(Clone, Debug)]
-pub struct ScanSpec {
-    /// Which store.
-    pub store: StoreId,
-    /// Whose rows.
-    pub scope: ScopeId,
-    /// Which keys.
-    pub range: KeyRange,
-    /// Output columns, in order; may be empty (then batches carry a row count only).
-    pub columns: Vec<ScanColumn>,
-    /// Names for the output columns, same length as `columns`.
-    pub schema: SchemaRef,
-    /// For expiring stores: rows whose expiry is at or before this (µs) do not exist.
-    pub now_micros: i64,
-    /// Stop after this many rows.
-    pub limit: Option<usize>,
-    /// Rows per batch at most; a batch is also cut at 2 MiB of encoded rows.
-    pub batch_rows: usize,
-}
-
-/// A running scan. Rows come in key order within an epoch; epochs follow each other.
-pub struct HotScan {
+/// A running scan of hot rows. Rows come in key order within an epoch; epochs follow each other.
+pub(crate) struct HotScan {
     pinned: Arc<Pinned>,
     decoder: RowDecoder,
     buffer: RowBuffer,
     spec: ScanSpec,
     lifetime: Lifetime,
     /// Epochs not begun.
-    epochs: VecDeque<EpochEntry>,
+    epochs: VecDeque<Epoch>,
     /// The epoch being read.
     current: Option<Current>,
     /// Rows that may still be returned.
@@ -80,7 +36,7 @@ pub struct HotScan {
 }
 
 struct Current {
-    entry: EpochEntry,
+    epoch: Epoch,
     iterator: PinnedIterator,
     /// The key that the iterator is on was taken. It moves on when another is wanted, so that a limit reads no key more.
     taken: bool,
@@ -92,14 +48,14 @@ impl HotScan {
         schema: &Arc<StoreSchema>,
         spec: ScanSpec,
     ) -> Result<Self, StoreError> {
-        let (lifetime, epochs) = state.live(spec.store, spec.scope)?;
+        let (table, visible) = state.live(spec.store, spec.scope)?;
         let decoder = RowDecoder::new(schema, spec.store, spec.scope, &spec.columns, &spec.schema)?;
         Ok(Self {
             pinned: state.pinned().clone(),
             decoder,
             buffer: RowBuffer::default(),
-            lifetime,
-            epochs: epochs.iter().cloned().collect(),
+            lifetime: table.lifetime,
+            epochs: if visible { table.epochs.iter().copied().collect() } else { VecDeque::new() },
             current: None,
             remaining: spec.limit.unwrap_or(usize::MAX),
             keys_read: 0,
@@ -111,7 +67,7 @@ impl HotScan {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] names the row that does not decode; [`StoreError::Storage`] when reading fails.
-    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
+    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
         let rows = self.spec.batch_rows.max(1).min(self.remaining);
         while self.buffer.rows() < rows && self.buffer.bytes() < SCAN_BATCH_BYTES {
             if self.current.is_none() {
@@ -135,15 +91,20 @@ impl HotScan {
         self.decoder.decode(&mut self.buffer).map(Some)
     }
 
+    /// Returns at most this many rows more.
+    pub(crate) fn limit(&mut self, rows: usize) {
+        self.remaining = self.remaining.min(rows);
+    }
+
     /// Keys read from RocksDB so far, expired ones included.
-    pub fn keys_read(&self) -> u64 {
+    pub(crate) fn keys_read(&self) -> u64 {
         self.keys_read
     }
 
     /// The next epoch that the range is not empty in by its bounds alone, its iterator on the first key.
     fn next_epoch(&mut self) -> Option<Current> {
-        let entry = self.epochs.pop_front()?;
-        let prefix = key::scope_prefix(self.spec.store, entry.epoch, self.spec.scope);
+        let epoch = self.epochs.pop_front()?;
+        let prefix = key::scope_prefix(self.spec.store, epoch, self.spec.scope);
         let Some((lower, upper)) = key::bounds(&prefix, &self.spec.range.start, &self.spec.range.end) else {
             // The range is empty, in this epoch as in all.
             self.epochs.clear();
@@ -166,7 +127,7 @@ impl HotScan {
         let mut iterator = self.pinned.iterate(self.pinned.engine().rows(self.lifetime), &options);
         iterator.seek(&options.lower);
         Some(Current {
-            entry,
+            epoch,
             iterator,
             taken: false,
         })
@@ -174,7 +135,7 @@ impl HotScan {
 
     /// Gathers rows of the current epoch; `false` at its end.
     fn fill(&mut self, rows: usize) -> Result<bool, StoreError> {
-        let Some(Current { entry, iterator, taken }) = &mut self.current else {
+        let Some(Current { epoch, iterator, taken }) = &mut self.current else {
             return Ok(false);
         };
         let with_value = self.decoder.reads_values();
@@ -187,7 +148,7 @@ impl HotScan {
             };
             self.keys_read += 1;
             self.decoder
-                .push(&mut self.buffer, entry, self.spec.now_micros, key, value)?;
+                .push(&mut self.buffer, *epoch, self.spec.now_micros, key, value)?;
             *taken = true;
         }
         Ok(true)
@@ -201,16 +162,16 @@ impl<C> DbState<C> {
     /// # Errors
     /// As [`DbState::find`], and [`StoreError::Corrupt`] for a row that does not decode.
     pub fn expired(&self, store: StoreId, now_micros: i64, limit: usize) -> Result<Vec<Removal>, StoreError> {
-        let (lifetime, epochs) = self.live(store, ScopeId::GLOBAL)?;
+        let (table, _) = self.live(store, ScopeId::GLOBAL)?;
         let mut expired = Vec::new();
-        for entry in epochs {
-            let lower = key::epoch_prefix(store, entry.epoch).to_vec();
+        for &epoch in &table.epochs {
+            let lower = key::epoch_prefix(store, epoch).to_vec();
             let options = IterateOptions {
                 upper: key::successor(&lower),
                 lower,
                 readahead_bytes: SCAN_READAHEAD_BYTES,
             };
-            let mut iterator = self.pinned().iterate(self.pinned().engine().rows(lifetime), &options);
+            let mut iterator = self.pinned().iterate(self.pinned().engine().rows(table.lifetime), &options);
             iterator.seek(&options.lower);
             while expired.len() < limit {
                 let Some((whole, value)) = iterator.item(true) else {
@@ -229,7 +190,7 @@ impl<C> DbState<C> {
                             store,
                             scope,
                             key: key.to_vec(),
-                            epoch: entry.epoch,
+                            location: Location::Hot(epoch),
                             seq: row.seq,
                         });
                     }

@@ -1,5 +1,12 @@
 //! The segments of a store as the manifest knows them: entries and runs. What is in the files is `segment`'s.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::erase::{EraseJob, EraserHandle};
+use crate::error::StoreError;
 use crate::ids::{SchemaVersion, SegmentId, Seq, StorageId};
 
 /// One segment of a live store, never changed.
@@ -53,6 +60,141 @@ pub enum SegmentSeqs {
         /// `_updated` of all, µs.
         updated_micros: i64,
     },
+}
+
+/// The file of a segment that nobody needs any more, or may not.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct FileName {
+    pub(crate) storage: StorageId,
+    pub(crate) path: String,
+}
+
+/// A segment that some state still shows. The file of one that was replaced goes with the last of them.
+pub(crate) struct Segment {
+    pub(crate) entry: Arc<SegmentEntry>,
+    dead: AtomicBool,
+    /// What start-up found wrong with the file.
+    damage: OnceLock<String>,
+    eraser: EraserHandle,
+}
+
+/// The segments of one store at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Segments {
+    /// Each sorted by key.
+    runs: Vec<Vec<Arc<Segment>>>,
+    by_id: HashMap<SegmentId, Arc<Segment>>,
+}
+
+impl SegmentEntry {
+    pub(crate) fn file(&self) -> FileName {
+        FileName {
+            storage: self.storage,
+            path: self.path.clone(),
+        }
+    }
+
+    /// For messages.
+    pub(crate) fn describe(&self) -> String {
+        format!("segment {} (storage {}, {})", self.segment, self.storage, self.path)
+    }
+}
+
+impl Segment {
+    pub(crate) fn new(entry: SegmentEntry, eraser: &EraserHandle) -> Arc<Self> {
+        Arc::new(Self {
+            entry: Arc::new(entry),
+            dead: AtomicBool::new(false),
+            damage: OnceLock::new(),
+            eraser: eraser.clone(),
+        })
+    }
+
+    /// No newer state shows it, and a record says so that start-up finds.
+    pub(crate) fn retire(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_damage(&self, problem: String) {
+        // The first one found is as good as any.
+        self.damage.set(problem).ok();
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.damage.get() {
+            None => Ok(()),
+            Some(problem) => Err(StoreError::Corrupt {
+                object: self.entry.describe(),
+                problem: problem.clone(),
+            }),
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.dead.load(Ordering::Acquire) {
+            self.eraser
+                .erase(EraseJob::Segment(self.entry.segment, self.entry.file()));
+        }
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(segments: impl IntoIterator<Item = Arc<Segment>>) -> Self {
+        let mut runs: HashMap<u32, Vec<Arc<Segment>>> = HashMap::new();
+        let mut by_id = HashMap::new();
+        for segment in segments {
+            by_id.insert(segment.entry.segment, segment.clone());
+            runs.entry(segment.entry.run).or_default().push(segment);
+        }
+        let mut runs: Vec<(u32, Vec<Arc<Segment>>)> = runs.into_iter().collect();
+        runs.sort_by_key(|(run, _)| *run);
+        let mut runs: Vec<Vec<Arc<Segment>>> = runs.into_iter().map(|(_, run)| run).collect();
+        for run in &mut runs {
+            run.sort_by(|a, b| (&a.entry.min_key, a.entry.segment).cmp(&(&b.entry.min_key, b.entry.segment)));
+        }
+        Self { runs, by_id }
+    }
+
+    /// The same without some and with others.
+    pub(crate) fn replace(&self, removed: &[SegmentId], added: Vec<Arc<Segment>>) -> Self {
+        let kept = self
+            .by_id
+            .values()
+            .filter(|segment| !removed.contains(&segment.entry.segment))
+            .cloned();
+        Self::new(kept.chain(added))
+    }
+
+    pub(crate) fn get(&self, segment: SegmentId) -> Option<&Arc<Segment>> {
+        self.by_id.get(&segment)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// In the order of runs, and of keys in each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.runs.iter().flatten()
+    }
+
+    /// Runs, oldest first, each sorted by key.
+    pub(crate) fn runs(&self) -> &[Vec<Arc<Segment>>] {
+        &self.runs
+    }
+
+    /// An error if one of them cannot be read.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.by_id.values().try_for_each(|segment| segment.check())
+    }
 }
 
 /// Bytes as text in JSON.

@@ -1,6 +1,8 @@
 //! The records of the `meta` column family: their names and how they are written. Who writes which, and when, is not here.
 
-use crate::ids::{Epoch, ScopeId, Seq, StoreId};
+use crate::ids::{ScopeId, SegmentId, Seq, StoreId};
+use crate::manifest::{FileName, SegmentEntry};
+use crate::mover::HotUsage;
 use crate::snapshot::TableVersion;
 use crate::store::Counter;
 
@@ -10,7 +12,9 @@ pub(crate) const FORMAT: &[u8] = b"format";
 pub(crate) const LAST: &[u8] = b"last";
 
 const TABLE: &[u8] = b"table/";
-const INTENT: &[u8] = b"intent/";
+const SEGMENT: &[u8] = b"segment/";
+const FILE: &[u8] = b"file/";
+const HOT: &[u8] = b"hot/";
 const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
 const COUNTER: &str = "counter/";
@@ -21,9 +25,37 @@ pub(crate) fn table(store: StoreId) -> Vec<u8> {
     [TABLE, &store.0.to_be_bytes()].concat()
 }
 
-/// Announces an epoch that is being loaded: erased at start-up if it is still there.
-pub(crate) fn intent(store: StoreId, epoch: Epoch) -> Vec<u8> {
-    [INTENT, &store.0.to_be_bytes(), &epoch.0.to_be_bytes()].concat()
+/// A segment of a live store, JSON.
+pub(crate) fn segment(store: StoreId, segment: SegmentId) -> Vec<u8> {
+    [SEGMENT, &store.0.to_be_bytes(), &segment.0.to_be_bytes()].concat()
+}
+
+/// A segment's file that is being written, or that no state shows any more: removed at start-up if it is still there. JSON.
+pub(crate) fn file(segment: SegmentId) -> Vec<u8> {
+    [FILE, &segment.0.to_be_bytes()].concat()
+}
+
+/// What is in the current epoch of a store: rows, bytes, the first one's time, each 8 bytes.
+pub(crate) fn hot(store: StoreId) -> Vec<u8> {
+    [HOT, &store.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn encode_hot(usage: &HotUsage) -> [u8; 24] {
+    let mut out = [0; 24];
+    out[..8].copy_from_slice(&usage.rows.to_le_bytes());
+    out[8..16].copy_from_slice(&usage.bytes.to_le_bytes());
+    out[16..].copy_from_slice(&usage.since_micros.to_le_bytes());
+    out
+}
+
+fn decode_hot(value: &[u8]) -> Option<HotUsage> {
+    let (rows, rest) = value.split_first_chunk::<8>()?;
+    let (bytes, since) = rest.split_first_chunk::<8>()?;
+    Some(HotUsage {
+        rows: u64::from_le_bytes(*rows),
+        bytes: u64::from_le_bytes(*bytes),
+        since_micros: i64::from_le_bytes(since.try_into().ok()?),
+    })
 }
 
 /// A store whose rows are to be erased.
@@ -42,7 +74,7 @@ pub(crate) fn counter(counter: Counter) -> Vec<u8> {
         Counter::Store => "store",
         Counter::Scope => "scope",
         Counter::Table => "table",
-        Counter::Epoch => "epoch",
+        Counter::Segment => "segment",
     };
     [COUNTER, name].concat().into_bytes()
 }
@@ -56,7 +88,9 @@ pub(crate) fn record(name: &str) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) tables: Vec<(StoreId, TableVersion)>,
-    pub(crate) intents: Vec<(StoreId, Epoch)>,
+    pub(crate) segments: Vec<(StoreId, SegmentEntry)>,
+    pub(crate) files: Vec<(SegmentId, FileName)>,
+    pub(crate) hot: Vec<(StoreId, HotUsage)>,
     pub(crate) retired: Vec<StoreId>,
     pub(crate) retired_scopes: Vec<ScopeId>,
 }
@@ -72,10 +106,19 @@ impl Inventory {
             let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
             let version = serde_json::from_slice(value).map_err(|error| error.to_string())?;
             self.tables.push((store, version));
-        } else if let Some(id) = name.strip_prefix(INTENT) {
+        } else if let Some(id) = name.strip_prefix(SEGMENT) {
             let id = u64::from_be_bytes(id.try_into().map_err(|_| short())?);
-            // The upper half is the store, the lower the epoch.
-            self.intents.push((StoreId((id >> 32) as u32), Epoch(id as u32)));
+            let entry = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            // The upper half is the store, the lower the segment.
+            self.segments.push((StoreId((id >> 32) as u32), entry));
+        } else if let Some(id) = name.strip_prefix(FILE) {
+            let segment = SegmentId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            let file = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            self.files.push((segment, file));
+        } else if let Some(id) = name.strip_prefix(HOT) {
+            let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            let usage = decode_hot(value).ok_or_else(|| "it has not 24 bytes".to_string())?;
+            self.hot.push((store, usage));
         } else if let Some(id) = name.strip_prefix(RETIRED) {
             self.retired
                 .push(StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?)));

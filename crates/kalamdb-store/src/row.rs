@@ -418,7 +418,7 @@ pub struct RowView {
 }
 
 impl RowView {
-    /// Reads the header of a value, as stored: rows staged in bulk need [`RowView::rebase`] as well.
+    /// Reads the header of a value.
     pub(crate) fn read(row: &[u8]) -> Result<Self, RowProblem> {
         let word = |at: usize| -> Result<[u8; 8], RowProblem> {
             row.get(at..)
@@ -442,14 +442,6 @@ impl RowView {
             updated_micros: i64::from_le_bytes(word(UPDATED)?),
             expiry_micros,
         })
-    }
-
-    /// Applies the base of an epoch staged in bulk.
-    pub(crate) fn rebase(&mut self, base: Option<(Seq, i64)>) {
-        if let Some((base, updated_micros)) = base {
-            self.seq = Seq(base.0.saturating_add(self.seq.0));
-            self.updated_micros = updated_micros;
-        }
     }
 
     /// Whether the row does not exist any more at `now_micros`.

@@ -5,37 +5,33 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use crate::cold;
 use crate::decode::{self, RowBuffer, RowDecoder};
+use crate::deletion_vector;
 use crate::error::StoreError;
-use crate::hot::{HotScan, ScanSpec};
 use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StoreId};
 use crate::key;
-use crate::manifest::SegmentEntry;
+use crate::location::Location;
+use crate::manifest::{SegmentEntry, Segments};
 use crate::pinned::Pinned;
 use crate::row::RowView;
+use crate::scan::{Scan, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
 use crate::tuning::LOOKUP_KEYS;
 
-/// A generation of hot rows that readers see.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct EpochEntry {
-    /// Its number. Numbers from 2^31 on are given out by the store to staged loads.
-    pub epoch: Epoch,
-    /// For rows staged in bulk: their stored `_seq` is relative to this, and their `_updated` is the one here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<(Seq, i64)>,
-}
-
 /// What a store consists of at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct TableVersion {
     /// The schema version that writes must have been planned with.
     pub schema_version: SchemaVersion,
     /// Whether rows expire, which decides the column family that they are in. Fixed for the life of the store.
     #[serde(default)]
     pub lifetime: Lifetime,
-    /// Epochs that hold rows, the current one (to which writes go) last.
-    pub epochs: Vec<EpochEntry>,
+    /// Epochs that hold hot rows: one that is sealed, if a flush is under way, and then the current one, to which writes go.
+    pub epochs: Vec<Epoch>,
+    /// Its segments, which have records of their own.
+    #[serde(skip)]
+    pub(crate) segments: Arc<Segments>,
 }
 
 impl TableVersion {
@@ -44,10 +40,21 @@ impl TableVersion {
         Self {
             schema_version,
             lifetime,
-            epochs: vec![EpochEntry {
-                epoch: Epoch(0),
-                base: None,
-            }],
+            epochs: vec![Epoch(0)],
+            segments: Arc::default(),
+        }
+    }
+
+    /// The epoch to which writes go.
+    pub(crate) fn current(&self) -> Epoch {
+        *self.epochs.last().expect("a store is created with an epoch")
+    }
+
+    /// Whether rows can be there.
+    pub(crate) fn holds(&self, location: Location) -> bool {
+        match location {
+            Location::Hot(epoch) => self.epochs.contains(&epoch),
+            Location::Cold(segment, _) => self.segments.get(segment).is_some(),
         }
     }
 }
@@ -55,8 +62,8 @@ impl TableVersion {
 /// Where a live row is and what it was when it was found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The epoch that holds it.
-    pub epoch: Epoch,
+    /// Where it is.
+    pub location: Location,
     /// Its sequence number, time and expiry.
     pub row: RowView,
 }
@@ -113,13 +120,20 @@ impl<C> DbState<C> {
         self.tables.get(&store)
     }
 
-    /// The segments of a store, in no particular order, with how many of their rows are deleted.
+    /// The segments of a store, in the order of runs and keys, with how many of their rows are deleted.
     ///
     /// # Errors
     /// [`StoreError::Storage`] when reading fails.
     pub fn segments(&self, store: StoreId) -> Result<Vec<(Arc<SegmentEntry>, u32)>, StoreError> {
-        let _ = store;
-        Ok(Vec::new())
+        let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
+        table
+            .segments
+            .iter()
+            .map(|segment| {
+                let deleted = deletion_vector::deleted_rows(&self.pinned, segment.entry.segment)?;
+                Ok((segment.entry.clone(), deleted))
+            })
+            .collect()
     }
 
     /// Every live store.
@@ -135,15 +149,11 @@ impl<C> DbState<C> {
         &self.pinned
     }
 
-    /// A live store, or the error that says that it is not. A retired scope has no rows in it.
-    pub(crate) fn live(&self, store: StoreId, scope: ScopeId) -> Result<(Lifetime, &[EpochEntry]), StoreError> {
+    /// A live store, or the error that says that it is not; and whether the scope's rows can be seen.
+    pub(crate) fn live(&self, store: StoreId, scope: ScopeId) -> Result<(&TableVersion, bool), StoreError> {
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
-        let epochs = if self.retired_scopes.contains(&scope) {
-            &[]
-        } else {
-            table.epochs.as_slice()
-        };
-        Ok((table.lifetime, epochs))
+        table.segments.check()?;
+        Ok((table, !self.retired_scopes.contains(&scope)))
     }
 
     /// Finds a live row by its encoded key. Expired rows (`now_micros`) are not found.
@@ -152,16 +162,31 @@ impl<C> DbState<C> {
     /// [`StoreError::Retired`] if the store is not live, [`StoreError::Storage`] when reading fails.
     pub fn find(
         &self,
-        schema: &StoreSchema,
+        schema: &Arc<StoreSchema>,
         store: StoreId,
         scope: ScopeId,
         key: &[u8],
         now_micros: i64,
     ) -> Result<Option<Found>, StoreError> {
-        let found = self.find_value(store, scope, key, |entry, whole, value| {
-            view(schema, entry, whole, value)
-        })?;
+        let found = self.find_any(schema, store, scope, key)?;
         Ok(found.filter(|found| !found.row.expired(now_micros)))
+    }
+
+    /// [`DbState::find`] without looking at the expiry.
+    fn find_any(
+        &self,
+        schema: &Arc<StoreSchema>,
+        store: StoreId,
+        scope: ScopeId,
+        key: &[u8],
+    ) -> Result<Option<Found>, StoreError> {
+        let hot = self.find_value(store, scope, key, |epoch, whole, value| {
+            view(schema, epoch, whole, value)
+        })?;
+        if hot.is_some() {
+            return Ok(hot);
+        }
+        Ok(cold::find(self, schema, store, scope, &[key])?.pop().flatten())
     }
 
     /// [`DbState::find`] for many keys at once, answers in the same order. Rows past their expiry are answered with as well:
@@ -171,44 +196,52 @@ impl<C> DbState<C> {
     /// As [`DbState::find`].
     pub fn find_all(
         &self,
-        schema: &StoreSchema,
+        schema: &Arc<StoreSchema>,
         store: StoreId,
         scope: ScopeId,
         keys: &[Vec<u8>],
     ) -> Result<Vec<Option<Found>>, StoreError> {
         if let [key] = keys {
-            let found = self.find_value(store, scope, key, |entry, whole, value| {
-                view(schema, entry, whole, value)
-            })?;
-            return Ok(vec![found]);
+            return Ok(vec![self.find_any(schema, store, scope, key)?]);
         }
-        let (lifetime, epochs) = self.live(store, scope)?;
-        let family = self.pinned.engine().rows(lifetime);
+        let (table, visible) = self.live(store, scope)?;
         let mut answers = vec![None; keys.len()];
+        if !visible {
+            return Ok(answers);
+        }
+        let family = self.pinned.engine().rows(table.lifetime);
         // The current epoch first: most rows of small writes are there.
         let mut missing: Vec<usize> = (0..keys.len()).collect();
-        for entry in epochs.iter().rev() {
+        for &epoch in table.epochs.iter().rev() {
             let mut still_missing = Vec::new();
             for part in missing.chunks(LOOKUP_KEYS) {
                 let whole: Vec<Vec<u8>> = part
                     .iter()
                     .map(|&index| {
                         let mut out = Vec::with_capacity(key::PREFIX_BYTES + keys[index].len());
-                        key::hot_key(store, entry.epoch, scope, &keys[index], &mut out);
+                        key::hot_key(store, epoch, scope, &keys[index], &mut out);
                         out
                     })
                     .collect();
                 let values = self.pinned.get_all(family, &whole)?;
                 for ((&index, whole), value) in part.iter().zip(&whole).zip(values) {
                     match value {
-                        Some(value) => answers[index] = Some(view(schema, entry, whole, &value)?),
+                        Some(value) => answers[index] = Some(view(schema, epoch, whole, &value)?),
                         None => still_missing.push(index),
                     }
                 }
             }
             missing = still_missing;
             if missing.is_empty() {
-                break;
+                return Ok(answers);
+            }
+        }
+        if !table.segments.is_empty() {
+            missing.sort_unstable_by(|&a, &b| keys[a].cmp(&keys[b]));
+            let sorted: Vec<&[u8]> = missing.iter().map(|&index| keys[index].as_slice()).collect();
+            let found = cold::find(self, schema, store, scope, &sorted)?;
+            for (index, found) in missing.into_iter().zip(found) {
+                answers[index] = found;
             }
         }
         Ok(answers)
@@ -218,8 +251,8 @@ impl<C> DbState<C> {
     ///
     /// # Errors
     /// As [`DbState::find`].
-    pub fn scan(self: &Arc<Self>, schema: &Arc<StoreSchema>, spec: ScanSpec) -> Result<HotScan, StoreError> {
-        HotScan::open(self, schema, spec)
+    pub fn scan(self: &Arc<Self>, schema: &Arc<StoreSchema>, spec: ScanSpec) -> Result<Scan, StoreError> {
+        Scan::open(self, schema, spec)
     }
 
     /// Reads the row of one key as a batch of zero or one rows, columns as in `spec`; `spec.range` is not used. The point read.
@@ -234,10 +267,13 @@ impl<C> DbState<C> {
     ) -> Result<RecordBatch, StoreError> {
         let decoder = RowDecoder::new(schema, spec.store, spec.scope, &spec.columns, &spec.schema)?;
         let mut rows = RowBuffer::default();
-        self.find_value(spec.store, spec.scope, key, |entry, whole, value| {
-            decoder.push(&mut rows, entry, spec.now_micros, whole, value)
+        let hot = self.find_value(spec.store, spec.scope, key, |epoch, whole, value| {
+            decoder.push(&mut rows, epoch, spec.now_micros, whole, value)
         })?;
-        decoder.decode(&mut rows)
+        match hot {
+            Some(_) => decoder.decode(&mut rows),
+            None => cold::get(self, schema, spec, key),
+        }
     }
 
     /// Looks a key up in one epoch after the other and hands the value to `read`.
@@ -246,15 +282,18 @@ impl<C> DbState<C> {
         store: StoreId,
         scope: ScopeId,
         key: &[u8],
-        read: impl FnOnce(&EpochEntry, &[u8], &[u8]) -> Result<T, StoreError>,
+        read: impl FnOnce(Epoch, &[u8], &[u8]) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let (lifetime, epochs) = self.live(store, scope)?;
-        let family = self.pinned.engine().rows(lifetime);
+        let (table, visible) = self.live(store, scope)?;
+        if !visible {
+            return Ok(None);
+        }
+        let family = self.pinned.engine().rows(table.lifetime);
         let mut whole = Vec::with_capacity(key::PREFIX_BYTES + key.len());
-        for entry in epochs.iter().rev() {
-            key::hot_key(store, entry.epoch, scope, key, &mut whole);
+        for &epoch in table.epochs.iter().rev() {
+            key::hot_key(store, epoch, scope, key, &mut whole);
             if let Some(value) = self.pinned.get(family, &whole)? {
-                return read(entry, &whole, &value).map(Some);
+                return read(epoch, &whole, &value).map(Some);
             }
         }
         Ok(None)
@@ -262,17 +301,16 @@ impl<C> DbState<C> {
 }
 
 /// Reads a value's header and checks that it is of the lifetime that the schema says.
-fn view(schema: &StoreSchema, entry: &EpochEntry, whole: &[u8], value: &[u8]) -> Result<Found, StoreError> {
-    let mut row = RowView::read(value).map_err(|problem| decode::corrupt(whole, &problem.to_string()))?;
+fn view(schema: &StoreSchema, epoch: Epoch, whole: &[u8], value: &[u8]) -> Result<Found, StoreError> {
+    let row = RowView::read(value).map_err(|problem| decode::corrupt(whole, &problem.to_string()))?;
     if row.expiry_micros.is_some() != (schema.lifetime == Lifetime::Expiring) {
         return Err(decode::corrupt(
             whole,
             "the row is of the other lifetime (durable or expiring) than its table",
         ));
     }
-    row.rebase(entry.base);
     Ok(Found {
-        epoch: entry.epoch,
+        location: Location::Hot(epoch),
         row,
     })
 }

@@ -1,0 +1,52 @@
+//! Segments that are open: their indexes and footers stay in memory, up to a bound, for as long as they are used.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::error::StoreError;
+use crate::files::Files;
+use crate::ids::SegmentId;
+use crate::manifest::Segment;
+use crate::schema::StoreSchema;
+use crate::segment::SegmentFile;
+use crate::tuning::OPEN_SEGMENTS_BYTES;
+
+/// See above.
+pub(crate) struct OpenSegments {
+    files: Arc<Files>,
+    cache: Cache<SegmentId, Arc<SegmentFile>, ByMemory>,
+}
+
+#[derive(Clone)]
+struct ByMemory;
+
+impl Weighter<SegmentId, Arc<SegmentFile>> for ByMemory {
+    fn weight(&self, _: &SegmentId, file: &Arc<SegmentFile>) -> u64 {
+        file.memory_bytes() as u64
+    }
+}
+
+/// Entries that the cache makes room for at first.
+const EXPECTED_SEGMENTS: usize = 64;
+
+impl OpenSegments {
+    pub(crate) fn new(files: Arc<Files>) -> Self {
+        Self {
+            files,
+            cache: Cache::with_weighter(EXPECTED_SEGMENTS, OPEN_SEGMENTS_BYTES, ByMemory),
+        }
+    }
+
+    /// The open segment, its file opened and checked if it is not open.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] names a file that is missing or damaged.
+    pub(crate) fn get(&self, segment: &Segment, schema: &Arc<StoreSchema>) -> Result<Arc<SegmentFile>, StoreError> {
+        segment.check()?;
+        self.cache.get_or_insert_with(&segment.entry.segment, || {
+            SegmentFile::open(&self.files, &segment.entry, schema).map(Arc::new)
+        })
+    }
+}
