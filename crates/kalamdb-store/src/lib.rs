@@ -55,6 +55,8 @@ mod decode;
 mod engine;
 mod erase;
 mod error;
+#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
+mod files;
 mod format;
 #[cfg(test)]
 mod hazards;
@@ -69,6 +71,8 @@ mod pinned;
 mod recent;
 mod row;
 mod schema;
+#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
+mod segment;
 mod sequencer;
 mod snapshot;
 mod staging;
