@@ -1,11 +1,11 @@
-//! The write handler of INSERT and ingest: rows come in batches; beyond a size they are staged in bulk.
+//! The write handler of INSERT and ingest: rows come in batches; beyond a size they go straight into segments.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use kalamdb_store::{
-    CommitError, Counter, KeyEncoder, Put, PutKey, Removal, RowEncoder, ScopeId, StagedEpoch, Staging, StoreError,
-    StoreId, TableChange, TableClaim, WriteRequest,
+    BulkLoad, CommitError, Counter, KeyEncoder, OnDuplicate, Publication, Put, PutKey, Removal, RowEncoder, ScopeId,
+    StoreError, StoreId, TableChange, TableClaim, WriteRequest,
 };
 
 use crate::access::{Action, Principal};
@@ -17,6 +17,7 @@ use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
 use crate::row_check::{check_not_null, check_shape, too_large};
+use crate::segment_options::segment_options;
 
 /// What to do with a row whose primary key exists (in the table or earlier in the same load).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +30,11 @@ pub enum OnConflict {
     Ignore,
 }
 
-/// From so many rows on a statement is staged: below, one commit costs less than the steps of a staged load.
-const STAGE_FROM_ROWS: usize = 64 * 1024;
+/// From so many rows on a statement is a bulk load: below, one commit costs less than the steps of a load.
+const BULK_FROM_ROWS: usize = 64 * 1024;
 /// From so many bytes in memory on, about half of them encoded rows: a commit of this size holds up the other writers of its
 /// group for a few milliseconds.
-const STAGE_FROM_BYTES: usize = 24 << 20;
-/// Encoded bytes handed to a staged load at once, so that a large batch is not held twice.
-const STAGE_CHUNK_BYTES: usize = 4 << 20;
+const BULK_FROM_BYTES: usize = 24 << 20;
 /// Conflicts after which a statement gives up. From the first on it has the turn among the writers of its rows, so only
 /// commits that were under way already, and rare UPDATEs, can come between.
 const COMMIT_ATTEMPTS: usize = 16;
@@ -70,7 +69,7 @@ enum Target {
 /// The rows so far.
 enum Load {
     Rows(RowBuffer),
-    Staged(Staging<Catalog>),
+    Bulk(Box<BulkLoad<Catalog>>),
 }
 
 impl Appender {
@@ -133,15 +132,15 @@ impl Appender {
         check_shape(&self.table, batch)?;
         check_not_null(&self.table, batch, self.pushed)?;
         self.sources.add(self.pushed + 1, key_columns(&self.table, batch));
-        let mut row = 0;
-        while row < batch.num_rows() {
-            row = match self.load {
-                Load::Rows(_) => self.buffer_rows(batch, row)?,
-                Load::Staged(_) => self.stage_rows(batch, row)?,
-            };
+        let from = match self.load {
+            Load::Rows(_) => self.buffer_rows(batch)?,
+            Load::Bulk(_) => 0,
+        };
+        if from < batch.num_rows() {
+            self.load_rows(&batch.slice(from, batch.num_rows() - from), from)?;
         }
         self.pushed += batch.num_rows() as u64;
-        if matches!(self.load, Load::Staged(_)) {
+        if matches!(self.load, Load::Bulk(_)) {
             self.sources.clear();
         }
         Ok(())
@@ -157,26 +156,26 @@ impl Appender {
         match (target, load) {
             (Target::Nowhere, _) => Ok(0),
             (Target::Existing, Load::Rows(buffer)) => self.commit_rows(buffer).await,
-            (Target::Existing, Load::Staged(staging)) => {
-                let staged = self.finish_staging(staging)?;
-                self.publish(staged).await
+            (Target::Existing, Load::Bulk(load)) => {
+                let publication = self.finish_load(*load)?;
+                self.publish(publication).await
             }
             (Target::New(placement), Load::Rows(buffer)) => self.create_with_rows(*placement, buffer).await,
-            (Target::New(placement), Load::Staged(staging)) => {
-                let staged = self.finish_staging(staging)?;
-                self.create_with_staged(*placement, staged).await
+            (Target::New(placement), Load::Bulk(load)) => {
+                let publication = self.finish_load(*load)?;
+                self.create_with_load(*placement, publication).await
             }
         }
     }
 
-    /// Buffers rows from `row` on until the buffer is to be staged; the row to go on with.
-    fn buffer_rows(&mut self, batch: &RecordBatch, from: usize) -> Result<usize> {
+    /// Buffers rows until there are so many that they are loaded in bulk; the row to go on with.
+    fn buffer_rows(&mut self, batch: &RecordBatch) -> Result<usize> {
         let key_columns = key_columns(&self.table, batch);
         let Load::Rows(buffer) = &mut self.load else {
-            return Ok(from);
+            return Ok(0);
         };
-        let stages = self.table.kind.stages_in_bulk() && self.on_conflict == OnConflict::Error;
-        for row in from..batch.num_rows() {
+        let in_bulk = self.table.kind.loads_in_bulk();
+        for row in 0..batch.num_rows() {
             let position = self.pushed + row as u64 + 1;
             let key = match &self.keys {
                 Some(encoder) => {
@@ -194,9 +193,9 @@ impl Appender {
                     return Err(self.sources.duplicate_at(&self.table, position, &problem));
                 }
             }
-            if stages && (buffer.rows.len() >= STAGE_FROM_ROWS || buffer.bytes >= STAGE_FROM_BYTES) {
+            if in_bulk && (buffer.rows.len() >= BULK_FROM_ROWS || buffer.bytes >= BULK_FROM_BYTES) {
                 let buffer = std::mem::take(buffer);
-                self.begin_staging(buffer)?;
+                self.begin_load(buffer)?;
                 return Ok(row + 1);
             }
             let limit = self.engine.statement_write_limit_bytes();
@@ -207,60 +206,57 @@ impl Appender {
         Ok(batch.num_rows())
     }
 
-    fn begin_staging(&mut self, buffer: RowBuffer) -> Result<()> {
-        let mut staging = Staging::begin(self.engine.store(), self.table.store, self.table.schema.stored.clone())
-            .map_err(|error| self.of_store(error))?;
+    fn begin_load(&mut self, buffer: RowBuffer) -> Result<()> {
+        let on_duplicate = match self.on_conflict {
+            OnConflict::Error => OnDuplicate::Fail,
+            OnConflict::Replace => OnDuplicate::Replace,
+            OnConflict::Ignore => OnDuplicate::Ignore,
+        };
+        let table = &self.table;
+        let options = segment_options(&self.engine.store().state(), table)?;
+        let mut load = BulkLoad::begin(
+            self.engine.store(),
+            table.store,
+            self.scope,
+            &table.schema.stored,
+            &options,
+            on_duplicate,
+        )
+        .map_err(|error| self.of_store(error))?;
         for row in &buffer.rows {
             if let Some(key) = &row.key {
                 self.sources.note_place(row.position, key);
             }
         }
-        let rows = buffer
-            .rows
-            .into_iter()
-            .map(|row| (row.key.map(|key| key.to_vec()), row.value))
-            .collect();
-        staging.write(self.scope, rows).map_err(|error| self.of_store(error))?;
-        self.load = Load::Staged(staging);
+        let rows = buffer.rows.into_iter().map(|row| (row.key, row.value)).collect();
+        load.write_encoded(rows).map_err(|error| self.of_store(error))?;
+        self.load = Load::Bulk(Box::new(load));
         Ok(())
     }
 
-    /// Stages rows from `row` on, a chunk; the row to go on with.
-    fn stage_rows(&mut self, batch: &RecordBatch, from: usize) -> Result<usize> {
-        let key_columns = key_columns(&self.table, batch);
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        let mut row = from;
-        while row < batch.num_rows() && bytes < STAGE_CHUNK_BYTES {
-            let key = match &self.keys {
-                Some(encoder) => {
-                    let mut key = Vec::new();
-                    encoder.encode(&key_columns, row, &mut key)?;
-                    self.sources.note_place(self.pushed + row as u64 + 1, &key);
-                    Some(key)
-                }
-                None => None,
-            };
-            let value = self.encoder.encode(batch.columns(), row, self.expiry_micros)?;
-            bytes += value.len() + key.as_ref().map_or(0, Vec::len);
-            chunk.push((key, value));
-            row += 1;
-        }
-        let Load::Staged(staging) = &mut self.load else {
-            return Ok(row);
+    /// Loads rows, those of a batch from row `from` on.
+    fn load_rows(&mut self, rows: &RecordBatch, from: usize) -> Result<()> {
+        let Load::Bulk(load) = &mut self.load else {
+            return Ok(());
         };
-        match staging.write(self.scope, chunk) {
-            Ok(()) => Ok(row),
+        match load.write(rows.columns(), rows.num_rows()) {
+            Ok(keys) => {
+                let first = self.pushed + from as u64 + 1;
+                for (position, key) in (first..).zip(keys.iter().flatten().flatten()) {
+                    self.sources.note_place(position, key);
+                }
+                Ok(())
+            }
             Err(error) => Err(self.of_store(error)),
         }
     }
 
-    fn finish_staging(&self, staging: Staging<Catalog>) -> Result<Arc<StagedEpoch>> {
-        staging.finish().map(Arc::new).map_err(|error| self.of_store(error))
+    fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
+        load.finish().map_err(|error| self.of_store(error))
     }
 
-    async fn publish(&self, staged: Arc<StagedEpoch>) -> Result<u64> {
-        let rows = staged.rows;
+    async fn publish(&self, publication: Arc<Publication>) -> Result<u64> {
+        let rows = publication.rows();
         let table = &self.table;
         let published = self.engine.change_or(
             |change| {
@@ -274,7 +270,7 @@ impl Appender {
                 }) {
                     return Err(Error::gone(table, &change.catalog));
                 }
-                change.change_store(TableChange::Publish(staged));
+                change.change_store(TableChange::Publish(publication));
                 Ok(())
             },
             |error| self.of_commit(error),
@@ -305,13 +301,13 @@ impl Appender {
         Ok(if created.await? { accepted } else { 0 })
     }
 
-    async fn create_with_staged(&self, placement: Placement, staged: Arc<StagedEpoch>) -> Result<u64> {
-        let rows = staged.rows;
+    async fn create_with_load(&self, placement: Placement, publication: Arc<Publication>) -> Result<u64> {
+        let rows = publication.rows();
         let created = self.engine.change_or(
             |change| {
                 let creates = placement.apply(change)?;
                 if creates {
-                    change.change_store(TableChange::Publish(staged));
+                    change.change_store(TableChange::Publish(publication));
                 }
                 Ok(creates)
             },
@@ -383,13 +379,12 @@ impl Appender {
                         }
                         OnConflict::Ignore if is_live => continue,
                         OnConflict::Error | OnConflict::Ignore | OnConflict::Replace => {
-                            let (epoch, seq) = (found.epoch, found.row.seq);
                             removals.push(Removal {
                                 store,
                                 scope,
                                 key: key.clone(),
-                                epoch,
-                                seq,
+                                location: found.location,
+                                seq: found.row.seq,
                             });
                         }
                     }

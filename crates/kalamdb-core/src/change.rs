@@ -134,7 +134,7 @@ impl CatalogChange {
                     store,
                     scope,
                     key: key.clone(),
-                    epoch: found.epoch,
+                    location: found.location,
                     seq: found.row.seq,
                 });
             }
@@ -152,7 +152,7 @@ impl CatalogChange {
             removals,
             puts,
             meta: self.meta,
-            catalog: Arc::new(self.catalog),
+            catalog: Some(Arc::new(self.catalog)),
             now_micros: self.now_micros,
         })
     }

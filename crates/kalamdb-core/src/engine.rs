@@ -196,6 +196,11 @@ impl View {
         self.now_micros
     }
 
+    /// Rows of the table in segments, of all users, deleted ones included: for choosing how to read it, never to be shown.
+    pub fn segment_rows(&self, table: &Table) -> u64 {
+        self.state.segment_rows(table.store)
+    }
+
     /// Reads a stored table: the principal's rows of it, and of SYSTEM tables those that the role may see.
     ///
     /// # Errors

@@ -23,7 +23,7 @@
 //!     appender.finish().await?;
 //!
 //!     let fields = vec![ScanField::Column(0), ScanField::Seq];
-//!     let request = ScanRequest { fields, key: None, limit: Some(10), batch_rows: 8192 };
+//!     let request = ScanRequest { fields, key: None, limit: Some(10), part: (0, 1), batch_rows: 8192 };
 //!     let mut scan = engine.view().scan(&principal, table, request)?;
 //!     while let Some(batch) = scan.next_batch()? {
 //!         println!("{} rows of {}", batch.num_rows(), principal.user_id);
@@ -56,6 +56,7 @@ mod scan;
 #[cfg(test)]
 mod scenarios;
 mod schema;
+mod segment_options;
 mod system_filter;
 mod system_rows;
 mod system_schema;

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
-use kalamdb_store::{Epoch, KeyRange, Put, Removal, ScanColumn, ScanSpec, ScopeId, Seq};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use kalamdb_store::{KeyRange, Location, Put, Removal, ScanColumn, ScanSpec, ScopeId, Seq};
 
 use crate::catalog::Table;
 use crate::engine::View;
@@ -39,7 +39,7 @@ pub(crate) fn trim(
         store,
         scope,
         key: row.key,
-        epoch: row.epoch,
+        location: row.location,
         seq: row.seq,
     }));
     Ok(())
@@ -47,7 +47,7 @@ pub(crate) fn trim(
 
 struct LiveRow {
     key: Vec<u8>,
-    epoch: Epoch,
+    location: Location,
     seq: Seq,
 }
 
@@ -55,7 +55,7 @@ struct LiveRow {
 fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<LiveRow>> {
     let fields = vec![
         Field::new("_row_key", DataType::Binary, false),
-        Field::new("_row_location", DataType::UInt32, false),
+        Field::new("_row_location", DataType::UInt64, false),
         Field::new("_seq", DataType::UInt64, false),
     ];
     let spec = ScanSpec {
@@ -69,17 +69,18 @@ fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<Live
         schema: Arc::new(Schema::new(fields)),
         now_micros: view.now_micros(),
         limit: None,
+        part: (0, 1),
         batch_rows: BATCH_ROWS,
     };
     let mut scan = view.state.scan(&table.schema.stored, spec)?;
     let mut live = Vec::new();
     while let Some(batch) = scan.next_batch()? {
         let keys = batch.column(0).as_binary::<i32>();
-        let epochs = batch.column(1).as_primitive::<UInt32Type>();
+        let locations = batch.column(1).as_primitive::<UInt64Type>();
         let seqs = batch.column(2).as_primitive::<UInt64Type>();
         live.extend((0..batch.num_rows()).map(|row| LiveRow {
             key: keys.value(row).to_vec(),
-            epoch: Epoch(epochs.value(row)),
+            location: Location::from_bits(locations.value(row)),
             seq: Seq(seqs.value(row)),
         }));
     }

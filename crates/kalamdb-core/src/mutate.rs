@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use arrow::datatypes::UInt64Type;
 use kalamdb_store::{
-    CommitError, Epoch, KeyEncoder, Put, PutKey, Removal, RowEncoder, ScopeId, Seq, StoreError, TableClaim,
+    CommitError, KeyEncoder, Location, Put, PutKey, Removal, RowEncoder, ScopeId, Seq, StoreError, TableClaim,
     WriteRequest,
 };
 
@@ -32,7 +32,7 @@ pub struct Mutator {
     keys: Option<KeyEncoder>,
     encoder: RowEncoder,
     /// The rows as they were found, by key.
-    removals: HashMap<Vec<u8>, (Epoch, Seq)>,
+    removals: HashMap<Vec<u8>, (Location, Seq)>,
     puts: Vec<NewRow>,
     sources: KeySources,
     updated: u64,
@@ -73,7 +73,7 @@ impl Mutator {
         })
     }
 
-    /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt32, `_seq` UInt64 (see [`crate::ScanField`]).
+    /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt64, `_seq` UInt64 (see [`crate::ScanField`]).
     /// A row named twice counts once.
     ///
     /// # Errors
@@ -153,7 +153,10 @@ impl Mutator {
         self.take(row_cost_bytes(key.len()))?;
         self.removals.insert(
             key.to_vec(),
-            (Epoch(found.epochs.value(row)), Seq(found.seqs.value(row))),
+            (
+                Location::from_bits(found.locations.value(row)),
+                Seq(found.seqs.value(row)),
+            ),
         );
         Ok(true)
     }
@@ -230,11 +233,11 @@ impl Mutator {
         let mut removals: Vec<Removal> = self
             .removals
             .iter()
-            .map(|(key, &(epoch, seq))| Removal {
+            .map(|(key, &(location, seq))| Removal {
                 store,
                 scope,
                 key: key.clone(),
-                epoch,
+                location,
                 seq,
             })
             .collect();
@@ -262,7 +265,7 @@ impl Mutator {
                     store,
                     scope,
                     key,
-                    epoch: found.epoch,
+                    location: found.location,
                     seq: found.row.seq,
                 });
             }
@@ -298,7 +301,7 @@ impl Mutator {
         for (key, found) in keys.into_iter().zip(found) {
             let was = self.removals.get_mut(&key).expect("the keys are those of the removals");
             match found {
-                Some(found) if found.row.seq == was.1 => was.0 = found.epoch,
+                Some(found) if found.row.seq == was.1 => was.0 = found.location,
                 Some(_) | None => return Err(self.of_commit(CommitError::Conflict)),
             }
         }
@@ -321,7 +324,7 @@ impl Mutator {
 /// The columns that name rows.
 struct FoundRows {
     keys: BinaryArray,
-    epochs: UInt32Array,
+    locations: UInt64Array,
     seqs: UInt64Array,
 }
 
@@ -339,8 +342,8 @@ impl FoundRows {
                 .as_binary_opt::<i32>()
                 .ok_or_else(|| missing("_row_key"))?
                 .clone(),
-            epochs: column("_row_location")?
-                .as_primitive_opt::<UInt32Type>()
+            locations: column("_row_location")?
+                .as_primitive_opt::<UInt64Type>()
                 .ok_or_else(|| missing("_row_location"))?
                 .clone(),
             seqs: column("_seq")?

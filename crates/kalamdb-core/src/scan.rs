@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use kalamdb_store::{DbState, HotScan, KeyEncoder, KeyRange, ScanColumn, ScanSpec, StoreError};
+use kalamdb_store::{DbState, KeyEncoder, KeyRange, Scan, ScanColumn, ScanSpec, StoreError};
 
 use crate::access::{Action, Principal};
 use crate::catalog::{Catalog, Table};
@@ -27,7 +27,7 @@ pub enum ScanField {
     Updated,
     /// The row's encoded key, Binary not null, for [`crate::Mutator`].
     RowKey,
-    /// Where the row is, UInt32 not null, for [`crate::Mutator`].
+    /// Where the row is, UInt64 not null, for [`crate::Mutator`].
     RowLocation,
 }
 
@@ -52,6 +52,8 @@ pub struct ScanRequest {
     pub key: Option<KeyConstraint>,
     /// At most so many rows.
     pub limit: Option<usize>,
+    /// Which part of the rows, of how many.
+    pub part: (usize, usize),
     /// Rows per batch at most.
     pub batch_rows: usize,
 }
@@ -71,7 +73,7 @@ enum Source {
     /// The one row of a full key.
     Point(Box<PointRead>),
     /// A range.
-    Range(Box<HotScan>),
+    Range(Box<Scan>),
 }
 
 struct PointRead {
@@ -145,6 +147,7 @@ impl RowScan {
             schema: output_schema(table, &fields)?,
             now_micros: view.now_micros(),
             limit,
+            part: request.part,
             batch_rows: request.batch_rows.max(1),
         };
         let source = match keys {
@@ -273,7 +276,7 @@ fn output_schema(table: &Table, fields: &[ScanField]) -> Result<SchemaRef> {
                 false,
             )),
             ScanField::RowKey => Ok(Field::new("_row_key", DataType::Binary, false)),
-            ScanField::RowLocation => Ok(Field::new("_row_location", DataType::UInt32, false)),
+            ScanField::RowLocation => Ok(Field::new("_row_location", DataType::UInt64, false)),
         })
         .collect::<Result<_>>()?;
     Ok(Arc::new(Schema::new(fields)))

@@ -325,6 +325,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
         schema: Arc::new(Schema::new(fields)),
         now_micros: 0,
         limit: None,
+        part: (0, 1),
         batch_rows: BATCH_ROWS,
     }
 }

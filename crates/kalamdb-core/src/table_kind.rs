@@ -45,8 +45,8 @@ impl TableKind {
         }
     }
 
-    /// Whether large inserts may be staged in bulk; otherwise they are bounded by the statement's write limit.
-    pub fn stages_in_bulk(self) -> bool {
+    /// Whether large inserts go straight into segments; otherwise they are bounded by the statement's write limit.
+    pub fn loads_in_bulk(self) -> bool {
         match self {
             TableKind::Shared | TableKind::User => true,
             TableKind::System | TableKind::Stream => false,
@@ -55,7 +55,7 @@ impl TableKind {
 
     /// Whether rows age into segments.
     pub fn flushes(self) -> bool {
-        self.stages_in_bulk()
+        self.loads_in_bulk()
     }
 
     /// The table type that Flight SQL and JDBC metadata report.

@@ -153,6 +153,7 @@ pub(crate) fn scan(view: &View, by: &Principal, table: &Arc<Table>, fields: &[Sc
         fields: fields.to_vec(),
         key: None,
         limit: None,
+        part: (0, 1),
         batch_rows: 1000,
     };
     let mut scan = view.scan(by, table, request).expect("scans");

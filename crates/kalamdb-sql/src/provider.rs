@@ -187,6 +187,7 @@ impl TableProvider for Provider {
         }
         let schema = Arc::new(self.schema.project(&read)?);
         let request = ScanRequest {
+            part: (0, 1),
             fields: read.iter().map(|index| self.fields[*index]).collect(),
             key: None,
             limit: if left.is_none() { limit } else { None },

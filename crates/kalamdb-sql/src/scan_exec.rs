@@ -17,6 +17,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
 use kalamdb_core::{KeyConstraint, Principal, RowScan, ScanRequest, Table, View};
 
+/// Partitions of a scan of a large table: decoding takes most of its time, and this is built for two cores and more.
+const PARTS: usize = 2;
+/// Rows in segments from which on that pays.
+const ROWS_FOR_PARTS: u64 = 256 * 1024;
+
 /// Which keys a scan reads.
 #[derive(Clone)]
 pub(crate) enum Keys {
@@ -34,6 +39,8 @@ pub(crate) struct ScanExec {
     /// Without a key of its own.
     request: ScanRequest,
     keys: Keys,
+    /// Partitions, which are parts of the rows.
+    parts: usize,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -49,14 +56,21 @@ impl ScanExec {
         keys: Keys,
         schema: SchemaRef,
     ) -> Self {
+        let whole = matches!(keys, Keys::All) && request.limit.is_none();
+        let parts = if whole && view.segment_rows(&table) >= ROWS_FOR_PARTS {
+            PARTS
+        } else {
+            1
+        };
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(1),
+            Partitioning::UnknownPartitioning(parts),
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         ScanExec {
+            parts,
             table,
             principal,
             view,
@@ -176,7 +190,10 @@ impl ExecutionPlan for ScanExec {
             table: Arc::clone(&self.table),
             principal: self.principal.clone(),
             view: self.view.clone(),
-            request: self.request.clone(),
+            request: ScanRequest {
+                part: (partition, self.parts),
+                ..self.request.clone()
+            },
             schema: Arc::clone(&self.schema),
             keys_read: MetricBuilder::new(&self.metrics).counter("keys_read", partition),
             baseline: BaselineMetrics::new(&self.metrics, partition),
@@ -199,17 +216,21 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        let mut request = self.request.clone();
-        request.limit = limit;
-        let same = (Arc::clone(&self.table), self.principal.clone(), self.view.clone());
-        Some(Arc::new(ScanExec::new(
-            same.0,
-            same.1,
-            same.2,
-            request,
-            self.keys.clone(),
-            Arc::clone(&self.schema),
-        )))
+        // The partitions stay: whoever asks has planned with their number. Each gives so many rows at most.
+        Some(Arc::new(ScanExec {
+            table: Arc::clone(&self.table),
+            principal: self.principal.clone(),
+            view: self.view.clone(),
+            request: ScanRequest {
+                limit,
+                ..self.request.clone()
+            },
+            keys: self.keys.clone(),
+            parts: self.parts,
+            schema: Arc::clone(&self.schema),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }))
     }
 }
 

@@ -412,6 +412,7 @@ fn of_system_table(
             fields,
             key,
             limit: None,
+            part: (0, 1),
             batch_rows: BATCH_ROWS,
         },
     )?;

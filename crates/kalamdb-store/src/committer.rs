@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::CommitError;
-use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StoreId};
+use crate::ids::{SchemaVersion, ScopeId, Seq, StoreId};
+use crate::location::Location;
+use crate::publication::Publication;
 use crate::snapshot::TableVersion;
-use crate::staging::StagedEpoch;
 
 /// The key of a row to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +86,10 @@ pub enum TableChange {
     SetSchemaVersion(StoreId, SchemaVersion),
     /// A user's scope is gone at once, in every store.
     RetireScope(ScopeId),
-    /// A staged load becomes visible (append into a live store, or into one created in the same step before it).
-    Publish(Arc<StagedEpoch>),
+    /// Later writes go to a new epoch; the one before is whole, for a flush to move.
+    Seal(StoreId),
+    /// New segments become visible (in a live store, or in one created in the same step before).
+    Publish(Arc<Publication>),
 }
 
 /// A change of the catalog: table changes, rows of SYSTEM stores and the new catalog, in one synced batch, a group of its own.
@@ -99,8 +102,8 @@ pub struct Step<C> {
     pub puts: Vec<Put>,
     /// Opaque records (name, value; `None` deletes) for `Store::meta_get`.
     pub meta: Vec<(String, Option<Vec<u8>>)>,
-    /// Makes the catalog that readers see from now on.
-    pub catalog: Arc<C>,
+    /// The catalog that readers see from now on; `None`: as it is.
+    pub catalog: Option<Arc<C>>,
     /// As in [`WriteRequest`].
     pub now_micros: i64,
 }

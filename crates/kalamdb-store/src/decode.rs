@@ -407,8 +407,8 @@ impl RowDecoder {
             .iter()
             .rev()
             .find(|(first, _)| *first <= number)
-            .map_or(0, |&(_, epoch)| epoch);
-        let mut whole = key::scope_prefix(self.store, crate::ids::Epoch(epoch), self.scope).to_vec();
+            .map_or(Epoch(0), |&(_, epoch)| epoch);
+        let mut whole = key::scope_prefix(self.store, epoch, self.scope).to_vec();
         whole.extend_from_slice(rows.keys().nth(number).unwrap_or_default());
         corrupt(&whole, problem)
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
 use rocksdb::WriteBatch;
 
@@ -148,7 +148,9 @@ impl Chunk {
     fn rows(&self) -> impl Iterator<Item = u32> {
         self.0.iter().enumerate().flat_map(|(index, &word)| {
             let base = 64 * u32::try_from(index).unwrap_or(0);
-            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit)
+            (0..64)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| base + bit)
         })
     }
 
@@ -245,6 +247,13 @@ impl Deleted {
 
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (u32, &Chunk)> {
         self.chunks.iter().map(|(&number, chunk)| (number, chunk))
+    }
+
+    /// All of them, ascending.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = u32> {
+        self.chunks
+            .iter()
+            .flat_map(|(&number, chunk)| chunk.rows().map(move |row| number * CHUNK_ROWS + row))
     }
 
     pub(crate) fn len(&self) -> u32 {

@@ -28,6 +28,8 @@ const DELETION_VECTORS: &str = "dv";
 pub(crate) struct Engine {
     // Fields are dropped in this order: the lock is given up when RocksDB is closed.
     db: DB,
+    /// Its UUID.
+    database: String,
     durability: Durability,
     files: Arc<Files>,
     opened: OpenSegments,
@@ -83,8 +85,9 @@ impl Engine {
             ColumnFamilyDescriptor::new(DELETION_VECTORS, rows_options(&common, &cache)),
         ];
         let db = DB::open_cf_descriptors(&common, directory.rocksdb(), families).map_err(|error| storage(&error))?;
-        let engine = Self {
+        let mut engine = Self {
             db,
+            database: String::new(),
             durability: options.durability,
             opened: OpenSegments::new(files.clone()),
             files,
@@ -94,12 +97,16 @@ impl Engine {
             #[cfg(test)]
             fault: parking_lot::Mutex::new(None),
         };
-        engine.check_format()?;
+        engine.database = engine.check_format()?;
         Ok(engine)
     }
 
     pub(crate) fn db(&self) -> &DB {
         &self.db
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        &self.database
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -214,7 +221,7 @@ impl Engine {
     }
 
     /// Checks the record in `meta`, or writes it into a new database.
-    fn check_format(&self) -> Result<(), StoreError> {
+    fn check_format(&self) -> Result<String, StoreError> {
         let corrupt = |problem: String| StoreError::Corrupt {
             object: format!("the format record of {}", self.directory.path().display()),
             problem,
@@ -225,7 +232,8 @@ impl Engine {
             .map_err(|error| storage(&error))?
         {
             let record: FormatRecord = serde_json::from_slice(&record).map_err(|error| corrupt(error.to_string()))?;
-            return format::check_version(self.directory.path(), record.format);
+            format::check_version(self.directory.path(), record.format)?;
+            return Ok(record.database);
         }
         let mut records = self.db.raw_iterator_cf(self.meta());
         records.seek_to_first();
@@ -239,10 +247,11 @@ impl Engine {
             format: FORMAT_VERSION,
             database: String::from_utf8_lossy(&identity).trim().to_string(),
         };
-        let record = serde_json::to_vec(&record).map_err(|error| corrupt(error.to_string()))?;
+        let bytes = serde_json::to_vec(&record).map_err(|error| corrupt(error.to_string()))?;
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.meta(), meta::FORMAT, record);
-        self.write_synced(batch).map_err(StoreError::from)
+        batch.put_cf(self.meta(), meta::FORMAT, bytes);
+        self.write_synced(batch)?;
+        Ok(record.database)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::key;
 use crate::location::Location;
 use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
 use crate::row::RowView;
-use crate::schema::{Lifetime, StoreSchema};
 use crate::scan::ScanSpec;
+use crate::schema::{Lifetime, StoreSchema};
 use crate::snapshot::DbState;
 use crate::tuning::{SCAN_BATCH_BYTES, SCAN_READAHEAD_BYTES};
 
@@ -55,7 +55,11 @@ impl HotScan {
             decoder,
             buffer: RowBuffer::default(),
             lifetime: table.lifetime,
-            epochs: if visible { table.epochs.iter().copied().collect() } else { VecDeque::new() },
+            epochs: if visible {
+                table.epochs.iter().copied().collect()
+            } else {
+                VecDeque::new()
+            },
             current: None,
             remaining: spec.limit.unwrap_or(usize::MAX),
             keys_read: 0,
@@ -171,7 +175,9 @@ impl<C> DbState<C> {
                 lower,
                 readahead_bytes: SCAN_READAHEAD_BYTES,
             };
-            let mut iterator = self.pinned().iterate(self.pinned().engine().rows(table.lifetime), &options);
+            let mut iterator = self
+                .pinned()
+                .iterate(self.pinned().engine().rows(table.lifetime), &options);
             iterator.seek(&options.lower);
             while expired.len() < limit {
                 let Some((whole, value)) = iterator.item(true) else {

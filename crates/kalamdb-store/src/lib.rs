@@ -31,7 +31,7 @@
 //! let schema = Arc::new(StoreSchema { version, columns, key: vec![0], lifetime: Lifetime::Durable });
 //! let create = TableChange::Create(table, TableVersion::new(version, Lifetime::Durable));
 //! let (removals, puts, meta, catalog, now_micros) = (vec![], vec![], vec![], Arc::new(()), 0);
-//! block_on(store.step(Step { changes: vec![create], removals, puts, meta, catalog, now_micros }))?;
+//! block_on(store.step(Step { changes: vec![create], removals, puts, meta, catalog: Some(catalog), now_micros }))?;
 //!
 //! // A row, validated at the newest state.
 //! let row: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![42]))];
@@ -49,48 +49,61 @@
 //! # }
 //! ```
 
+mod bulk;
+mod cold;
 mod committer;
+mod compact;
 mod counters;
 mod decode;
+mod deletion_vector;
 mod engine;
 mod erase;
 mod error;
 #[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
 mod files;
+mod flush;
 mod format;
+mod gate;
 #[cfg(test)]
 mod hazards;
 mod hot;
 mod ids;
 mod key;
+mod location;
 mod manifest;
+mod merge;
 mod meta;
 mod mover;
 mod nested;
+mod opened;
 mod pinned;
+mod publication;
 mod recent;
 mod row;
+mod run_writer;
+mod scan;
 mod schema;
 #[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
 mod segment;
 mod sequencer;
 mod snapshot;
-mod staging;
 mod store;
 #[cfg(test)]
 mod testing;
 mod tuning;
 mod watch;
 
+pub use bulk::{BulkLoad, OnDuplicate};
 pub use committer::{CommitFuture, Committed, Put, PutKey, Removal, Step, TableChange, TableClaim, WriteRequest};
 pub use error::{CommitError, StoreError};
-pub use hot::{HotScan, KeyRange, ScanColumn, ScanSpec};
 pub use ids::{ColumnId, Epoch, SchemaVersion, ScopeId, SegmentId, Seq, StorageId, StoreId};
 pub use key::KeyEncoder;
+pub use location::Location;
 pub use manifest::{SegmentEntry, SegmentSeqs};
 pub use mover::{Checked, HotUsage, Moved, Progress, SegmentCompression, SegmentOptions};
+pub use publication::Publication;
 pub use row::{RowEncoder, RowView};
+pub use scan::{KeyRange, Scan, ScanColumn, ScanSpec};
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
-pub use snapshot::{DbState, EpochEntry, Found, TableVersion};
-pub use staging::{StagedEpoch, Staging};
+pub use snapshot::{DbState, Found, TableVersion};
 pub use store::{Counter, Durability, Store, StoreOptions, StoreStatistics};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::ids::{SegmentId, StorageId, StoreId};
 use crate::schema::StoreSchema;
+use crate::segment::SegmentFile;
 use crate::store::Store;
 
 /// How segments of a table are written.
@@ -85,8 +86,7 @@ impl<C: Send + Sync + 'static> Store<C> {
         options: &SegmentOptions,
         progress: &dyn Progress,
     ) -> Result<Moved, StoreError> {
-        let _ = (target, schema, options, progress);
-        Err(StoreError::Unsupported("flush is being built".to_string()))
+        crate::flush::flush(self, target, schema, options, progress)
     }
 
     /// Merges runs and rewrites segments with many deleted rows, as far as that is worth it (`full`: into one run). Blocks.
@@ -101,29 +101,49 @@ impl<C: Send + Sync + 'static> Store<C> {
         full: bool,
         progress: &dyn Progress,
     ) -> Result<Moved, StoreError> {
-        let _ = (target, schema, options, full, progress);
-        Err(StoreError::Unsupported("compaction is being built".to_string()))
+        crate::compact::compact(self, target, schema, options, full, progress)
     }
 
     /// Whether [`Store::compact`] without `full` would find work: more than 8 runs, or a segment more than 20 % deleted.
     pub fn wants_compaction(&self, target: StoreId) -> bool {
-        let _ = target;
-        false
+        // A table that is gone wants nothing.
+        matches!(crate::compact::next_inputs(&self.state(), target), Ok(Some(_)))
     }
 
     /// Reads every segment of a store and verifies all its checksums. Blocks.
     ///
     /// # Errors
     /// As [`Store::flush`]; damage is no error but in the answer.
-    pub fn check(&self, target: StoreId, progress: &dyn Progress) -> Result<Checked, StoreError> {
-        let _ = (target, progress);
-        Err(StoreError::Unsupported("the check is being built".to_string()))
+    pub fn check(
+        &self,
+        target: StoreId,
+        schema: &Arc<StoreSchema>,
+        progress: &dyn Progress,
+    ) -> Result<Checked, StoreError> {
+        let state = self.state();
+        let table = state.table(target).ok_or(StoreError::Retired(target))?;
+        let mut checked = Checked::default();
+        for segment in table.segments.iter() {
+            if progress.cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            checked.segments += 1;
+            checked.rows += u64::from(segment.entry.rows);
+            // Opened anew, so that the file is read and not what is in memory.
+            let verified =
+                SegmentFile::open(self.engine().files(), &segment.entry, schema).and_then(|file| file.verify(progress));
+            match verified {
+                Ok(bytes) => checked.bytes += bytes,
+                Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
+                Err(error) => checked.problems.push((segment.entry.segment, error.to_string())),
+            }
+        }
+        Ok(checked)
     }
 
     /// The hot rows of a live store.
     pub fn hot_usage(&self, target: StoreId) -> HotUsage {
-        let _ = target;
-        HotUsage::default()
+        self.shared().hot.read().get(&target).copied().unwrap_or_default()
     }
 
     /// Makes a directory known under an id; creates it, and tries that it can be written. Segments name the id, so every storage
@@ -132,7 +152,6 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// # Errors
     /// [`StoreError::Storage`] names the directory that cannot be made or written.
     pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
-        let _ = (id, root);
-        Err(StoreError::Unsupported("storages are being built".to_string()))
+        self.engine().files().add_local(id, root)
     }
 }

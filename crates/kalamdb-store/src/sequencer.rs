@@ -1,5 +1,6 @@
 //! The committer's thread: takes groups of requests, validates them, numbers their rows, writes once, publishes one new state.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -7,23 +8,28 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
+use parking_lot::RwLock;
 use rocksdb::WriteBatch;
 
 use crate::committer::{Committed, Put, PutKey, Removal, Step, TableChange, WriteRequest};
+use crate::deletion_vector::{self, CHUNK_ROWS, Chunk};
 use crate::engine::{Engine, WriteError};
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::{CommitError, StoreError};
-use crate::ids::{Epoch, ScopeId, Seq, StoreId};
+use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
 use crate::key;
+use crate::location::Location;
+use crate::manifest::Segment;
 use crate::meta;
+use crate::mover::HotUsage;
 use crate::pinned::Pinned;
+use crate::publication::Publication;
 use crate::recent::{Fingerprint, RecentCommits};
 use crate::row;
 use crate::schema::Lifetime;
-use crate::snapshot::{DbState, EpochEntry, TableVersion};
-use crate::staging::{FIRST_STAGED_EPOCH, StagedEpoch};
+use crate::snapshot::{DbState, TableVersion};
 use crate::tuning::{GROUP_BYTES, GROUP_REQUESTS, RECENT_KEYS};
-use crate::watch::{StagedKeys, Watch};
+use crate::watch::Watch;
 
 /// Answers one request.
 pub(crate) type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -34,7 +40,7 @@ pub(crate) enum Message<C> {
     Commit(WriteRequest, Reply),
     /// A change of the catalog; a group of its own.
     Step(Box<Step<C>>, Reply),
-    /// Report what is inserted into a store from now on.
+    /// Report what is committed to a store from now on.
     Watch(Arc<Watch>, SyncSender<()>),
     /// Finish; everything submitted before is done.
     Stop,
@@ -46,6 +52,8 @@ pub(crate) struct Shared<C> {
     pub(crate) state: ArcSwap<DbState<C>>,
     pub(crate) commits: AtomicU64,
     pub(crate) conflicts: AtomicU64,
+    /// What is in the current epochs.
+    pub(crate) hot: RwLock<HashMap<StoreId, HotUsage>>,
 }
 
 /// The thread's own state. What it publishes is in [`Shared`].
@@ -57,7 +65,7 @@ pub(crate) struct Sequencer<C> {
     last_seq: Seq,
     last_updated_micros: i64,
     recent: RecentCommits,
-    /// The newest publication of a load per store: a key that was absent before it may be present after it.
+    /// The newest publication of a load per store: what was looked up before it may be otherwise after it.
     published_at: HashMap<StoreId, Seq>,
     watches: HashMap<StoreId, Vec<Weak<Watch>>>,
     /// Set after a write whose outcome is not known, until a probe succeeds.
@@ -68,9 +76,32 @@ pub(crate) struct Sequencer<C> {
 struct Group {
     batch: WriteBatch,
     remembered: Vec<(Fingerprint, Option<Seq>)>,
-    /// Inserted keys of watched stores.
-    watched: Vec<(Arc<Watch>, ScopeId, Vec<u8>)>,
+    /// What watches of these stores are to hear.
+    watched: Vec<(Arc<Watch>, Heard)>,
+    /// Chunks of deletion vectors as they are to be, and which rows of a segment were added to them.
+    chunks: HashMap<(SegmentId, u32), Chunk>,
+    deleted: HashMap<SegmentId, u32>,
+    /// Rows and bytes that come to the current epochs, or go.
+    hot: HashMap<StoreId, (i64, i64)>,
+    /// Epochs that are current from now on, and empty.
+    sealed: Vec<StoreId>,
     last: Committed,
+}
+
+enum Heard {
+    Inserted(ScopeId, Vec<u8>),
+    Removed(ScopeId, Vec<u8>, Location),
+}
+
+impl Group {
+    /// The chunk of a deletion vector as the group leaves it.
+    fn chunk(&mut self, engine: &Engine, segment: SegmentId, row: u32) -> Result<&mut Chunk, StoreError> {
+        let number = row / CHUNK_ROWS;
+        Ok(match self.chunks.entry((segment, number)) {
+            Entry::Occupied(chunk) => chunk.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
+        })
+    }
 }
 
 impl<C: Send + Sync + 'static> Sequencer<C> {
@@ -157,11 +188,11 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         let mut accepted = Vec::with_capacity(requests.len());
         let mut refused = Vec::new();
         for (request, reply) in requests {
-            match self.validate(&state, &request) {
-                Ok(()) => {
-                    let committed = self.apply(&state, request, &mut group);
-                    accepted.push((committed, reply));
-                }
+            let applied = self
+                .validate(&state, &request, &mut group)
+                .and_then(|()| self.apply(&state, request, &mut group));
+            match applied {
+                Ok(committed) => accepted.push((committed, reply)),
                 Err(error) => refused.push((error, reply)),
             }
         }
@@ -197,7 +228,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     }
 
     /// Checks a request against the committed state and against what its group wrote before it.
-    fn validate(&self, state: &DbState<C>, request: &WriteRequest) -> Result<(), CommitError> {
+    fn validate(&self, state: &DbState<C>, request: &WriteRequest, group: &mut Group) -> Result<(), CommitError> {
         for claim in &request.tables {
             let table = live_table(state.tables(), state.retired_scopes(), claim.store, claim.scope)?;
             if table.schema_version != claim.schema_version {
@@ -215,17 +246,27 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 return Err(CommitError::Conflict);
             }
         }
+        let published_since = |store: StoreId| {
+            self.published_at
+                .get(&store)
+                .is_some_and(|&published| published > request.validated_at)
+        };
+        let mut stale = false;
         for removal in &request.removals {
             let table = live_table(state.tables(), state.retired_scopes(), removal.store, removal.scope)?;
-            if !table.epochs.iter().any(|entry| entry.epoch == removal.epoch) {
-                return Err(CommitError::Conflict);
-            }
             let key = self.recent.key(removal.store, removal.scope, &removal.key);
             if self.recent.written_after(key, request.validated_at) {
                 return Err(CommitError::Conflict);
             }
+            // A row that has moved is looked up again; so is one that a load may have replaced.
+            if !table.holds(removal.location) || published_since(removal.store) {
+                stale = true;
+            } else if let Location::Cold(segment, row) = removal.location
+                && group.chunk(&self.shared.engine, segment, row)?.contains(row)
+            {
+                return Err(CommitError::Conflict);
+            }
         }
-        let mut stale = false;
         for put in &request.puts {
             live_table(state.tables(), state.retired_scopes(), put.store, put.scope)?;
             check_value(put)?;
@@ -236,18 +277,20 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             {
                 return Err(CommitError::Conflict);
             }
-            stale |= self
-                .published_at
-                .get(&put.store)
-                .is_some_and(|&published| published > request.validated_at);
+            stale |= published_since(put.store);
         }
         if stale { Err(CommitError::Stale) } else { Ok(()) }
     }
 
     /// Numbers a valid request's rows and adds them to the batch.
-    fn apply(&mut self, state: &DbState<C>, request: WriteRequest, group: &mut Group) -> Committed {
+    fn apply(
+        &mut self,
+        state: &DbState<C>,
+        request: WriteRequest,
+        group: &mut Group,
+    ) -> Result<Committed, CommitError> {
         let updated_micros = self.next_updated(request.now_micros);
-        self.add_rows(state.tables(), request.removals, request.puts, updated_micros, group);
+        self.add_rows(state.tables(), request.removals, request.puts, updated_micros, group)?;
         for claim in request.tables.iter().filter(|claim| claim.exclusive) {
             let what = self.recent.scope(claim.store, claim.scope);
             group.remembered.push(self.recent.remember(what, self.last_seq));
@@ -256,9 +299,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             seq: self.last_seq,
             updated_micros,
         };
-        group.last
+        Ok(group.last)
     }
 
+    /// Adds checked rows. Reads deletion vectors first, so that it fails before it has changed the group, or not at all.
     fn add_rows(
         &mut self,
         tables: &HashMap<StoreId, Arc<TableVersion>>,
@@ -266,48 +310,60 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         puts: Vec<Put>,
         updated_micros: i64,
         group: &mut Group,
-    ) {
+    ) -> Result<(), CommitError> {
         let engine = self.shared.engine.clone();
-        let place = |store: StoreId| -> (Lifetime, Epoch) {
-            let table = tables.get(&store).expect("validation found the store live");
-            (
-                table.lifetime,
-                table.epochs.last().expect("a store is created with an epoch").epoch,
-            )
-        };
+        let table = |store: StoreId| tables.get(&store).expect("validation found the store live");
+        for removal in &removals {
+            if let Location::Cold(segment, row) = removal.location {
+                group.chunk(&engine, segment, row)?;
+            }
+        }
         let mut whole = Vec::new();
         for removal in removals {
-            let (lifetime, _) = place(removal.store);
+            let table = table(removal.store);
             let seq = self.next_seq();
-            key::hot_key(removal.store, removal.epoch, removal.scope, &removal.key, &mut whole);
-            group.batch.delete_cf(engine.rows(lifetime), &whole);
+            match removal.location {
+                Location::Hot(epoch) => {
+                    key::hot_key(removal.store, epoch, removal.scope, &removal.key, &mut whole);
+                    group.batch.delete_cf(engine.rows(table.lifetime), &whole);
+                    if epoch == table.current() {
+                        group.hot.entry(removal.store).or_default().0 -= 1;
+                    }
+                }
+                Location::Cold(segment, row) => {
+                    let added = group.chunk(&engine, segment, row)?.insert(row);
+                    *group.deleted.entry(segment).or_default() += u32::from(added);
+                }
+            }
             let what = self.recent.key(removal.store, removal.scope, &removal.key);
             group.remembered.push(self.recent.remember(what, seq));
+            for watch in watches_of(&self.watches, removal.store) {
+                let heard = Heard::Removed(removal.scope, removal.key.clone(), removal.location);
+                group.watched.push((watch, heard));
+            }
         }
         for mut put in puts {
-            let (lifetime, epoch) = place(put.store);
+            let table = table(put.store);
             let seq = self.next_seq();
             row::stamp(&mut put.value, seq, updated_micros);
             match put.key {
                 // Nobody can have looked for a row id that did not exist: there is nothing to remember.
-                PutKey::RowId => key::hot_key(put.store, epoch, put.scope, &seq.0.to_be_bytes(), &mut whole),
+                PutKey::RowId => key::hot_key(put.store, table.current(), put.scope, &seq.0.to_be_bytes(), &mut whole),
                 PutKey::Key(key) => {
-                    key::hot_key(put.store, epoch, put.scope, &key, &mut whole);
+                    key::hot_key(put.store, table.current(), put.scope, &key, &mut whole);
                     let what = self.recent.key(put.store, put.scope, &key);
                     group.remembered.push(self.recent.remember(what, seq));
-                    for watch in self
-                        .watches
-                        .get(&put.store)
-                        .into_iter()
-                        .flatten()
-                        .filter_map(Weak::upgrade)
-                    {
-                        group.watched.push((watch, put.scope, key.clone()));
+                    for watch in watches_of(&self.watches, put.store) {
+                        group.watched.push((watch, Heard::Inserted(put.scope, key.clone())));
                     }
                 }
             }
-            group.batch.put_cf(engine.rows(lifetime), &whole, &put.value);
+            let (rows, bytes) = group.hot.entry(put.store).or_default();
+            *rows += 1;
+            *bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
+        Ok(())
     }
 
     /// A change of the catalog, alone in its group.
@@ -320,7 +376,8 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         let updated_micros = self.next_updated(step.now_micros);
         let mut group = self.new_group();
         let mut changed = HashSet::new();
-        let mut published: Vec<Arc<StagedEpoch>> = Vec::new();
+        let mut published: Vec<Arc<Publication>> = Vec::new();
+        let mut gone: Vec<Arc<Segment>> = Vec::new();
         let mut jobs = Vec::new();
         for change in step.changes {
             match change {
@@ -330,8 +387,13 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     changed.insert(store);
                 }
                 TableChange::Retire(store) => {
-                    tables.remove(&store).ok_or(CommitError::Retired(store))?;
+                    let table = tables.remove(&store).ok_or(CommitError::Retired(store))?;
                     changed.remove(&store);
+                    for segment in table.segments.iter() {
+                        forget_segment(&engine, &mut group.batch, store, segment)?;
+                        gone.push(segment.clone());
+                    }
+                    group.batch.delete_cf(engine.meta(), meta::hot(store));
                     group.batch.delete_cf(engine.meta(), meta::table(store));
                     group.batch.put_cf(engine.meta(), meta::retired(store), []);
                     jobs.push(EraseJob::Store(store));
@@ -349,26 +411,35 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     group.batch.put_cf(engine.meta(), meta::scope_retired(scope), []);
                     jobs.push(EraseJob::Scope(scope, places(&tables)));
                 }
-                TableChange::Publish(staged) => {
-                    let table = tables.get(&staged.store).ok_or(CommitError::Retired(staged.store))?;
-                    self.check_load(&staged, table, &retired_scopes, &published)?;
-                    let base = Seq(self.last_seq.0 + 1);
-                    self.last_seq = Seq(self.last_seq.0 + staged.rows);
-                    let entry = EpochEntry {
-                        epoch: staged.epoch,
-                        base: Some((base, updated_micros)),
-                    };
-                    let table = tables
-                        .get_mut(&staged.store)
-                        .ok_or(CommitError::Retired(staged.store))?;
-                    let epochs = &mut Arc::make_mut(table).epochs;
-                    // The current epoch stays last.
-                    epochs.insert(epochs.len() - 1, entry);
-                    changed.insert(staged.store);
-                    group
-                        .batch
-                        .delete_cf(engine.meta(), meta::intent(staged.store, staged.epoch));
-                    published.push(staged);
+                TableChange::Seal(store) => {
+                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
+                    let next = Epoch(table.current().0 + 1);
+                    if table.epochs.len() > 1 || table.lifetime != Lifetime::Durable {
+                        return Err(CommitError::Storage(format!("store {store} cannot be sealed now")));
+                    }
+                    Arc::make_mut(table).epochs.push(next);
+                    group.sealed.push(store);
+                    changed.insert(store);
+                }
+                TableChange::Publish(publication) => {
+                    let store = publication.store;
+                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
+                    check_publication(&publication, table, &retired_scopes, &published)?;
+                    publication.catch_up()?;
+                    let added = self.publish_segments(&publication, table, updated_micros, &mut group)?;
+                    let table = Arc::make_mut(table);
+                    for segment in &publication.inputs.segments {
+                        if let Some(segment) = table.segments.get(*segment) {
+                            forget_segment(&engine, &mut group.batch, store, segment)?;
+                            gone.push(segment.clone());
+                        }
+                    }
+                    table.segments = Arc::new(table.segments.replace(&publication.inputs.segments, added));
+                    if let Some(epoch) = publication.inputs.epoch {
+                        table.epochs.retain(|&kept| kept != epoch);
+                    }
+                    changed.insert(store);
+                    published.push(publication);
                 }
             }
         }
@@ -379,7 +450,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             group.batch.put_cf(engine.meta(), meta::table(store), record);
         }
         check_rows(&tables, &retired_scopes, &step.removals, &step.puts)?;
-        self.add_rows(&tables, step.removals, step.puts, updated_micros, &mut group);
+        self.add_rows(&tables, step.removals, step.puts, updated_micros, &mut group)?;
         for (name, value) in step.meta {
             match value {
                 Some(value) => group.batch.put_cf(engine.meta(), meta::record(&name), value),
@@ -393,73 +464,115 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         };
         let committed = group.last;
 
-        // From here on the load may be in the log: whoever drops it must not erase it.
-        for staged in &published {
-            staged.disarm();
+        // From here on the files may be in the log: whoever drops them must not erase them.
+        for publication in &published {
+            publication.arm(false);
         }
         if let Err(error) = self.write(&mut group) {
             self.recent.forget(group.remembered);
             if let CommitError::Storage(_) = error {
-                published.iter().for_each(|staged| staged.rearm());
+                published.iter().for_each(|publication| publication.arm(true));
             }
             return Err(error);
         }
-        self.publish(group, step.catalog, Arc::new(tables), Arc::new(retired_scopes));
-        for staged in &published {
-            self.published_at.insert(staged.store, committed.seq);
-            for watch in self
-                .watches
-                .get(&staged.store)
-                .into_iter()
-                .flatten()
-                .filter_map(Weak::upgrade)
-            {
-                watch.published(staged.epoch);
+        // The last state that shows them takes their files with it.
+        gone.iter().for_each(|segment| segment.retire());
+        let catalog = step.catalog.unwrap_or_else(|| state.catalog().clone());
+        self.publish(group, catalog, Arc::new(tables), Arc::new(retired_scopes));
+        for publication in &published {
+            // What a mover moves is found to have moved by its location.
+            if publication.inputs.epoch.is_none() && publication.inputs.segments.is_empty() {
+                self.published_at.insert(publication.store, committed.seq);
             }
         }
         for job in jobs {
             if let EraseJob::Store(store) = job {
                 self.published_at.remove(&store);
+                self.shared.hot.write().remove(&store);
             }
             self.eraser.erase(job);
         }
         Ok(committed)
     }
 
-    /// Checks that a load fits the table as it is now. What others inserted since it was finished is little, and looked up here.
-    fn check_load(
-        &self,
-        staged: &StagedEpoch,
+    /// Adds a publication's records to the batch; its segments.
+    fn publish_segments(
+        &mut self,
+        publication: &Publication,
         table: &TableVersion,
-        retired_scopes: &HashSet<ScopeId>,
-        published: &[Arc<StagedEpoch>],
-    ) -> Result<(), CommitError> {
-        if !staged.is_armed() || table.epochs.iter().any(|entry| entry.epoch == staged.epoch) {
-            return Err(CommitError::Storage("this load was published before".to_string()));
+        updated_micros: i64,
+        group: &mut Group,
+    ) -> Result<Vec<Arc<Segment>>, CommitError> {
+        let engine = self.shared.engine.clone();
+        let store = publication.store;
+        let run = publication
+            .outputs
+            .iter()
+            .map(|output| output.segment.0)
+            .min()
+            .unwrap_or(0);
+        let mut added = Vec::with_capacity(publication.outputs.len());
+        for output in &publication.outputs {
+            let base = Seq(self.last_seq.0 + 1);
+            if output.seqs.is_none() {
+                self.last_seq = Seq(self.last_seq.0 + u64::from(output.summary.rows));
+            }
+            let entry = output.entry(run, publication.schema_version, base, updated_micros);
+            let record = serde_json::to_vec(&entry)
+                .map_err(|error| CommitError::Storage(format!("a segment's entry cannot be written: {error}")))?;
+            group
+                .batch
+                .put_cf(engine.meta(), meta::segment(store, output.segment), record);
+            group.batch.delete_cf(engine.meta(), meta::file(output.segment));
+            added.push(Segment::new(entry, &self.eraser));
         }
-        if table.schema_version != staged.schema_version() || table.lifetime != Lifetime::Durable {
-            return Err(CommitError::Conflict);
+        let resolution = publication.resolution.lock();
+        for (&segment, deleted) in &resolution.deleted {
+            let is_new = publication.outputs.iter().any(|output| output.segment == segment);
+            if !is_new && table.segments.get(segment).is_none() {
+                return Err(CommitError::Conflict);
+            }
+            let mut more = 0;
+            for (number, chunk) in deleted.chunks() {
+                // Rows that others deleted meanwhile are in it already.
+                more += group.chunk(&engine, segment, number * CHUNK_ROWS)?.union(chunk);
+            }
+            for watch in watches_of(&self.watches, store).filter(|_| !is_new) {
+                let rows = deleted.rows().map(|row| Location::Cold(segment, row));
+                let heard = rows.map(|location| Heard::Removed(ScopeId::GLOBAL, Vec::new(), location));
+                group.watched.extend(heard.map(|heard| (watch.clone(), heard)));
+            }
+            *group.deleted.entry(segment).or_default() += more;
         }
-        if let Some(scope) = staged.scopes().iter().find(|scope| retired_scopes.contains(scope)) {
-            return Err(CommitError::ScopeRetired(*scope));
+        let mut whole = Vec::new();
+        for ((scope, key), &epoch) in &resolution.hot {
+            if !table.epochs.contains(&epoch) {
+                return Err(CommitError::Conflict);
+            }
+            key::hot_key(store, epoch, *scope, key, &mut whole);
+            group.batch.delete_cf(engine.hot(), &whole);
+            if epoch == table.current() {
+                group.hot.entry(store).or_default().0 -= 1;
+            }
+            for watch in watches_of(&self.watches, store) {
+                group
+                    .watched
+                    .push((watch, Heard::Removed(*scope, key.clone(), Location::Hot(epoch))));
+            }
         }
-        let Some(watch) = staged.watch() else { return Ok(()) };
-        let keys = StagedKeys {
-            engine: &self.shared.engine,
-            store: staged.store,
-            epoch: staged.epoch,
-        };
-        let live = table.epochs.iter().map(|entry| entry.epoch);
-        let news = watch.take();
-        if let Err(error) = keys.check(&news, live) {
-            watch.put_back(news);
-            return Err(load_error(error));
+        if let Some(epoch) = publication.inputs.epoch {
+            match &publication.inputs.hot_keys {
+                Some(keys) => keys.iter().for_each(|key| group.batch.delete_cf(engine.hot(), key)),
+                None => {
+                    let prefix = key::epoch_prefix(store, epoch);
+                    let end = key::successor(&prefix).unwrap_or_else(|| vec![u8::MAX; 2 * key::PREFIX_BYTES]);
+                    group
+                        .batch
+                        .delete_range_cf(engine.hot(), prefix.as_slice(), end.as_slice());
+                }
+            }
         }
-        // Loads of the same step are not in the watch yet.
-        for other in published.iter().filter(|other| other.store == staged.store) {
-            keys.check_epoch(other.epoch).map_err(load_error)?;
-        }
-        Ok(())
+        Ok(added)
     }
 
     fn new_group(&self) -> Group {
@@ -467,6 +580,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             batch: WriteBatch::default(),
             remembered: Vec::new(),
             watched: Vec::new(),
+            chunks: HashMap::new(),
+            deleted: HashMap::new(),
+            hot: HashMap::new(),
+            sealed: Vec::new(),
             last: Committed {
                 seq: self.last_seq,
                 updated_micros: self.last_updated_micros,
@@ -477,6 +594,21 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     /// Writes the group's batch, and with it how far the numbers have come.
     fn write(&mut self, group: &mut Group) -> Result<(), CommitError> {
         let engine = &self.shared.engine;
+        for (&segment, &added) in &group.deleted {
+            let before = deletion_vector::committed_count(engine, segment)?;
+            deletion_vector::put_count(&mut group.batch, engine, segment, before + added);
+        }
+        for (&(segment, number), chunk) in &group.chunks {
+            if group.deleted.contains_key(&segment) {
+                deletion_vector::put_chunk(&mut group.batch, engine, segment, number, chunk);
+            }
+        }
+        let usage = self.hot_usage(group);
+        for (store, usage) in &usage {
+            group
+                .batch
+                .put_cf(engine.meta(), meta::hot(*store), meta::encode_hot(usage));
+        }
         group.batch.put_cf(
             engine.meta(),
             meta::LAST,
@@ -484,7 +616,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         );
         let written = engine.write(std::mem::take(&mut group.batch));
         match written {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.shared.hot.write().extend(usage);
+                Ok(())
+            }
             Err(WriteError::Refused(message)) => Err(CommitError::Storage(message)),
             Err(WriteError::Unknown(message)) => {
                 tracing::error!(error = %message, "a commit's outcome is unknown");
@@ -492,6 +627,29 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Err(CommitError::UnknownOutcome(message))
             }
         }
+    }
+
+    /// What the group leaves in current epochs.
+    fn hot_usage(&self, group: &Group) -> Vec<(StoreId, HotUsage)> {
+        let hot = self.shared.hot.read();
+        let mut usage: HashMap<StoreId, HotUsage> =
+            group.sealed.iter().map(|&store| (store, HotUsage::default())).collect();
+        for (&store, &(rows, bytes)) in &group.hot {
+            let before = hot.get(&store).copied().unwrap_or_default();
+            // Of a row that goes only the number is known: it is taken for one of average length.
+            let average = before.bytes / before.rows.max(1);
+            let bytes = bytes.saturating_sub_unsigned(average * rows.min(0).unsigned_abs());
+            let after = HotUsage {
+                rows: before.rows.saturating_add_signed(rows),
+                bytes: before.bytes.saturating_add_signed(bytes),
+                since_micros: match before.rows {
+                    0 => group.last.updated_micros,
+                    _ => before.since_micros,
+                },
+            };
+            usage.insert(store, if after.rows == 0 { HotUsage::default() } else { after });
+        }
+        usage.into_iter().collect()
     }
 
     /// After a failed write: whether the log takes writes again.
@@ -532,8 +690,11 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         let pinned = Pinned::new(&self.shared.engine);
         let state = DbState::new(catalog, group.last.seq, tables, retired_scopes, pinned);
         self.shared.state.store(Arc::new(state));
-        for (watch, scope, key) in group.watched {
-            watch.inserted(scope, &key);
+        for (watch, heard) in group.watched {
+            match heard {
+                Heard::Inserted(scope, key) => watch.inserted(scope, &key),
+                Heard::Removed(scope, key, location) => watch.removed(scope, &key, location),
+            }
         }
     }
 
@@ -553,6 +714,64 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             Err(CommitError::Conflict) => self.shared.conflicts.fetch_add(1, Ordering::Relaxed),
             Err(_) => return,
         };
+    }
+}
+
+fn watches_of(
+    watches: &HashMap<StoreId, Vec<Weak<Watch>>>,
+    store: StoreId,
+) -> impl Iterator<Item = Arc<Watch>> + use<'_> {
+    watches.get(&store).into_iter().flatten().filter_map(Weak::upgrade)
+}
+
+/// Takes a segment out of the manifest, and notes its file for erasing.
+fn forget_segment(
+    engine: &Engine,
+    batch: &mut WriteBatch,
+    store: StoreId,
+    segment: &Segment,
+) -> Result<(), CommitError> {
+    let id = segment.entry.segment;
+    let record = serde_json::to_vec(&segment.entry.file())
+        .map_err(|error| CommitError::Storage(format!("a file's name cannot be written: {error}")))?;
+    batch.put_cf(engine.meta(), meta::file(id), record);
+    batch.delete_cf(engine.meta(), meta::segment(store, id));
+    deletion_vector::erase(batch, engine, id);
+    Ok(())
+}
+
+/// Checks that new segments fit the table as it is now.
+fn check_publication(
+    publication: &Arc<Publication>,
+    table: &TableVersion,
+    retired_scopes: &HashSet<ScopeId>,
+    published: &[Arc<Publication>],
+) -> Result<(), CommitError> {
+    let again = !publication.is_armed()
+        || publication
+            .outputs
+            .iter()
+            .any(|output| table.segments.get(output.segment).is_some());
+    if again || published.iter().any(|other| other.store == publication.store) {
+        return Err(CommitError::Storage("these segments were published before".to_string()));
+    }
+    if table.schema_version != publication.schema_version || table.lifetime != Lifetime::Durable {
+        return Err(CommitError::Conflict);
+    }
+    let inputs = &publication.inputs;
+    if inputs
+        .epoch
+        .is_some_and(|epoch| !table.epochs.contains(&epoch) || epoch == table.current())
+        || inputs
+            .segments
+            .iter()
+            .any(|segment| table.segments.get(*segment).is_none())
+    {
+        return Err(CommitError::Conflict);
+    }
+    match publication.scopes.iter().find(|scope| retired_scopes.contains(scope)) {
+        Some(scope) => Err(CommitError::ScopeRetired(*scope)),
+        None => Ok(()),
     }
 }
 
@@ -609,8 +828,6 @@ fn check_new(
         "exists already"
     } else if version.epochs.is_empty() {
         "is created without an epoch to write to"
-    } else if version.epochs.iter().any(|entry| entry.epoch >= FIRST_STAGED_EPOCH) {
-        "is created with an epoch number that belongs to staged loads"
     } else {
         return Ok(());
     };
@@ -621,21 +838,8 @@ fn check_new(
 pub(crate) fn places(tables: &HashMap<StoreId, Arc<TableVersion>>) -> Vec<(StoreId, Lifetime, Vec<Epoch>)> {
     tables
         .iter()
-        .map(|(store, table)| {
-            (
-                *store,
-                table.lifetime,
-                table.epochs.iter().map(|entry| entry.epoch).collect(),
-            )
-        })
+        .map(|(store, table)| (*store, table.lifetime, table.epochs.clone()))
         .collect()
-}
-
-fn load_error(error: StoreError) -> CommitError {
-    match error {
-        StoreError::DuplicateKey { key } => CommitError::DuplicateKey { key },
-        other => CommitError::Storage(other.to_string()),
-    }
 }
 
 /// Bytes of keys and values.

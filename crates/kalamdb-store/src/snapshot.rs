@@ -120,6 +120,12 @@ impl<C> DbState<C> {
         self.tables.get(&store)
     }
 
+    /// Rows in the segments of a store, deleted ones included; 0 if it is not live.
+    pub fn segment_rows(&self, store: StoreId) -> u64 {
+        let rows = |table: &Arc<TableVersion>| table.segments.iter().map(|segment| u64::from(segment.entry.rows)).sum();
+        self.tables.get(&store).map_or(0, rows)
+    }
+
     /// The segments of a store, in the order of runs and keys, with how many of their rows are deleted.
     ///
     /// # Errors

@@ -3,20 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
 use crate::counters::Counters;
 use crate::engine::{Engine, storage};
-use crate::erase::{self, EraseJob, Eraser, EraserHandle};
+use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
+use crate::gate::Gate;
 use crate::ids::{Seq, StoreId};
+use crate::manifest::{Segment, Segments};
 use crate::meta::{self, Inventory};
 use crate::pinned::Pinned;
 use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
@@ -55,8 +57,8 @@ pub enum Counter {
     Scope,
     /// For tables.
     Table,
-    /// For epochs made by staging.
-    Epoch,
+    /// For [`crate::SegmentId`]s.
+    Segment,
 }
 
 /// What happened since the store was opened.
@@ -81,8 +83,10 @@ pub struct Store<C> {
     committer: Mutex<Option<JoinHandle<()>>>,
     eraser: Eraser,
     counters: Counters,
-    /// Bulk loads under way, which share the memory for them.
-    loads: AtomicUsize,
+    /// One mover a table at a time.
+    movers: Arc<Gate>,
+    /// While rows are found that a publication removes, no other publication moves them.
+    publishers: Arc<Gate>,
 }
 
 impl<C: Send + Sync + 'static> Store<C> {
@@ -99,21 +103,23 @@ impl<C: Send + Sync + 'static> Store<C> {
         let engine = Arc::new(Engine::open(&options)?);
         let (seq, updated_micros) = last(&engine)?;
         let inventory = inventory(&engine)?;
-        for &(store, epoch) in &inventory.intents {
-            tracing::info!(
-                store = store.0,
-                epoch = epoch.0,
-                "erasing a bulk load that was not finished"
-            );
-            erase::erase(&engine, &EraseJob::Load(store, epoch))?;
-        }
-        let tables: HashMap<_, _> = inventory
-            .tables
-            .into_iter()
-            .map(|(store, version)| (store, Arc::new(version)))
-            .collect();
-        let retired_scopes: HashSet<_> = inventory.retired_scopes.iter().copied().collect();
         let eraser = Eraser::start(engine.clone())?;
+        for (segment, file) in inventory.files {
+            eraser.handle().erase(EraseJob::Segment(segment, file));
+        }
+        let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
+        for (store, entry) in inventory.segments {
+            segments
+                .entry(store)
+                .or_default()
+                .push(Segment::new(entry, eraser.handle()));
+        }
+        let mut tables = HashMap::new();
+        for (store, mut version) in inventory.tables {
+            version.segments = Arc::new(Segments::new(segments.remove(&store).unwrap_or_default()));
+            tables.insert(store, Arc::new(version));
+        }
+        let retired_scopes: HashSet<_> = inventory.retired_scopes.iter().copied().collect();
         for store in inventory.retired {
             eraser.handle().erase(EraseJob::Store(store));
         }
@@ -129,6 +135,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             state: ArcSwap::from_pointee(state),
             commits: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
+            hot: RwLock::new(inventory.hot.into_iter().collect()),
         });
         let (messages, receiver) = mpsc::sync_channel(COMMIT_QUEUE_REQUESTS);
         let store = Self {
@@ -137,7 +144,8 @@ impl<C: Send + Sync + 'static> Store<C> {
             committer: Mutex::new(None),
             eraser,
             counters: Counters::default(),
-            loads: AtomicUsize::new(0),
+            movers: Arc::default(),
+            publishers: Arc::default(),
         };
         // The committer starts afterwards, so the state that `load` reads cannot be overtaken.
         let recovered = store.state();
@@ -219,10 +227,10 @@ impl<C: Send + Sync + 'static> Store<C> {
         }
     }
 
-    /// Asks the committer to report what is inserted into `store` from now on. Blocks until it does.
-    pub(crate) fn watch(&self, store: StoreId) -> Result<Arc<Watch>, StoreError> {
+    /// Asks the committer to report what is removed from `store` from now on, and what is inserted. Blocks until it does.
+    pub(crate) fn watch(&self, store: StoreId, inserts: bool) -> Result<Arc<Watch>, StoreError> {
         let stopped = || StoreError::Storage("the store is closing".to_string());
-        let watch = Arc::new(Watch::new(store));
+        let watch = Arc::new(Watch::new(store, inserts));
         let (ready, wait) = mpsc::sync_channel(1);
         self.messages
             .send(Message::Watch(watch.clone(), ready))
@@ -256,8 +264,21 @@ impl<C> Store<C> {
         &self.shared.engine
     }
 
-    pub(crate) fn loads(&self) -> &AtomicUsize {
-        &self.loads
+    pub(crate) fn shared(&self) -> &Arc<Shared<C>> {
+        &self.shared
+    }
+
+    pub(crate) fn movers(&self) -> &Arc<Gate> {
+        &self.movers
+    }
+
+    pub(crate) fn publishers(&self) -> &Arc<Gate> {
+        &self.publishers
+    }
+
+    /// The database's own name, which begins the paths of its files.
+    pub(crate) fn database(&self) -> &str {
+        self.shared.engine.database()
     }
 
     pub(crate) fn eraser(&self) -> &EraserHandle {

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 use futures::executor::block_on;
 
 use crate::{
-    ColumnId, CommitError, Committed, DbState, Durability, HotScan, KeyEncoder, KeyRange, Lifetime, Put, PutKey,
-    Removal, RowEncoder, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId,
+    ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Put, PutKey, Removal,
+    RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId,
     StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
@@ -153,7 +153,7 @@ pub(crate) fn removal(state: &DbState<u64>, table: StoreId, scope: ScopeId, id: 
         store: table,
         scope,
         key: key(id),
-        epoch: found.epoch,
+        location: found.location,
         seq: found.row.seq,
     }
 }
@@ -178,11 +178,12 @@ pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
         schema: output(),
         now_micros: 0,
         limit: None,
+        part: (0, 1),
         batch_rows: 8192,
     }
 }
 
-pub(crate) fn collect(mut scan: HotScan) -> Vec<(i64, String, Seq)> {
+pub(crate) fn collect(mut scan: Scan) -> Vec<(i64, String, Seq)> {
     let mut rows = Vec::new();
     while let Some(batch) = scan.next_batch().expect("the scan goes on") {
         assert!(batch.num_rows() > 0);

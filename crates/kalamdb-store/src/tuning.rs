@@ -33,21 +33,32 @@ pub(crate) const RECENT_KEYS: usize = 512 * 1024;
 /// Ids taken from a persisted counter at once. What is left of a block at shutdown is lost, and ids are plentiful.
 pub(crate) const COUNTER_BLOCK: u64 = 64;
 
-/// Bytes of keys and values that bulk loads, all together, gather before they sort and write them as files. Each holds its share
-/// twice (one chunk fills while another is written). Files of this size need no compaction.
-pub(crate) const STAGING_BYTES: usize = 32 << 20;
+/// What a watch gathers, removals and insertions together, before a load or mover has to begin anew: 100 bytes each, about.
+pub(crate) const WATCH_KEYS: usize = 512 * 1024;
 
-/// The least that a load gathers for a file, however many there are: smaller files would cost more than the memory is worth.
-pub(crate) const STAGING_CHUNK_MIN_BYTES: usize = 2 << 20;
-
-/// Keys that a bulk load's watch may collect between two looks. Past it the load compares all its keys once more instead.
-pub(crate) const WATCH_KEYS: usize = 256 * 1024;
-
-/// A last round of catching up with at most this many keys is left to the committer.
+/// A last round of catching up with at most this many keys is left to the committer, which looks each of them up.
 pub(crate) const WATCH_REST_KEYS: usize = 256;
 
 /// Rounds of catching up before the rest, whatever its size, is left to the committer.
 pub(crate) const WATCH_ROUNDS: usize = 8;
+
+/// Rows that a bulk load out of order gathers to sort: a run that is merged in the end.
+pub(crate) const LOAD_CHUNK_ROWS: usize = 256 * 1024;
+
+/// Bytes of such rows, if they come first. A load holds them twice while they are sorted.
+pub(crate) const LOAD_CHUNK_BYTES: usize = 32 << 20;
+
+/// Rows of a batch that movers read, merge and write at once.
+pub(crate) const MOVE_BATCH_ROWS: usize = 8192;
+
+/// Rows of a flush up to which their keys are deleted one by one: a deleted range costs readers until RocksDB compacts it.
+pub(crate) const POINT_DELETE_ROWS: usize = 1000;
+
+/// Runs of a table before they are merged: a look-up asks a filter of each.
+pub(crate) const RUNS: usize = 8;
+
+/// Share of deleted rows from which on a segment is rewritten, in percent.
+pub(crate) const DELETED_PERCENT: u64 = 20;
 
 /// Background threads of RocksDB for flush and compaction: the machine that this is built for has two cores.
 pub(crate) const BACKGROUND_JOBS: i32 = 2;

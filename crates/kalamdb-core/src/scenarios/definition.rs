@@ -160,6 +160,7 @@ fn a_view_still_reads_what_was_truncated_since() {
                     fields: vec![],
                     key: None,
                     limit: None,
+                    part: (0, 1),
                     batch_rows: 1,
                 },
             )

@@ -118,6 +118,7 @@ fn system_tables_show_what_the_role_may_see() {
             fields: fields.to_vec(),
             key,
             limit,
+            part: (0, 1),
             batch_rows: 10,
         };
         let mut scan = view.scan(by, &users, request).expect("scans");
@@ -143,6 +144,7 @@ fn system_tables_show_what_the_role_may_see() {
             fields: vec![ScanField::Column(index)],
             key: None,
             limit: None,
+            part: (0, 1),
             batch_rows: 1,
         };
         refused(view.scan(&db.root, &users, request).map(|_| ()), ErrorCode::Internal);

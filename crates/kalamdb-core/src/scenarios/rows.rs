@@ -177,6 +177,7 @@ fn the_key_range_is_read_and_nothing_else() {
             fields: vec![],
             key,
             limit,
+            part: (0, 1),
             batch_rows: 100,
         };
         let mut scan = db.view().scan(&db.root, &table, request).expect("scans");

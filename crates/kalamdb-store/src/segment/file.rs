@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::files::Files;
-use crate::hot::KeyRange;
 use crate::ids::ScopeId;
 use crate::manifest::SegmentEntry;
 use crate::mover::Progress;
+use crate::scan::KeyRange;
 use crate::schema::StoreSchema;
 use crate::segment::{ColumnBounds, SegmentColumn, SegmentRead};
 

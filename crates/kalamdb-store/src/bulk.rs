@@ -1,0 +1,537 @@
+//! Bulk loads: rows go straight into segments that one step publishes, or that nobody ever sees.
+//!
+//! Rows that come in the order of their keys are written as they come. Others are gathered, sorted and written as runs of their
+//! own, which are merged in the end. Then the keys are looked up in the table: without a lock for the most part, what others
+//! insert or remove meanwhile is heard of and settled, the last of it in the committer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
+use arrow::compute::{interleave, take};
+use parking_lot::Mutex;
+
+use crate::cold;
+use crate::decode::RowBuffer;
+use crate::deletion_vector::Deleted;
+use crate::error::{CommitError, StoreError};
+use crate::flush::Decoders;
+use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
+use crate::key::{self, KeyEncoder};
+use crate::location::Location;
+use crate::manifest::SegmentEntry;
+use crate::merge::{Merge, Source};
+use crate::mover::SegmentOptions;
+use crate::publication::{Inputs, NewSegment, Publication, Resolution};
+use crate::run_writer::RunWriter;
+use crate::schema::{Lifetime, StoreSchema};
+use crate::segment::{SegmentColumn, SegmentFile, SegmentShape};
+use crate::sequencer::Shared;
+use crate::snapshot::DbState;
+use crate::store::Store;
+use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS};
+use crate::watch::News;
+
+/// What becomes of a row whose key exists, in the table or earlier in the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// The load fails.
+    Fail,
+    /// The row replaces the one that exists.
+    Replace,
+    /// The row is dropped.
+    Ignore,
+}
+
+/// A load under way, of rows of one scope. Dropping it unpublished erases what it wrote; so does a restart.
+pub struct BulkLoad<C> {
+    store: Arc<Store<C>>,
+    target: StoreId,
+    scope: ScopeId,
+    schema: Arc<StoreSchema>,
+    options: SegmentOptions,
+    on_duplicate: OnDuplicate,
+    /// None for a table without a key.
+    encoder: Option<KeyEncoder>,
+    /// Rows in order, as they came.
+    ordered: RunWriter<C>,
+    /// The key of the last of them.
+    last_key: Option<Vec<u8>>,
+    /// Rows that came out of order and wait to be sorted.
+    chunk: Chunk,
+    /// Sorted runs of such rows, in the order in which they came.
+    chunks: Vec<Vec<NewSegment>>,
+    rows: u64,
+}
+
+#[derive(Default)]
+struct Chunk {
+    keys: Vec<BinaryArray>,
+    columns: Vec<Vec<ArrayRef>>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// A file of the load, open, for looking keys up in it.
+struct Loaded {
+    entry: SegmentEntry,
+    file: Arc<SegmentFile>,
+}
+
+const SHAPE: SegmentShape = SegmentShape {
+    row_ids: false,
+    seqs: false,
+};
+
+impl<C: Send + Sync + 'static> BulkLoad<C> {
+    /// Starts a load into `target`: a live store, or a new id that is not created yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] for expiring stores and schemas that cannot be encoded.
+    pub fn begin(
+        store: &Arc<Store<C>>,
+        target: StoreId,
+        scope: ScopeId,
+        schema: &Arc<StoreSchema>,
+        options: &SegmentOptions,
+        on_duplicate: OnDuplicate,
+    ) -> Result<Self, StoreError> {
+        if schema.lifetime == Lifetime::Expiring {
+            return Err(StoreError::Unsupported(
+                "an expiring table takes no bulk load".to_string(),
+            ));
+        }
+        let encoder = match schema.key.is_empty() {
+            true => None,
+            false => Some(KeyEncoder::new(schema)?),
+        };
+        Ok(Self {
+            ordered: RunWriter::new(store, target, schema, options, SHAPE),
+            store: store.clone(),
+            target,
+            scope,
+            schema: schema.clone(),
+            options: options.clone(),
+            on_duplicate,
+            encoder,
+            last_key: None,
+            chunk: Chunk::default(),
+            chunks: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    /// Adds rows, columns as in the schema; returns their keys, if the table has one. Blocks on CPU and disk.
+    ///
+    /// # Errors
+    /// [`StoreError::DuplicateKey`] for a key seen in this load, unless such rows are replaced or ignored.
+    pub fn write(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Option<BinaryArray>, StoreError> {
+        if rows == 0 {
+            return Ok(None);
+        }
+        self.rows += rows as u64;
+        let Some(encoder) = &self.encoder else {
+            self.ordered.write(self.scope, None, columns, rows)?;
+            return Ok(None);
+        };
+        let keys = encode_keys(encoder, &self.schema, columns, rows)?;
+        if self.chunks.is_empty() && self.chunk.rows == 0 && in_order(self.last_key.as_deref(), &keys) {
+            self.ordered.write(self.scope, Some(&keys), columns, rows)?;
+            self.last_key = Some(keys.value(rows - 1).to_vec());
+            return Ok(Some(keys));
+        }
+        self.chunk.bytes += columns
+            .iter()
+            .map(|column| column.get_array_memory_size())
+            .sum::<usize>();
+        self.chunk.bytes += keys.get_array_memory_size();
+        self.chunk.rows += rows;
+        self.chunk.keys.push(keys.clone());
+        self.chunk.columns.push(columns.to_vec());
+        if self.chunk.rows >= LOAD_CHUNK_ROWS || self.chunk.bytes >= LOAD_CHUNK_BYTES {
+            self.write_chunk()?;
+        }
+        Ok(Some(keys))
+    }
+
+    /// [`BulkLoad::write`] for rows that were encoded already: keys (none for a table without one) and values.
+    ///
+    /// # Errors
+    /// As [`BulkLoad::write`], and [`StoreError::Corrupt`] if they do not decode.
+    pub fn write_encoded(&mut self, rows: Vec<(Option<Arc<[u8]>>, Vec<u8>)>) -> Result<(), StoreError> {
+        let decoders = Decoders::new(self.target, &self.schema);
+        let decoder = decoders.of_scope(self.scope)?;
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut buffer = RowBuffer::default();
+            let mut whole = Vec::new();
+            for (key, value) in rows.by_ref().take(MOVE_BATCH_ROWS) {
+                let key = key.as_deref().unwrap_or(&[0; size_of::<u64>()]);
+                key::hot_key(self.target, Epoch(0), self.scope, key, &mut whole);
+                decoder.push(&mut buffer, Epoch(0), 0, &whole, &value)?;
+            }
+            let count = buffer.rows();
+            let (_, mut columns) = decoders.decode(&decoder, &mut buffer)?;
+            columns.truncate(self.schema.columns.len());
+            self.write(&columns, count)?;
+        }
+        Ok(())
+    }
+
+    /// Rows handed over so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Makes everything durable and looks the keys up in the table; what is returned is to be named in
+    /// [`crate::TableChange::Publish`].
+    ///
+    /// # Errors
+    /// [`StoreError::DuplicateKey`] for a key of the load or the table.
+    pub fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
+        self.write_chunk()?;
+        let ordered = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        let ordered = std::mem::replace(&mut self.ordered, ordered).finish()?;
+        let outputs = if self.chunks.is_empty() {
+            ordered
+        } else {
+            let mut runs = vec![ordered];
+            runs.append(&mut self.chunks);
+            self.merge(runs)?
+        };
+        fail::fail_point!("load-written");
+        let mut publication = Publication {
+            store: self.target,
+            schema_version: self.schema.version,
+            rows: outputs.iter().map(|output| u64::from(output.summary.rows)).sum(),
+            scopes: BTreeSet::from([self.scope]),
+            outputs,
+            inputs: Inputs::default(),
+            resolution: Mutex::new(Resolution::default()),
+            watch: None,
+            settle: Box::new(|_, _| Ok(())),
+            _gate: None,
+        };
+        // A store that is not created yet has no keys.
+        if self.encoder.is_some() && self.store.state().table(self.target).is_some() {
+            self.resolve(&mut publication)?;
+        }
+        if self.on_duplicate == OnDuplicate::Ignore {
+            let resolution = publication.resolution.lock();
+            let own = publication.outputs.iter().map(|output| output.segment);
+            let dropped: u64 = own
+                .filter_map(|segment| resolution.deleted.get(&segment))
+                .map(|deleted| u64::from(deleted.len()))
+                .sum();
+            drop(resolution);
+            publication.rows -= dropped;
+        }
+        Ok(Arc::new(publication))
+    }
+
+    /// Sorts what was gathered and writes it as a run of its own.
+    fn write_chunk(&mut self) -> Result<(), StoreError> {
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.rows == 0 {
+            return Ok(());
+        }
+        let mut order: Vec<(usize, usize)> = Vec::with_capacity(chunk.rows);
+        for (batch, keys) in chunk.keys.iter().enumerate() {
+            order.extend((0..keys.len()).map(|row| (batch, row)));
+        }
+        let key = |&(batch, row): &(usize, usize)| chunk.keys[batch].value(row);
+        // Rows of one key stay in the order in which they came.
+        order.sort_by(|a, b| key(a).cmp(key(b)));
+        let order = self.without_duplicates(order, key)?;
+        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        let failed = |error: arrow::error::ArrowError| StoreError::Storage(format!("rows cannot be sorted: {error}"));
+        for part in order.chunks(MOVE_BATCH_ROWS) {
+            let keys: Vec<&dyn Array> = chunk.keys.iter().map(|keys| keys as &dyn Array).collect();
+            let keys = interleave(&keys, part).map_err(failed)?;
+            let mut columns = Vec::with_capacity(self.schema.columns.len());
+            for column in 0..self.schema.columns.len() {
+                let arrays: Vec<&dyn Array> = chunk.columns.iter().map(|batch| batch[column].as_ref()).collect();
+                columns.push(interleave(&arrays, part).map_err(failed)?);
+            }
+            writer.write(self.scope, Some(keys.as_binary::<i32>()), &columns, part.len())?;
+        }
+        self.chunks.push(writer.finish()?);
+        Ok(())
+    }
+
+    /// Of sorted rows, those that stay.
+    fn without_duplicates<'a, T: Copy>(
+        &self,
+        sorted: Vec<T>,
+        key: impl Fn(&T) -> &'a [u8],
+    ) -> Result<Vec<T>, StoreError> {
+        let mut kept: Vec<T> = Vec::with_capacity(sorted.len());
+        for row in sorted {
+            match kept.last_mut() {
+                Some(last) if key(last) == key(&row) => match self.on_duplicate {
+                    OnDuplicate::Fail => {
+                        return Err(StoreError::DuplicateKey {
+                            key: key(&row).to_vec(),
+                        });
+                    }
+                    OnDuplicate::Replace => *last = row,
+                    OnDuplicate::Ignore => {}
+                },
+                _ => kept.push(row),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Merges runs into one; of rows of one key the later run's is the later one.
+    fn merge(&self, runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
+        let mut sources = Vec::new();
+        for output in runs.iter().flatten() {
+            let loaded = self.open(output)?;
+            let entry = Arc::new(loaded.entry);
+            let all = Deleted::default();
+            sources.push(Source::new(&entry, &loaded.file, all, &self.schema, SHAPE, |_| true));
+        }
+        let mut merge = Merge::new(sources)?;
+        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        // The last row so far is held back: the next one may have its key.
+        let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;
+        while let Some(merged) = merge.next()? {
+            let rows: Vec<u32> = (0..).take(merged.origins.len()).collect();
+            let mut kept = self.without_duplicates(rows, |&row| merged.keys.value(row as usize))?;
+            if let Some((last, columns)) = held.take() {
+                let again = kept
+                    .first()
+                    .is_some_and(|&row| merged.keys.value(row as usize) == last.value(0));
+                match (again, self.on_duplicate) {
+                    (true, OnDuplicate::Fail) => {
+                        return Err(StoreError::DuplicateKey {
+                            key: last.value(0).to_vec(),
+                        });
+                    }
+                    (true, OnDuplicate::Replace) => {}
+                    (true, OnDuplicate::Ignore) => {
+                        kept.remove(0);
+                        writer.write(self.scope, Some(&last), &columns, 1)?;
+                    }
+                    (false, _) => {
+                        writer.write(self.scope, Some(&last), &columns, 1)?;
+                    }
+                }
+            }
+            let Some(last) = kept.pop() else { continue };
+            held = Some(taken(&merged.keys, &merged.columns, &[last])?);
+            if !kept.is_empty() {
+                let (keys, columns) = taken(&merged.keys, &merged.columns, &kept)?;
+                writer.write(self.scope, Some(&keys), &columns, kept.len())?;
+            }
+        }
+        if let Some((keys, columns)) = held {
+            writer.write(self.scope, Some(&keys), &columns, 1)?;
+        }
+        // The runs are dropped, and with that erased, only now.
+        let merged = writer.finish();
+        drop(runs);
+        merged
+    }
+
+    /// Opens a file that is not in the manifest.
+    fn open(&self, output: &NewSegment) -> Result<Loaded, StoreError> {
+        let entry = output.entry(0, self.schema.version, Seq(0), 0);
+        let file = SegmentFile::open(self.store.engine().files(), &entry, &self.schema)?;
+        Ok(Loaded {
+            entry,
+            file: Arc::new(file),
+        })
+    }
+
+    /// Finds the keys that exist, and has what others do from now on settled.
+    fn resolve(&self, publication: &mut Publication) -> Result<(), StoreError> {
+        let loaded: Vec<Loaded> = publication
+            .outputs
+            .iter()
+            .map(|output| self.open(output))
+            .collect::<Result<_, _>>()?;
+        // From here to the publication rows stay where they are found, unless a commit of rows removes them.
+        publication._gate = Some(self.store.publishers().enter(self.target));
+        let watch = self.store.watch(self.target, true)?;
+        let state = self.store.state();
+        let resolver = Resolver {
+            shared: Arc::downgrade(self.store.shared()),
+            target: self.target,
+            scope: self.scope,
+            schema: self.schema.clone(),
+            on_duplicate: self.on_duplicate,
+            loaded,
+        };
+        resolver.resolve_all(&state, &mut publication.resolution.lock())?;
+        publication.watch = Some(watch.clone());
+        publication.settle = Box::new(move |news, resolution| resolver.settle(news, resolution));
+        for _ in 0..WATCH_ROUNDS {
+            if watch.len() <= WATCH_REST_KEYS {
+                break;
+            }
+            publication.catch_up()?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks keys of a load up in the table, and keys of the table in the load.
+struct Resolver<C> {
+    /// Not the store itself: the last one to drop it waits for the committer, in which this may be dropped.
+    shared: std::sync::Weak<Shared<C>>,
+    target: StoreId,
+    scope: ScopeId,
+    schema: Arc<StoreSchema>,
+    on_duplicate: OnDuplicate,
+    loaded: Vec<Loaded>,
+}
+
+impl<C: Send + Sync + 'static> Resolver<C> {
+    /// Looks all keys of the load up.
+    fn resolve_all(&self, state: &Arc<DbState<C>>, resolution: &mut Resolution) -> Result<(), StoreError> {
+        for loaded in &self.loaded {
+            let entry = &loaded.entry;
+            let table = state.table(self.target).ok_or(StoreError::Retired(self.target))?;
+            let overlaps_cold = table
+                .segments
+                .iter()
+                .any(|segment| segment.entry.min_key <= entry.max_key && entry.min_key <= segment.entry.max_key);
+            let overlaps_hot = cold::hot_overlaps(state, self.target, &entry.min_key, &entry.max_key)?;
+            if !overlaps_cold && !overlaps_hot {
+                continue;
+            }
+            let mut read = loaded
+                .file
+                .read(&[SegmentColumn::Key], vec![0..entry.rows], MOVE_BATCH_ROWS)?;
+            while let Some((numbers, arrays, _)) = read.next()? {
+                let keys: Vec<Vec<u8>> = arrays[0]
+                    .as_binary::<i32>()
+                    .iter()
+                    .flatten()
+                    .map(<[u8]>::to_vec)
+                    .collect();
+                let found = state.find_all(&self.schema, self.target, self.scope, &keys)?;
+                for ((key, row), found) in keys.into_iter().zip(numbers.iter()).zip(found) {
+                    if let Some(found) = found {
+                        self.clash(resolution, entry.segment, row, key, found.location)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A key of the load exists in the table.
+    fn clash(
+        &self,
+        resolution: &mut Resolution,
+        segment: SegmentId,
+        row: u32,
+        key: Vec<u8>,
+        location: Location,
+    ) -> Result<(), StoreError> {
+        match self.on_duplicate {
+            OnDuplicate::Fail => return Err(StoreError::DuplicateKey { key }),
+            OnDuplicate::Ignore => {
+                resolution.deleted.entry(segment).or_default().insert(row);
+            }
+            OnDuplicate::Replace => match location {
+                Location::Cold(segment, row) => {
+                    resolution.deleted.entry(segment).or_default().insert(row);
+                }
+                Location::Hot(epoch) => {
+                    resolution.hot.insert((self.scope, key), epoch);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Looks at the keys that others touched. What was found of them before does no harm: a row that is gone already is
+    /// removed once more, without effect.
+    fn settle(&self, news: &News, resolution: &mut Resolution) -> Result<(), CommitError> {
+        let Some(shared) = self.shared.upgrade() else {
+            return Err(CommitError::Storage("the store is closing".to_string()));
+        };
+        let state = shared.state.load_full();
+        let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
+        let removed = news.removed.iter().map(|(scope, key, _)| (*scope, key));
+        let touched: BTreeSet<&Vec<u8>> = inserted
+            .chain(removed)
+            .filter(|(scope, key)| *scope == self.scope && !key.is_empty())
+            .map(|(_, key)| key)
+            .collect();
+        for key in touched {
+            let Some((segment, row)) = self.own(key)? else { continue };
+            let found = state.find_all(&self.schema, self.target, self.scope, std::slice::from_ref(key))?;
+            match found.into_iter().flatten().next() {
+                Some(found) => self.clash(resolution, segment, row, key.clone(), found.location)?,
+                None => {
+                    if self.on_duplicate == OnDuplicate::Ignore
+                        && let Some(deleted) = resolution.deleted.get_mut(&segment)
+                    {
+                        deleted.remove(row);
+                    }
+                    resolution.hot.remove(&(self.scope, key.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the load has this key.
+    fn own(&self, key: &[u8]) -> Result<Option<(SegmentId, u32)>, StoreError> {
+        for loaded in &self.loaded {
+            let scoped = cold::scoped(self.scope, key);
+            if scoped < loaded.entry.min_key || scoped > loaded.entry.max_key {
+                continue;
+            }
+            if let Some(row) = loaded.file.find(self.scope, &[key])?.into_iter().flatten().next() {
+                return Ok(Some((loaded.entry.segment, row)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn encode_keys(
+    encoder: &KeyEncoder,
+    schema: &StoreSchema,
+    columns: &[ArrayRef],
+    rows: usize,
+) -> Result<BinaryArray, StoreError> {
+    let key_columns: Vec<ArrayRef> = schema.key.iter().map(|&index| columns[index].clone()).collect();
+    let mut keys = arrow::array::BinaryBuilder::with_capacity(rows, rows * 16);
+    let mut key = Vec::new();
+    for row in 0..rows {
+        key.clear();
+        encoder.encode(&key_columns, row, &mut key)?;
+        keys.append_value(&key);
+    }
+    Ok(keys.finish())
+}
+
+/// Whether the keys increase strictly, from `last` on.
+fn in_order(last: Option<&[u8]>, keys: &BinaryArray) -> bool {
+    let mut before = last;
+    for key in keys.iter().flatten() {
+        if before.is_some_and(|before| before >= key) {
+            return false;
+        }
+        before = Some(key);
+    }
+    true
+}
+
+fn taken(keys: &BinaryArray, columns: &[ArrayRef], rows: &[u32]) -> Result<(BinaryArray, Vec<ArrayRef>), StoreError> {
+    let failed = |error: arrow::error::ArrowError| StoreError::Storage(format!("rows cannot be merged: {error}"));
+    let indices = UInt32Array::from(rows.to_vec());
+    let keys = take(keys, &indices, None).map_err(failed)?.as_binary::<i32>().clone();
+    let columns = columns
+        .iter()
+        .map(|column| take(column, &indices, None).map_err(failed))
+        .collect::<Result<_, _>>()?;
+    Ok((keys, columns))
+}

@@ -1,0 +1,210 @@
+//! Compaction: segments of several runs, or with many deleted rows, become segments of one run without the dead.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::deletion_vector::{self, Deleted};
+use crate::error::{CommitError, StoreError};
+use crate::flush::publish;
+use crate::ids::{SegmentId, StoreId};
+use crate::location::Location;
+use crate::manifest::Segment;
+use crate::merge::{Merge, Source};
+use crate::mover::{Moved, Progress, SegmentOptions};
+use crate::publication::{Inputs, Publication, Resolution, Settle};
+use crate::run_writer::RunWriter;
+use crate::schema::StoreSchema;
+use crate::segment::SegmentShape;
+use crate::snapshot::DbState;
+use crate::store::Store;
+use crate::tuning::{DELETED_PERCENT, RUNS, SEGMENT_ROWS};
+use crate::watch::News;
+
+/// Merges what is worth it, `full`y everything.
+pub(crate) fn compact<C: Send + Sync + 'static>(
+    store: &Arc<Store<C>>,
+    target: StoreId,
+    schema: &Arc<StoreSchema>,
+    options: &SegmentOptions,
+    full: bool,
+    progress: &dyn Progress,
+) -> Result<Moved, StoreError> {
+    let _mover = store.movers().enter(target);
+    let mut moved = Moved::default();
+    if full {
+        let state = store.state();
+        let table = state.table(target).ok_or(StoreError::Retired(target))?;
+        let all: Vec<Arc<Segment>> = table.segments.iter().cloned().collect();
+        if is_worth_merging(&state, &all)? {
+            moved.add(merge(store, target, schema, options, &all, progress)?);
+        }
+        return Ok(moved);
+    }
+    // Each merge makes fewer runs or fewer dead rows, so this ends.
+    while let Some(inputs) = next_inputs(&store.state(), target)? {
+        moved.add(merge(store, target, schema, options, &inputs, progress)?);
+    }
+    Ok(moved)
+}
+
+/// Whether merging all of these changes anything.
+fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool, StoreError> {
+    let runs: BTreeSet<u32> = all.iter().map(|segment| segment.entry.run).collect();
+    if runs.len() > 1 {
+        return Ok(true);
+    }
+    for segment in all {
+        if deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(all
+        .windows(2)
+        .any(|pair| pair.iter().all(|segment| segment.entry.rows < SEGMENT_ROWS / 2)))
+}
+
+/// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows.
+pub(crate) fn next_inputs<C>(state: &DbState<C>, target: StoreId) -> Result<Option<Vec<Arc<Segment>>>, StoreError> {
+    let table = state.table(target).ok_or(StoreError::Retired(target))?;
+    let runs = table.segments.runs();
+    if runs.len() > RUNS {
+        let rows = |run: &[Arc<Segment>]| run.iter().map(|segment| u64::from(segment.entry.rows)).sum::<u64>();
+        let mut by_size: Vec<(u64, &Vec<Arc<Segment>>)> = runs.iter().map(|run| (rows(run), run)).collect();
+        by_size.sort_by_key(|(rows, _)| *rows);
+        // Half of the bound at least, and on while the next is no larger than what is merged already: a row is written
+        // about once for each doubling of the table.
+        let mut taken: Vec<Arc<Segment>> = Vec::new();
+        let mut sum = 0;
+        for (index, (rows, run)) in by_size.into_iter().enumerate() {
+            if index >= RUNS / 2 && rows > sum {
+                break;
+            }
+            sum += rows;
+            taken.extend(run.iter().cloned());
+        }
+        return Ok(Some(taken));
+    }
+    for segment in table.segments.iter() {
+        let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
+        if u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT {
+            return Ok(Some(vec![segment.clone()]));
+        }
+    }
+    Ok(None)
+}
+
+fn merge<C: Send + Sync + 'static>(
+    store: &Arc<Store<C>>,
+    target: StoreId,
+    schema: &Arc<StoreSchema>,
+    options: &SegmentOptions,
+    inputs: &[Arc<Segment>],
+    progress: &dyn Progress,
+) -> Result<Moved, StoreError> {
+    // Before the state: what is deleted afterwards is heard of.
+    let watch = store.watch(target, false)?;
+    let state = store.state();
+    let version = state.table(target).ok_or(StoreError::Retired(target))?.clone();
+    if version.schema_version != schema.version {
+        return Err(StoreError::Retired(target));
+    }
+    let shape = SegmentShape {
+        row_ids: schema.key.is_empty(),
+        seqs: true,
+    };
+    let mut sources = Vec::with_capacity(inputs.len());
+    let mut moves = Moves::default();
+    for segment in inputs {
+        let file = store.engine().opened().get(segment, schema)?;
+        let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
+        moves.expect(segment);
+        let retired = state.retired_scopes().clone();
+        sources.push(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
+            !retired.contains(&scope)
+        }));
+    }
+    let mut merge = Merge::new(sources)?;
+    let mut writer = RunWriter::new(store, target, schema, options, shape);
+    let mut rows = 0;
+    while let Some(merged) = merge.next()? {
+        if progress.cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        let count = merged.origins.len();
+        let placed = writer.write(merged.scope, Some(&merged.keys), &merged.columns, count)?;
+        for part in placed {
+            for (row, index) in (part.first_row..).zip(part.rows) {
+                moves.add(merged.origins[index], part.segment, row);
+            }
+        }
+        rows += count as u64;
+        progress.advance(count as u64, 0);
+    }
+    let outputs = writer.finish()?;
+    fail::fail_point!("compact-written");
+    let publication = Publication {
+        store: target,
+        schema_version: schema.version,
+        rows,
+        scopes: BTreeSet::new(),
+        outputs,
+        inputs: Inputs {
+            epoch: None,
+            hot_keys: None,
+            segments: inputs.iter().map(|segment| segment.entry.segment).collect(),
+        },
+        resolution: Mutex::new(Resolution::default()),
+        watch: Some(watch),
+        settle: moves.settle(),
+        _gate: None,
+    };
+    let moved = publish(store, publication, progress)?;
+    fail::fail_point!("compact-published");
+    Ok(moved)
+}
+
+/// Where rows of the inputs went.
+#[derive(Default)]
+struct Moves {
+    /// The new segments, in order of rows.
+    outputs: Vec<SegmentId>,
+    /// By source: its id, and for each row which output and which row there; rows that were dead have none.
+    sources: Vec<(SegmentId, Vec<Option<(u16, u32)>>)>,
+}
+
+impl Moves {
+    fn expect(&mut self, segment: &Segment) {
+        self.sources
+            .push((segment.entry.segment, vec![None; segment.entry.rows as usize]));
+    }
+
+    fn add(&mut self, (source, row): (usize, u32), output: SegmentId, new_row: u32) {
+        if self.outputs.last() != Some(&output) {
+            self.outputs.push(output);
+        }
+        // A compaction of 65,536 segments would not end for other reasons; `expect` bounds it by its inputs.
+        let index = u16::try_from(self.outputs.len() - 1).expect("less outputs than inputs, and those are few");
+        self.sources[source].1[row as usize] = Some((index, new_row));
+    }
+
+    /// Marks rows that were deleted since.
+    fn settle(self) -> Settle {
+        let outputs = self.outputs;
+        let sources: HashMap<SegmentId, Vec<Option<(u16, u32)>>> = self.sources.into_iter().collect();
+        Box::new(move |news: &News, resolution: &mut Resolution| {
+            for (_, _, location) in &news.removed {
+                let Location::Cold(segment, row) = location else {
+                    continue;
+                };
+                let moved = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
+                if let Some(Some((output, row))) = moved {
+                    let output = outputs[usize::from(output)];
+                    resolution.deleted.entry(output).or_default().insert(row);
+                }
+            }
+            Ok::<(), CommitError>(())
+        })
+    }
+}
