@@ -19,7 +19,7 @@ use crate::schema::StoreSchema;
 use crate::segment::SegmentShape;
 use crate::snapshot::DbState;
 use crate::store::Store;
-use crate::tuning::{DELETED_PERCENT, RUNS, SEGMENT_ROWS};
+use crate::tuning::{DELETED_PERCENT, RUN_SEGMENT_ROWS, RUNS};
 use crate::watch::News;
 
 /// Merges what is worth it, `full`y everything.
@@ -62,7 +62,7 @@ fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool,
     }
     Ok(all
         .windows(2)
-        .any(|pair| pair.iter().all(|segment| segment.entry.rows < SEGMENT_ROWS / 2)))
+        .any(|pair| pair.iter().all(|segment| segment.entry.rows < RUN_SEGMENT_ROWS / 2)))
 }
 
 /// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows.

@@ -521,10 +521,7 @@ pub(crate) mod tests {
     use crate::schema::{Lifetime, StoredColumn};
     use crate::{RowEncoder, Seq};
 
-    const ENTRY: EpochEntry = EpochEntry {
-        epoch: Epoch(3),
-        base: None,
-    };
+    const EPOCH: Epoch = Epoch(3);
 
     fn store_schema(types: &[DataType], key: Vec<usize>) -> StoreSchema {
         let column = |(id, data_type): (usize, &DataType)| StoredColumn {
@@ -560,7 +557,7 @@ pub(crate) mod tests {
         let mut buffer = RowBuffer::default();
         for (key, value) in rows {
             let whole = [key::scope_prefix(StoreId(1), Epoch(3), ScopeId(2)).as_slice(), key].concat();
-            decoder.push(&mut buffer, &ENTRY, 0, &whole, value)?;
+            decoder.push(&mut buffer, EPOCH, 0, &whole, value)?;
         }
         decoder.decode(&mut buffer)
     }
@@ -779,7 +776,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_epoch_staged_in_bulk_shifts_numbers_and_sets_the_time() {
+    fn a_row_tells_the_epoch_that_holds_it() {
         let schema = store_schema(&[DataType::Int32], vec![]);
         let column: ArrayRef = Arc::new(Int32Array::from(vec![5]));
         let (key, mut value) = encode_rows(&schema, &[column]).remove(0);
@@ -791,7 +788,7 @@ pub(crate) mod tests {
                 DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
                 false,
             ),
-            Field::new("l", DataType::UInt32, false),
+            Field::new("l", DataType::UInt64, false),
         ];
         let columns = [ScanColumn::Seq, ScanColumn::Updated, ScanColumn::Location];
         let decoder = RowDecoder::new(
@@ -804,19 +801,15 @@ pub(crate) mod tests {
         .expect("compiles");
         let whole = [key::scope_prefix(StoreId(1), Epoch(3), ScopeId(2)).as_slice(), &key].concat();
         let mut rows = RowBuffer::default();
-        let staged = EpochEntry {
-            epoch: Epoch(9),
-            base: Some((Seq(100), 77)),
-        };
-        decoder.push(&mut rows, &ENTRY, 0, &whole, &value).expect("a row");
-        decoder.push(&mut rows, &staged, 0, &whole, &value).expect("a row");
+        decoder.push(&mut rows, EPOCH, 0, &whole, &value).expect("a row");
+        decoder.push(&mut rows, Epoch(9), 0, &whole, &value).expect("a row");
         let batch = decoder.decode(&mut rows).expect("decodes");
-        assert_eq!(batch.column(0).as_ref(), &UInt64Array::from(vec![3, 103]));
+        assert_eq!(batch.column(0).as_ref(), &UInt64Array::from(vec![3, 3]));
         assert_eq!(
             batch.column(1).as_ref(),
-            &TimestampMicrosecondArray::from(vec![0, 77]).with_timezone("UTC")
+            &TimestampMicrosecondArray::from(vec![0, 0]).with_timezone("UTC")
         );
-        assert_eq!(batch.column(2).as_ref(), &UInt32Array::from(vec![3, 9]));
+        assert_eq!(batch.column(2).as_ref(), &UInt64Array::from(vec![3, 9]));
     }
 
     #[test]

@@ -109,10 +109,6 @@ impl Engine {
         &self.database
     }
 
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
     /// Syncs of the log since the store was opened, as RocksDB counts them.
     pub(crate) fn log_syncs(&self) -> u64 {
         self.common.get_ticker_count(Ticker::WalFileSynced) - self.log_syncs_at_open

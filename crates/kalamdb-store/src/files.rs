@@ -1,19 +1,36 @@
 //! The storages that segment files are in, each an object store: durable writes, reads of byte ranges, removal. What the bytes
 //! mean is `segment`'s.
+//!
+//! All calls block. What is special about a local directory is here and nowhere else: `object_store` never syncs, and reads of it
+//! take a detour over the runtime's threads.
 
-use std::io::{self, Write};
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 
 use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::RwLock;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
+use crate::tuning::PART_BYTES;
 
 /// All storages by id.
 #[derive(Debug, Default)]
-pub(crate) struct Files {}
+pub(crate) struct Files {
+    storages: RwLock<HashMap<StorageId, Arc<Storage>>>,
+}
 
 impl Files {
     pub(crate) fn new() -> Self {
@@ -22,19 +39,38 @@ impl Files {
 
     /// Adds a directory; creates it and proves that it can be written.
     pub(crate) fn add_local(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
-        let _ = (id, root);
-        Err(StoreError::Unsupported("being built".to_string()))
+        let failed = |error: io::Error| {
+            StoreError::Storage(format!(
+                "the storage directory {} cannot be used: {}",
+                root.display(),
+                words(&error)
+            ))
+        };
+        make_directories(root).map_err(failed)?;
+        let root = root.canonicalize().map_err(failed)?;
+        probe(&root).map_err(failed)?;
+        let store = LocalFileSystem::new_with_prefix(&root)
+            .map_err(|error| failed(io::Error::other(error)))?
+            .with_automatic_cleanup(true);
+        self.add(id, Arc::new(store), Some(root));
+        Ok(())
+    }
+
+    fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) {
+        self.storages.write().insert(id, Arc::new(Storage { store, root }));
     }
 
     /// Starts a file that appears under its name when it is finished.
-    pub(crate) fn create(self: &Arc<Self>, storage: StorageId, path: &str) -> Result<FileWriter, StoreError> {
-        let _ = (storage, path);
-        Err(StoreError::Unsupported("being built".to_string()))
+    pub(crate) fn create(&self, storage: StorageId, path: &str) -> Result<FileWriter, StoreError> {
+        FileWriter::create(self.file(storage, path)?)
     }
 
     pub(crate) fn read(&self, storage: StorageId, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let _ = (storage, path, range);
-        Err(StoreError::Unsupported("being built".to_string()))
+        let bytes = self
+            .file(storage, path)?
+            .read_ranges(std::slice::from_ref(&range))?
+            .pop();
+        Ok(bytes.unwrap_or_default())
     }
 
     pub(crate) fn read_ranges(
@@ -43,45 +79,316 @@ impl Files {
         path: &str,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, StoreError> {
-        let _ = (storage, path, ranges);
-        Err(StoreError::Unsupported("being built".to_string()))
+        self.file(storage, path)?.read_ranges(ranges)
     }
 
     /// The size of a file, bytes; `None` if there is none.
     pub(crate) fn size(&self, storage: StorageId, path: &str) -> Result<Option<u64>, StoreError> {
-        let _ = (storage, path);
-        Err(StoreError::Unsupported("being built".to_string()))
+        self.file(storage, path)?.size()
     }
 
     /// Removes a file and what an interrupted write of it left; none is fine.
     pub(crate) fn delete(&self, storage: StorageId, path: &str) -> Result<(), StoreError> {
-        let _ = (storage, path);
-        Err(StoreError::Unsupported("being built".to_string()))
+        self.file(storage, path)?.delete()
+    }
+
+    /// A name in a storage, with or without a file. It does not look at this map again.
+    pub(crate) fn file(&self, id: StorageId, path: &str) -> Result<StoredFile, StoreError> {
+        let storage =
+            self.storages.read().get(&id).cloned().ok_or_else(|| {
+                StoreError::Storage(format!("storage {id}, which the file {path} is in, was not added"))
+            })?;
+        // Other characters would be escaped by some stores, and a file be looked for under another name than it was written.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        if !path.bytes().all(plain) {
+            return Err(StoreError::Unsupported(format!("the file name {path:?} is not plain")));
+        }
+        let location = ObjectPath::parse(path).map_err(|error| StoreError::Unsupported(error.to_string()))?;
+        let local = storage.root.as_ref().map(|root| root.join(path));
+        let name = match &local {
+            Some(local) => local.display().to_string(),
+            None => format!("{}/{path}", storage.store),
+        };
+        Ok(StoredFile {
+            storage,
+            location,
+            local,
+            name,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Storage {
+    store: Arc<dyn ObjectStore>,
+    /// Of a local directory, without symbolic links.
+    root: Option<PathBuf>,
+}
+
+/// A name in a storage.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredFile {
+    storage: Arc<Storage>,
+    location: ObjectPath,
+    local: Option<PathBuf>,
+    name: String,
+}
+
+impl StoredFile {
+    /// The name for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let Some(local) = &self.local else {
+            return wait(self.storage.store.get_ranges(&self.location, ranges))
+                .map_err(|error| self.read_failed(&error));
+        };
+        let file = File::open(local).map_err(|error| self.read_failed(&error))?;
+        let read = |range: &Range<u64>| {
+            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, range.start)?;
+            Ok(Bytes::from(bytes))
+        };
+        ranges
+            .iter()
+            .map(|range| read(range).map_err(|error: io::Error| self.read_failed(&error)))
+            .collect()
+    }
+
+    pub(crate) fn size(&self) -> Result<Option<u64>, StoreError> {
+        match wait(self.storage.store.head(&self.location)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn delete(&self) -> Result<(), StoreError> {
+        if let Some(local) = &self.local {
+            // An upload that a crash interrupted; names are never used twice, so there is at most this one.
+            let mut unfinished = local.clone().into_os_string();
+            unfinished.push("#1");
+            match fs::remove_file(&unfinished) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed(&error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        match wait(self.storage.store.delete(&self.location)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(self.failed(&error)),
+        }
+        self.sync_directories()
+    }
+
+    /// Syncs the directories from the file's up to the storage's own; one that is gone needs none.
+    fn sync_directories(&self) -> Result<(), StoreError> {
+        let (Some(local), Some(root)) = (&self.local, &self.storage.root) else {
+            return Ok(());
+        };
+        for directory in local
+            .ancestors()
+            .skip(1)
+            .take_while(|directory| directory.starts_with(root))
+        {
+            match sync_path(directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed(&error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &(dyn Error + 'static)) -> StoreError {
+        StoreError::Storage(format!("{}: {}", self.name, words(error)))
+    }
+
+    /// A file that is not there or ends early is damage, anything else a failure of the storage.
+    fn read_failed(&self, error: &(dyn Error + 'static)) -> StoreError {
+        let problem = match root_cause(error).downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(ErrorKind::NotFound) => "the file is missing",
+            Some(ErrorKind::UnexpectedEof) => "the file ends early",
+            _ => match error.downcast_ref::<object_store::Error>() {
+                Some(object_store::Error::NotFound { .. }) => "the file is missing",
+                _ => return self.failed(error),
+            },
+        };
+        StoreError::Corrupt {
+            object: self.name.clone(),
+            problem: problem.to_string(),
+        }
     }
 }
 
 /// Writes one file. Dropped unfinished, it leaves none.
 #[derive(Debug)]
-pub(crate) struct FileWriter {}
+pub(crate) struct FileWriter {
+    file: StoredFile,
+    upload: Option<Box<dyn MultipartUpload>>,
+    part: Vec<u8>,
+    bytes: u64,
+}
 
 impl FileWriter {
+    fn create(file: StoredFile) -> Result<Self, StoreError> {
+        let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
+        Ok(Self {
+            file,
+            upload: Some(upload),
+            part: Vec::new(),
+            bytes: 0,
+        })
+    }
+
     /// Bytes written so far.
     pub(crate) fn bytes(&self) -> u64 {
-        0
+        self.bytes
+    }
+
+    /// The name for messages.
+    pub(crate) fn name(&self) -> &str {
+        self.file.name()
     }
 
     /// Makes the file durable and visible; its size, bytes.
-    pub(crate) fn finish(self) -> Result<u64, StoreError> {
-        Err(StoreError::Unsupported("being built".to_string()))
+    pub(crate) fn finish(mut self) -> Result<u64, StoreError> {
+        self.put_part()?;
+        let mut upload = self.upload.take().ok_or_else(|| stopped(&self.file))?;
+        if let Err(error) = wait(upload.complete()) {
+            let failed = self.file.failed(&error);
+            abandon(upload);
+            return Err(failed);
+        }
+        let synced = match &self.file.local {
+            Some(local) => sync_path(local).map_err(|error| self.file.failed(&error)),
+            None => Ok(()),
+        };
+        if let Err(error) = synced.and_then(|()| self.file.sync_directories()) {
+            // Nobody will name it. If it cannot even be removed, it is a file too many.
+            let _ = self.file.delete();
+            return Err(error);
+        }
+        Ok(self.bytes)
+    }
+
+    fn put_part(&mut self) -> Result<(), StoreError> {
+        if self.part.is_empty() {
+            return Ok(());
+        }
+        let part = PutPayload::from(Bytes::from(std::mem::take(&mut self.part)));
+        let upload = self.upload.as_mut().ok_or_else(|| stopped(&self.file))?;
+        if let Err(error) = wait(upload.put_part(part)) {
+            if let Some(upload) = self.upload.take() {
+                abandon(upload);
+            }
+            return Err(self.file.failed(&error));
+        }
+        Ok(())
     }
 }
 
+fn stopped(file: &StoredFile) -> StoreError {
+    StoreError::Storage(format!("{}: writing it has failed before", file.name()))
+}
+
 impl Write for FileWriter {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.part.capacity() == 0 {
+            self.part.reserve_exact(PART_BYTES);
+        }
+        let taken = bytes.len().min(PART_BYTES - self.part.len());
+        self.part.extend_from_slice(&bytes[..taken]);
+        self.bytes += taken as u64;
+        if self.part.len() == PART_BYTES {
+            self.put_part().map_err(io::Error::other)?;
+        }
+        Ok(taken)
     }
 
+    /// Parts are cut by size alone.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            abandon(upload);
+        }
+    }
+}
+
+/// Removes the parts of an upload as far as possible; what is left has no name that anybody reads.
+fn abandon(mut upload: Box<dyn MultipartUpload>) {
+    let _ = wait(upload.abort());
+}
+
+/// Creates a directory and those above it that are missing, and syncs every directory that has a new entry.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|directory| !directory.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for directory in missing {
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_path(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Creates, syncs and removes a file.
+fn probe(root: &Path) -> io::Result<()> {
+    let path = root.join(format!("probe-{}", std::process::id()));
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(b"kalamdb")?;
+        file.sync_all()
+    });
+    let removed = match fs::remove_file(&path) {
+        Err(error) if written.is_ok() => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    written.and(removed)?;
+    sync_path(root)
+}
+
+fn sync_path(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
+/// The operating system's words if it had any, otherwise the error's own.
+fn words(error: &(dyn Error + 'static)) -> String {
+    match root_cause(error).downcast_ref::<io::Error>() {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, which may be inside another executor's.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }

@@ -9,12 +9,12 @@ use futures::future::join_all;
 
 use crate::engine::Fault;
 use crate::testing::{
-    GLOBAL, T, VERSION, claim, collect, columns, copy_directory, create, ids, insert, key, new_store, open, options,
-    put, removal, request, rows, schema, schema_of, spec, step, value,
+    GLOBAL, T, VERSION, begin_load, claim, collect, columns, copy_directory, create, ids, insert, key, load_rows,
+    new_store, open, options, put, removal, request, rows, schema, schema_of, segment_files, spec, step,
 };
 use crate::{
-    CommitError, Counter, Durability, Epoch, EpochEntry, KeyEncoder, KeyRange, Lifetime, Put, PutKey, RowEncoder,
-    ScanColumn, SchemaVersion, ScopeId, Seq, Staging, Step, Store, StoreError, StoreId, TableChange, TableClaim,
+    BulkLoad, CommitError, Counter, Durability, Epoch, KeyEncoder, KeyRange, Lifetime, OnDuplicate, Put, PutKey,
+    RowEncoder, ScanColumn, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId, TableChange, TableClaim,
     TableVersion, WriteRequest,
 };
 
@@ -40,7 +40,7 @@ fn load_reads_the_recovered_state_and_makes_the_first_catalog() {
         removals: vec![],
         puts: vec![],
         meta: vec![("catalog".to_string(), Some(b"42".to_vec()))],
-        catalog: Arc::new(42),
+        catalog: Some(Arc::new(42)),
         now_micros: 5,
     };
     block_on(store.step(record)).expect("commits");
@@ -71,10 +71,11 @@ fn a_second_store_on_the_directory_is_refused() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_a_broken_marker_named() {
-    for (marker, newer) in [
-        ("kalamdb data directory, format 2\n", true),
-        ("something else\n", false),
+fn other_formats_are_refused_and_a_broken_marker_named() {
+    for marker in [
+        "kalamdb data directory, format 3\n",
+        "kalamdb data directory, format 1\n",
+        "something else\n",
     ] {
         let (directory, store) = new_store();
         drop(store);
@@ -82,9 +83,10 @@ fn a_newer_format_is_refused_and_a_broken_marker_named() {
         let error = Store::open(options(directory.path()), 0u64, |_, _| Ok::<_, StoreError>(0)).err();
         match error {
             Some(StoreError::NewerFormat {
-                found: 2, supported: 1, ..
-            }) if newer => {}
-            Some(StoreError::Corrupt { .. }) if !newer => {}
+                found: 3, supported: 2, ..
+            }) if marker.contains('3') => {}
+            Some(StoreError::Unsupported(_)) if marker.contains('1') => {}
+            Some(StoreError::Corrupt { .. }) if marker.contains("else") => {}
             other => panic!("{other:?}"),
         }
     }
@@ -431,7 +433,7 @@ fn hazard_14_snapshot_versions_and_catalog_are_of_one_moment() {
                 removals: vec![],
                 puts: vec![put(table, GLOBAL, i64::from(number), "x")],
                 meta: vec![],
-                catalog: Arc::new(u64::from(number)),
+                catalog: Some(Arc::new(u64::from(number))),
                 now_micros: 0,
             };
             block_on(store.step(step)).expect("commits");
@@ -532,8 +534,8 @@ fn hazard_15_a_writer_in_flight_over_a_truncate_and_recreate() {
 fn hazard_15_a_load_in_flight_over_a_truncate_and_recreate() {
     let (directory, store) = new_store();
     let next = StoreId(70);
-    let mut staging = Staging::begin(&store, T, schema()).expect("begins");
-    staging.write(GLOBAL, staged(0..10)).expect("writes");
+    let mut load_under_way = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+    load_rows(&mut load_under_way, 0..10);
     step(
         &store,
         vec![
@@ -542,8 +544,8 @@ fn hazard_15_a_load_in_flight_over_a_truncate_and_recreate() {
         ],
     )
     .expect("commits");
-    staging.write(GLOBAL, staged(10..20)).expect("writes");
-    let load = Arc::new(staging.finish().expect("finishes"));
+    load_rows(&mut load_under_way, 10..20);
+    let load = load_under_way.finish().expect("finishes");
     assert!(matches!(
         step(&store, vec![TableChange::Publish(load.clone())]),
         Err(CommitError::Retired(T))
@@ -563,9 +565,9 @@ fn hazard_18_a_user_dropped_and_made_again_sees_nothing_old() {
         block_on(store.commit(of(scope))).expect("commits");
     }
     let planned = request(&store, vec![put(T, old, 2, "late")]);
-    let mut staging = Staging::begin(&store, T, schema()).expect("begins");
-    staging.write(old, staged(5..8)).expect("writes");
-    let load = Arc::new(staging.finish().expect("finishes"));
+    let mut load_under_way = begin_load(&store, old, OnDuplicate::Fail);
+    load_rows(&mut load_under_way, 5..8);
+    let load = load_under_way.finish().expect("finishes");
     step(&store, vec![TableChange::RetireScope(old)]).expect("commits");
     assert_eq!(rows(&store.state(), T, old), []);
     assert!(matches!(block_on(store.commit(planned)), Err(CommitError::ScopeRetired(scope)) if scope == old));
@@ -628,10 +630,11 @@ fn hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible() {
 #[test]
 fn hazard_19_a_load_whose_publication_is_unknown_is_not_erased() {
     let (directory, store) = new_store();
-    let mut staging = Staging::begin(&store, T, schema()).expect("begins");
-    staging.write(GLOBAL, staged(0..10)).expect("writes");
-    let load = Arc::new(staging.finish().expect("finishes"));
-    let (store_id, epoch) = (load.store, load.epoch);
+    let mut load_under_way = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+    load_rows(&mut load_under_way, 0..10);
+    let load = load_under_way.finish().expect("finishes");
+    let file = segment_files(directory.path());
+    assert_eq!(file.len(), 1);
     store.engine().set_fault(Some(Fault::Refuse));
     assert!(matches!(
         step(&store, vec![TableChange::Publish(load.clone())]),
@@ -642,12 +645,13 @@ fn hazard_19_a_load_whose_publication_is_unknown_is_not_erased() {
         step(&store, vec![TableChange::Publish(load)]),
         Err(CommitError::UnknownOutcome(_))
     ));
-    let prefix = crate::key::epoch_prefix(store_id, epoch);
-    assert_eq!(bytes_under(&store, &prefix), 10);
+    store.wait_for_eraser();
+    assert_eq!(segment_files(directory.path()), file);
     drop(store);
-    // It did not get into the log, so the restart finds the intent and erases it.
+    // It did not get into the log, so the restart finds the file announced and erases it.
     let store = open(directory.path());
-    assert_eq!(bytes_under(&store, &prefix), 0);
+    store.wait_for_eraser();
+    assert_eq!(segment_files(directory.path()), [] as [std::path::PathBuf; 0]);
     assert_eq!(ids(&store, T), [] as [i64; 0]);
 }
 
@@ -671,16 +675,11 @@ fn a_step_that_does_not_fit_changes_nothing() {
     let (_directory, store) = new_store();
     let before = store.state();
     let version = |epoch: u32| TableVersion {
-        schema_version: VERSION,
-        lifetime: Lifetime::Durable,
-        epochs: vec![EpochEntry {
-            epoch: Epoch(epoch),
-            base: None,
-        }],
+        epochs: vec![Epoch(epoch)],
+        ..TableVersion::new(VERSION, Lifetime::Durable)
     };
     let bad = [
         TableChange::Create(T, version(0)),
-        TableChange::Create(StoreId(9), version(1 << 31)),
         TableChange::Create(
             StoreId(9),
             TableVersion {
@@ -714,7 +713,7 @@ fn a_point_read_and_a_scan_agree_on_all_hidden_columns() {
     ];
     spec.schema = Arc::new(arrow::datatypes::Schema::new(vec![
         arrow::datatypes::Field::new("k", arrow::datatypes::DataType::Binary, false),
-        arrow::datatypes::Field::new("l", arrow::datatypes::DataType::UInt32, false),
+        arrow::datatypes::Field::new("l", arrow::datatypes::DataType::UInt64, false),
         arrow::datatypes::Field::new(
             "u",
             arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
@@ -739,12 +738,6 @@ fn a_point_read_and_a_scan_agree_on_all_hidden_columns() {
         (committed.seq, committed.updated_micros)
     );
     assert_eq!(state.get(&schema(), &spec, &key(2)).expect("reads").num_rows(), 0);
-}
-
-/// Rows for a load of the shared test table.
-pub(crate) fn staged(ids: std::ops::Range<i64>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
-    ids.map(|id| (Some(key(id)), value(id, &format!("staged {id}"))))
-        .collect()
 }
 
 /// How many keys of `hot` start with this, live or not.
@@ -833,8 +826,8 @@ fn what_is_shared_between_threads_can_be() {
     fn sent<T: Send>() {}
     shared::<Store<u64>>();
     shared::<crate::DbState<u64>>();
-    shared::<crate::StagedEpoch>();
-    sent::<Staging<u64>>();
-    sent::<crate::HotScan>();
+    shared::<crate::Publication>();
+    sent::<BulkLoad<u64>>();
+    sent::<crate::Scan>();
     sent::<crate::CommitFuture>();
 }

@@ -438,11 +438,11 @@ pub(crate) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
 ///
 /// No whole key is a prefix of another, so "all that start with" serves whole keys and prefixes alike.
 pub(crate) fn bounds(
-    prefix: &[u8; PREFIX_BYTES],
+    prefix: &[u8],
     start: &Bound<Vec<u8>>,
     end: &Bound<Vec<u8>>,
 ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-    let whole = |key: &Vec<u8>| [prefix.as_slice(), key].concat();
+    let whole = |key: &Vec<u8>| [prefix, key.as_slice()].concat();
     let lower = match start {
         Bound::Unbounded => prefix.to_vec(),
         Bound::Included(key) => whole(key),

@@ -66,6 +66,10 @@ mod format;
 mod gate;
 #[cfg(test)]
 mod hazards;
+#[cfg(test)]
+mod hazards_of_movers;
+#[cfg(test)]
+mod histories;
 mod hot;
 mod ids;
 mod key;

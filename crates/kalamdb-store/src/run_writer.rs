@@ -19,7 +19,7 @@ use crate::publication::NewSegment;
 use crate::schema::StoreSchema;
 use crate::segment::{SegmentShape, SegmentWriter};
 use crate::store::{Counter, Store};
-use crate::tuning::SEGMENT_ROWS;
+use crate::tuning::RUN_SEGMENT_ROWS;
 
 /// See above. Dropped unfinished, its files are erased.
 pub(crate) struct RunWriter<C> {
@@ -96,7 +96,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             let seq_column = self.shape.seqs.then_some(columns.len().wrapping_sub(2));
             let current = self.current()?;
             let first_row = current.writer.rows();
-            let len = (rows - from).min((SEGMENT_ROWS - first_row) as usize);
+            let len = (rows - from).min((RUN_SEGMENT_ROWS - first_row) as usize);
             if from == 0 && len == rows {
                 current.writer.write(scope, keys, columns)?;
             } else {
@@ -117,7 +117,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
                 first_row,
                 rows: from..from + len,
             });
-            if current.writer.rows() == SEGMENT_ROWS {
+            if current.writer.rows() == RUN_SEGMENT_ROWS {
                 self.end_segment()?;
             }
             from += len;

@@ -1,16 +1,33 @@
 //! Segment files: Parquet sorted by (scope, key), with an index of our own inside. Which segments a table has is `manifest`'s.
+//!
+//! ```text
+//! "PAR1" | row groups | index (see `index`) | Parquet's page indexes | Parquet's footer | "PAR1"
+//!        |<- 64 KiB blocks, summed one by one ->|<- tail: read whole when opened, summed as a whole ->|
+//! ```
+//!
+//! Columns are called `c<column id>`, so that a renamed one needs no new file; then come `_row_id`, `_seq` and `_updated` as far
+//! as the file has them. Scopes and encoded keys are no columns: the index says which rows are whose, and keys are encoded anew
+//! from the key columns.
 
+mod blocks;
 mod bounds;
 mod file;
+mod form;
+mod index;
+mod keys;
+mod layout;
 mod read;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::ops::Range;
 
-pub(crate) use bounds::{ColumnBounds, PageBounds};
+pub(crate) use bounds::{Bounds, ColumnBounds};
 pub(crate) use file::SegmentFile;
+pub(crate) use layout::SegmentShape;
 pub(crate) use read::SegmentRead;
-pub(crate) use writer::{SegmentShape, SegmentSummary, SegmentWriter};
+pub(crate) use writer::{SegmentSummary, SegmentWriter};
 
 /// What is read of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,4 +51,14 @@ pub(crate) enum RowNumbers {
     Range(Range<u32>),
     /// These, with gaps.
     List(Vec<u32>),
+}
+
+impl RowNumbers {
+    /// The number of the row at `position` of the batch.
+    pub(crate) fn get(&self, position: usize) -> Option<u32> {
+        match self {
+            Self::Range(rows) => rows.clone().nth(position),
+            Self::List(rows) => rows.get(position).copied(),
+        }
+    }
 }

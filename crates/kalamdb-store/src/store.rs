@@ -17,7 +17,7 @@ use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
 use crate::gate::Gate;
-use crate::ids::{Seq, StoreId};
+use crate::ids::{Seq, StorageId, StoreId};
 use crate::manifest::{Segment, Segments};
 use crate::meta::{self, Inventory};
 use crate::pinned::Pinned;
@@ -113,6 +113,9 @@ impl<C: Send + Sync + 'static> Store<C> {
                 .entry(store)
                 .or_default()
                 .push(Segment::new(entry, eraser.handle()));
+        }
+        for segment in segments.values().flatten() {
+            look_at_file(&engine, segment);
         }
         let mut tables = HashMap::new();
         for (store, mut version) in inventory.tables {
@@ -309,6 +312,23 @@ impl<C> Drop for Store<C> {
             tracing::warn!(%error, "the log could not be synced while closing");
         }
     }
+}
+
+/// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
+fn look_at_file(engine: &Engine, segment: &Segment) {
+    let entry = &segment.entry;
+    // Other storages are not known yet; their files are looked at when they are read.
+    if entry.storage != StorageId::DEFAULT {
+        return;
+    }
+    let problem = match engine.files().size(entry.storage, &entry.path) {
+        Ok(Some(size)) if size == entry.size_bytes => return,
+        Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),
+        Ok(None) => "the file is missing".to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(segment = %entry.describe(), problem, "a segment cannot be read; its table is refused");
+    segment.set_damage(problem);
 }
 
 /// How far the numbers had come.

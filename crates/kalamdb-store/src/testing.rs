@@ -8,9 +8,10 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 use futures::executor::block_on;
 
 use crate::{
-    ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Put, PutKey, Removal,
-    RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId,
-    StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+    BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
+    OnDuplicate, Progress, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion, ScopeId,
+    SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId, StoreOptions, StoreSchema,
+    StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 /// The catalog of tests.
@@ -59,7 +60,7 @@ pub(crate) fn step(store: &TestStore, changes: Vec<TableChange>) -> Result<Commi
         removals: vec![],
         puts: vec![],
         meta: vec![],
-        catalog,
+        catalog: Some(catalog),
         now_micros: 0,
     }))
 }
@@ -211,6 +212,96 @@ pub(crate) fn ids(store: &TestStore, table: StoreId) -> Vec<i64> {
         .collect();
     ids.sort_unstable();
     ids
+}
+
+/// Begins a load into [`T`].
+pub(crate) fn begin_load(store: &Arc<TestStore>, scope: ScopeId, on_duplicate: OnDuplicate) -> BulkLoad<u64> {
+    BulkLoad::begin(store, T, scope, &schema(), &segment_options(), on_duplicate).expect("begins")
+}
+
+/// Adds rows (id, `loaded <id>`).
+pub(crate) fn load_rows(load: &mut BulkLoad<u64>, ids: std::ops::Range<i64>) {
+    load_all(load, &ids.collect::<Vec<_>>(), "loaded").expect("writes");
+}
+
+/// Adds rows (id, `<text> <id>`) in this order.
+pub(crate) fn load_all(load: &mut BulkLoad<u64>, ids: &[i64], text: &str) -> Result<(), StoreError> {
+    let texts: Vec<String> = ids.iter().map(|id| format!("{text} {id}")).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(ids.to_vec())),
+        Arc::new(StringArray::from(texts)),
+    ];
+    load.write(&columns, ids.len()).map(|_| ())
+}
+
+pub(crate) fn segment_options() -> SegmentOptions {
+    SegmentOptions {
+        storage: StorageId::DEFAULT,
+        compression: SegmentCompression::Lz4,
+    }
+}
+
+/// All files under `segments`.
+pub(crate) fn segment_files(data_dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![data_dir.join("segments")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let entry = entry.expect("an entry");
+            if entry.file_type().expect("a type").is_dir() {
+                directories.push(entry.path());
+            } else {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Goes on to the end, and does something at each step of the way.
+pub(crate) struct Meanwhile<F>(pub(crate) F);
+
+impl<F: Fn(u64, u64) + Sync> Progress for Meanwhile<F> {
+    fn advance(&self, rows: u64, bytes: u64) {
+        (self.0)(rows, bytes);
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) fn flush(store: &Arc<TestStore>) -> Moved {
+    flush_while(store, |_, _| {})
+}
+
+/// Flushes [`T`], and calls `meanwhile` with (rows, 0) after each batch and with (0, bytes) before it is published.
+pub(crate) fn flush_while(store: &Arc<TestStore>, meanwhile: impl Fn(u64, u64) + Sync) -> Moved {
+    store
+        .flush(T, &schema(), &segment_options(), &Meanwhile(meanwhile))
+        .expect("flushes")
+}
+
+/// Merges all segments of [`T`], likewise.
+pub(crate) fn compact_while(store: &Arc<TestStore>, meanwhile: impl Fn(u64, u64) + Sync) -> Moved {
+    store
+        .compact(T, &schema(), &segment_options(), true, &Meanwhile(meanwhile))
+        .expect("compacts")
+}
+
+pub(crate) fn delete(store: &TestStore, id: i64) -> Result<Committed, CommitError> {
+    let state = store.state();
+    let mut request = request(store, vec![]);
+    request.removals = vec![removal(&state, T, GLOBAL, id)];
+    block_on(store.commit(request))
+}
+
+pub(crate) fn update(store: &TestStore, id: i64, text: &str) -> Result<Committed, CommitError> {
+    let state = store.state();
+    let mut request = request(store, vec![put(T, GLOBAL, id, text)]);
+    request.removals = vec![removal(&state, T, GLOBAL, id)];
+    block_on(store.commit(request))
 }
 
 /// Copies the files of a running store, as a crash of the machine would leave those that are synced.

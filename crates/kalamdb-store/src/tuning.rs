@@ -43,7 +43,7 @@ pub(crate) const WATCH_REST_KEYS: usize = 256;
 pub(crate) const WATCH_ROUNDS: usize = 8;
 
 /// Rows that a bulk load out of order gathers to sort: a run that is merged in the end.
-pub(crate) const LOAD_CHUNK_ROWS: usize = 256 * 1024;
+pub(crate) const LOAD_CHUNK_ROWS: usize = if cfg!(test) { 1000 } else { 256 * 1024 };
 
 /// Bytes of such rows, if they come first. A load holds them twice while they are sorted.
 pub(crate) const LOAD_CHUNK_BYTES: usize = 32 << 20;
@@ -96,5 +96,51 @@ pub(crate) const DELETIONS_IN_WINDOW: usize = 512;
 /// Bytes of indexes, filters and footers of open segments that stay in memory: about 1.5 MB a segment of a million rows.
 pub(crate) const OPEN_SEGMENTS_BYTES: u64 = 256 << 20;
 
-/// Rows of a segment at most. Row numbers, deletion vectors and what a mover keeps a row are sized by it.
+/// Rows of one segment file at most: bounds what a compaction rewrites for one deleted row, and the index in memory.
 pub(crate) const SEGMENT_ROWS: u32 = 1 << 20;
+
+/// Rows of the segments that movers and loads write: tests make many of few.
+pub(crate) const RUN_SEGMENT_ROWS: u32 = if cfg!(test) { 2500 } else { SEGMENT_ROWS };
+
+/// Rows of a row group at most. Its filter and its statistics rule it out as a whole; its columns lie together on disk.
+pub(crate) const ROW_GROUP_ROWS: usize = 128 << 10;
+
+/// Encoded bytes after which a row group ends early: the writer holds them in memory.
+pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Rows of a page at most: a look-up decodes one page of each column that it needs.
+pub(crate) const PAGE_ROWS: usize = 2048;
+
+/// Bytes of a page, about, for the same reason where rows are long.
+pub(crate) const PAGE_BYTES: usize = 128 << 10;
+
+/// Bytes of a column chunk's dictionary at most: a look-up of one row reads all of it. Past that, values are written plainly.
+pub(crate) const DICTIONARY_BYTES: usize = 128 << 10;
+
+/// Rows between two keys of a segment's index: half a page, so that reading one block's keys decodes one page of each key column.
+pub(crate) const KEY_BLOCK_ROWS: usize = 1024;
+
+/// Filter bits per key of a segment: about 1 % of look-ups of absent keys read a page.
+pub(crate) const SEGMENT_FILTER_BITS: usize = 10;
+
+/// Rows that a segment's writer gathers before it encodes them; a multiple of [`PAGE_ROWS`], so that the pages of all columns
+/// start at the same rows.
+pub(crate) const SEGMENT_CHUNK_ROWS: usize = 4 * PAGE_ROWS;
+
+/// Bytes of gathered rows after which the writer encodes them although they are fewer.
+pub(crate) const SEGMENT_CHUNK_BYTES: usize = 4 << 20;
+
+/// Zstandard's level for segments: decoding is as fast at any level, and higher ones cost more time than they save bytes.
+pub(crate) const ZSTD_LEVEL: i32 = 1;
+
+/// Bytes of one part of an upload: object stores take no smaller parts than 5 MiB.
+pub(crate) const PART_BYTES: usize = 8 << 20;
+
+/// Compressed bytes that a scan of a segment reads at once: large enough for a disk or an object store, bounded per reader.
+pub(crate) const SEGMENT_READAHEAD_BYTES: u64 = 8 << 20;
+
+/// Rows that a scan of a segment reads first; then it goes on in ever larger steps. A scan with a small LIMIT ends before.
+pub(crate) const SEGMENT_FIRST_ROWS: usize = 8 << 10;
+
+/// Two ranges of a file with at most this many bytes between them are read as one: cheaper than a second request.
+pub(crate) const READ_GAP_BYTES: u64 = 64 << 10;

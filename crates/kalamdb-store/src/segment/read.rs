@@ -1,17 +1,271 @@
-//! Reads rows of a segment as batches of columns.
+//! Reads rows of a segment as batches of columns: which pages are needed, in what steps they are fetched, and which rows come out.
 
-use arrow::array::ArrayRef;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use parquet::DecodeResult;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection};
+use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
 
 use crate::error::StoreError;
-use crate::segment::RowNumbers;
+use crate::segment::file::SegmentFile;
+use crate::segment::{RowNumbers, SegmentColumn};
+use crate::tuning::{PAGE_ROWS, SEGMENT_FIRST_ROWS, SEGMENT_READAHEAD_BYTES};
 
 /// Batches of some columns of some rows, in order.
 #[derive(Debug)]
-pub(crate) struct SegmentRead {}
+pub(crate) struct SegmentRead {
+    file: Arc<SegmentFile>,
+    cursor: Cursor,
+    outputs: Vec<Output>,
+}
+
+/// What becomes a column of the batches, by position among the columns that are read.
+#[derive(Debug)]
+enum Output {
+    Column(usize),
+    Key(Vec<usize>),
+}
 
 impl SegmentRead {
+    pub(super) fn new(
+        file: Arc<SegmentFile>,
+        columns: &[SegmentColumn],
+        rows: Vec<Range<u32>>,
+        batch_rows: usize,
+    ) -> Result<Self, StoreError> {
+        let mut positions = Vec::new();
+        let mut outputs = Vec::with_capacity(columns.len());
+        let mut add = |position: usize| match positions.iter().position(|&known| known == position) {
+            Some(at) => at,
+            None => {
+                positions.push(position);
+                positions.len() - 1
+            }
+        };
+        for &column in columns {
+            outputs.push(match column {
+                SegmentColumn::Key => {
+                    let keys = file.keys.as_ref().ok_or_else(|| file.keyless())?;
+                    Output::Key(keys.positions().iter().map(|&position| add(position)).collect())
+                }
+                other => Output::Column(add(file
+                    .layout
+                    .position(other)
+                    .ok_or_else(|| file.blocks.corrupt(format!("it has no column for {other:?}")))?)),
+            });
+        }
+        Ok(Self {
+            cursor: Cursor::new(&file, &positions, rows, batch_rows)?,
+            file,
+            outputs,
+        })
+    }
+
     /// The next batch: the numbers of its rows, its columns, and how many rows it has. `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(RowNumbers, Vec<ArrayRef>, usize)>, StoreError> {
-        Err(StoreError::Unsupported("being built".to_string()))
+        let Some((numbers, columns, rows)) = self.cursor.next(&self.file)? else {
+            return Ok(None);
+        };
+        let mut out = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            out.push(match output {
+                Output::Column(at) => columns[*at].clone(),
+                Output::Key(positions) => {
+                    let key: Vec<ArrayRef> = positions.iter().map(|&at| columns[at].clone()).collect();
+                    let keys = self.file.keys.as_ref().ok_or_else(|| self.file.keyless())?;
+                    Arc::new(keys.encode_all(&key)?)
+                }
+            });
+        }
+        Ok(Some((numbers, out, rows)))
+    }
+}
+
+/// Reads columns of the file as the schema has them. It goes in steps, each inside one row group: what a step needs is fetched
+/// and verified at once and held while it is decoded.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The columns wanted, by position in the file.
+    positions: Vec<usize>,
+    projection: ProjectionMask,
+    /// Rows of the steps to come.
+    rest: VecDeque<Range<u32>>,
+    /// Rows of this step that have not come out.
+    current: VecDeque<Range<u32>>,
+    reader: Option<ParquetRecordBatchReader>,
+    batch_rows: usize,
+    /// Rows that the next step takes at most.
+    step_rows: usize,
+}
+
+impl Cursor {
+    pub(super) fn new(
+        file: &SegmentFile,
+        positions: &[usize],
+        rows: Vec<Range<u32>>,
+        batch_rows: usize,
+    ) -> Result<Self, StoreError> {
+        let mut last = 0;
+        for range in &rows {
+            if range.start < last || range.is_empty() || range.end > file.rows() {
+                return Err(StoreError::Unsupported(format!(
+                    "rows {} to {} cannot be read: there are {}, and ranges have to be sorted",
+                    range.start,
+                    range.end,
+                    file.rows()
+                )));
+            }
+            last = range.end;
+        }
+        let schema = file.metadata.metadata().file_metadata().schema_descr();
+        Ok(Self {
+            positions: positions.to_vec(),
+            projection: ProjectionMask::roots(schema, positions.iter().copied()),
+            rest: rows.into(),
+            current: VecDeque::new(),
+            reader: None,
+            batch_rows: batch_rows.max(1),
+            step_rows: SEGMENT_FIRST_ROWS.max(batch_rows),
+        })
+    }
+
+    /// The next batch: row numbers, columns in the order asked for, number of rows.
+    pub(super) fn next(
+        &mut self,
+        file: &SegmentFile,
+    ) -> Result<Option<(RowNumbers, Vec<ArrayRef>, usize)>, StoreError> {
+        if self.positions.is_empty() {
+            let numbers = take_rows(&mut self.rest, self.batch_rows);
+            return Ok(numbers.map(|(numbers, rows)| (numbers, Vec::new(), rows)));
+        }
+        loop {
+            if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
+                let batch = batch.map_err(|error| file.blocks.corrupt(error))?;
+                let (numbers, rows) = take_rows(&mut self.current, batch.num_rows())
+                    .filter(|(_, rows)| *rows == batch.num_rows())
+                    .ok_or_else(|| file.blocks.corrupt("its pages have more rows than its index"))?;
+                return Ok(Some((numbers, self.columns(file, &batch)?, rows)));
+            }
+            if !self.current.is_empty() {
+                return Err(file.blocks.corrupt("its pages have fewer rows than its index"));
+            }
+            if self.rest.is_empty() {
+                return Ok(None);
+            }
+            self.start_step(file)?;
+        }
+    }
+
+    /// The columns of a batch as the schema has them, in the order asked for.
+    fn columns(&self, file: &SegmentFile, batch: &RecordBatch) -> Result<Vec<ArrayRef>, StoreError> {
+        let mut columns = Vec::with_capacity(self.positions.len());
+        for &position in &self.positions {
+            // Batches have the columns in the order of the file.
+            let at = self.positions.iter().filter(|&&other| other < position).count();
+            let column = &file.layout.columns[position];
+            let array = column.form.from_file(&column.data_type, batch.column(at));
+            columns.push(array.map_err(|problem| file.blocks.corrupt(problem))?);
+        }
+        Ok(columns)
+    }
+
+    /// Takes rows of one row group off the rest, fetches what they need and starts decoding.
+    fn start_step(&mut self, file: &SegmentFile) -> Result<(), StoreError> {
+        let Some(first) = self.rest.front().map(|range| range.start) else {
+            return Ok(());
+        };
+        let group = file.index.group_of(first);
+        let group_rows = file.index.groups().nth(group).unwrap_or(0..0);
+        let end = group_rows.end.min(self.span_end(file, group, &group_rows, first));
+        let mut rows = 0;
+        while let Some(range) = self.rest.pop_front() {
+            let room = u32::try_from(self.step_rows - rows).unwrap_or(u32::MAX);
+            let stop = range.end.min(end).min(range.start.saturating_add(room));
+            if stop <= range.start {
+                self.rest.push_front(range);
+                break;
+            }
+            rows += (stop - range.start) as usize;
+            self.current.push_back(range.start..stop);
+            if stop < range.end {
+                self.rest.push_front(stop..range.end);
+                break;
+            }
+        }
+        self.step_rows = self.step_rows.saturating_mul(4);
+        let in_group = (group_rows.end - group_rows.start) as usize;
+        let mut builder = ParquetPushDecoderBuilder::new_with_metadata(file.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(self.projection.clone())
+            .with_batch_size(self.batch_rows);
+        if rows < in_group {
+            let relative = |row: u32| (row - group_rows.start) as usize;
+            let ranges = self
+                .current
+                .iter()
+                .map(|range| relative(range.start)..relative(range.end));
+            builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, in_group));
+        }
+        let mut decoder = builder.build().map_err(|error| file.blocks.corrupt(error))?;
+        loop {
+            match decoder.try_next_reader().map_err(|error| file.blocks.corrupt(error))? {
+                DecodeResult::NeedsData(ranges) => {
+                    let (ranges, bytes) = file.blocks.read(&ranges)?.into_iter().unzip();
+                    decoder
+                        .push_ranges(ranges, bytes)
+                        .map_err(|error| file.blocks.corrupt(error))?;
+                }
+                DecodeResult::Data(reader) => {
+                    self.reader = Some(reader);
+                    return Ok(());
+                }
+                DecodeResult::Finished => return Err(file.blocks.corrupt("a row group has no rows")),
+            }
+        }
+    }
+
+    /// The end of the rows from `first` on that may be read at once: so many bytes, at the end of a page, at least one page.
+    fn span_end(&self, file: &SegmentFile, group: usize, rows: &Range<u32>, first: u32) -> u32 {
+        let columns = file.metadata.metadata().row_group(group).columns().iter().enumerate();
+        let projected = columns.filter(|(leaf, _)| self.projection.leaf_included(*leaf));
+        let bytes: u64 = projected.map(|(_, column)| column.byte_range().1).sum();
+        let (page, in_group) = (PAGE_ROWS as u64, u64::from(rows.end - rows.start));
+        let span = SEGMENT_READAHEAD_BYTES.saturating_mul(in_group) / bytes.max(1);
+        let end = (u64::from(first - rows.start) + span) / page * page;
+        let end = end.max((u64::from(first - rows.start) / page + 1) * page);
+        u32::try_from(u64::from(rows.start) + end).unwrap_or(u32::MAX)
+    }
+}
+
+/// Takes up to `limit` rows off the front; `None` if there are none.
+fn take_rows(rows: &mut VecDeque<Range<u32>>, limit: usize) -> Option<(RowNumbers, usize)> {
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let mut take = |limit: u32| {
+        let range = rows.front_mut().filter(|_| limit > 0)?;
+        let taken = range.start..range.end.min(range.start.saturating_add(limit));
+        range.start = taken.end;
+        if range.is_empty() {
+            rows.pop_front();
+        }
+        Some(taken)
+    };
+    let first = take(limit)?;
+    let mut count = first.end - first.start;
+    let Some(mut next) = take(limit - count) else {
+        return Some((RowNumbers::Range(first), count as usize));
+    };
+    // Ranges may follow each other without a gap, but most do not.
+    let mut list: Vec<u32> = first.collect();
+    loop {
+        count += next.end - next.start;
+        list.extend(next);
+        match take(limit - count) {
+            Some(range) => next = range,
+            None => return Some((RowNumbers::List(list), count as usize)),
+        }
     }
 }

@@ -1,23 +1,27 @@
-//! Writes one segment file, row by row in order, and its index.
+//! Writes one segment file, rows in order, and its index. What the file's columns look like is `layout`'s.
 
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::ids::{ScopeId, StorageId};
 use crate::mover::SegmentCompression;
 use crate::schema::StoreSchema;
-
-/// Which columns a segment has beside the schema's: `_row_id`, then `_seq` and `_updated`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentShape {
-    /// `_row_id`, UInt64: of tables without a key whose rows have moved.
-    pub(crate) row_ids: bool,
-    /// `_seq`, UInt64, and `_updated`, Timestamp(µs, "UTC").
-    pub(crate) seqs: bool,
-}
+use crate::segment::blocks::SummedWriter;
+use crate::segment::index::{IndexBuilder, METADATA_KEY};
+use crate::segment::layout::{Layout, SegmentShape};
+use crate::tuning::{ROW_GROUP_BYTES, ROW_GROUP_ROWS, SEGMENT_CHUNK_BYTES, SEGMENT_CHUNK_ROWS, SEGMENT_ROWS};
 
 /// What the manifest has to know of a finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +37,37 @@ pub(crate) struct SegmentSummary {
 }
 
 /// Writes one segment. Dropped unfinished, it leaves no file.
-#[derive(Debug)]
-pub(crate) struct SegmentWriter {}
+pub(crate) struct SegmentWriter {
+    writer: ArrowWriter<SummedWriter>,
+    layout: Layout,
+    index: IndexBuilder,
+    nan: Vec<bool>,
+    /// Rows taken but not yet encoded, columns in the form of the file.
+    pending: VecDeque<Piece>,
+    pending_rows: usize,
+    pending_bytes: usize,
+    rows: u32,
+    min_key: Option<Vec<u8>>,
+    max_key: Vec<u8>,
+}
+
+struct Piece {
+    scope: ScopeId,
+    keys: Option<BinaryArray>,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+}
+
+impl Piece {
+    fn slice(&self, start: usize, rows: usize) -> Self {
+        Self {
+            scope: self.scope,
+            keys: self.keys.as_ref().map(|keys| keys.slice(start, rows)),
+            columns: self.columns.iter().map(|column| column.slice(start, rows)).collect(),
+            rows,
+        }
+    }
+}
 
 impl SegmentWriter {
     pub(crate) fn create(
@@ -45,8 +78,27 @@ impl SegmentWriter {
         shape: SegmentShape,
         compression: SegmentCompression,
     ) -> Result<Self, StoreError> {
-        let _ = (files, storage, path, schema, shape, compression);
-        Err(StoreError::Unsupported("being built".to_string()))
+        let layout = Layout::new(schema, shape);
+        let unwritable = |error: ParquetError| StoreError::Unsupported(error.to_string());
+        let parquet = ArrowSchemaConverter::new().convert(&layout.arrow).map_err(unwritable)?;
+        let properties = layout.properties(compression, &parquet).map_err(unwritable)?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_parquet_schema(parquet);
+        let file = SummedWriter::new(files.create(storage, path)?);
+        let writer = ArrowWriter::try_new_with_options(file, layout.arrow.clone(), options).map_err(unwritable)?;
+        Ok(Self {
+            writer,
+            index: IndexBuilder::new(layout.key_positions().is_some()),
+            nan: vec![false; layout.columns.len()],
+            layout,
+            pending: VecDeque::new(),
+            pending_rows: 0,
+            pending_bytes: 0,
+            rows: 0,
+            min_key: None,
+            max_key: Vec::new(),
+        })
     }
 
     /// Adds rows of one scope, which come after all added before in the order of (scope, key). `columns` are the schema's and
@@ -57,21 +109,248 @@ impl SegmentWriter {
         keys: Option<&BinaryArray>,
         columns: &[ArrayRef],
     ) -> Result<(), StoreError> {
-        let _ = (scope, keys, columns);
-        Err(StoreError::Unsupported("being built".to_string()))
+        let rows = self.check_columns(keys, columns)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let total = u32::try_from(rows).ok().and_then(|rows| self.rows.checked_add(rows));
+        let total = total
+            .filter(|&total| total <= SEGMENT_ROWS)
+            .ok_or_else(|| StoreError::Unsupported(format!("a segment has at most {SEGMENT_ROWS} rows")))?;
+        self.check_order(scope, keys)?;
+        let mut in_file = Vec::with_capacity(columns.len());
+        for ((array, column), nan) in columns.iter().zip(&self.layout.columns).zip(&mut self.nan) {
+            *nan = *nan || has_nan(array);
+            let array = column.form.to_file(array)?;
+            self.pending_bytes += array.to_data().get_slice_memory_size().unwrap_or(0);
+            in_file.push(array);
+        }
+        self.rows = total;
+        self.pending_rows += rows;
+        self.pending.push_back(Piece {
+            scope,
+            keys: keys.cloned(),
+            columns: in_file,
+            rows,
+        });
+        while self.pending_rows >= SEGMENT_CHUNK_ROWS || self.pending_bytes >= SEGMENT_CHUNK_BYTES {
+            self.encode_chunk()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn rows(&self) -> u32 {
-        0
+        self.rows
     }
 
     /// About how large the file will be with what was added so far.
     pub(crate) fn bytes(&self) -> u64 {
-        0
+        (self.writer.bytes_written() + self.writer.in_progress_size() + self.pending_bytes) as u64
     }
 
     /// Completes the file; it is durable then.
-    pub(crate) fn finish(self) -> Result<SegmentSummary, StoreError> {
-        Err(StoreError::Unsupported("being built".to_string()))
+    pub(crate) fn finish(mut self) -> Result<SegmentSummary, StoreError> {
+        while self.pending_rows > 0 {
+            self.encode_chunk()?;
+        }
+        self.end_group()?;
+        let min_key = self
+            .min_key
+            .take()
+            .ok_or_else(|| StoreError::Unsupported("a segment without rows cannot be written".to_string()))?;
+        // The writer buffers, and what is counted from here on has to be exact.
+        self.writer.sync().map_err(|error| self.io_failed(error))?;
+        let tail_offset = self.writer.bytes_written() as u64;
+        let checksums = self.writer.inner_mut().start_tail();
+        let nan_columns: Vec<usize> = (0..self.nan.len()).filter(|&column| self.nan[column]).collect();
+        let index = self.index.encode(&checksums, &nan_columns);
+        self.writer.write_all(&index).map_err(|error| self.io_failed(error))?;
+        let place = format!("{tail_offset} {}", index.len());
+        self.writer
+            .append_key_value_metadata(KeyValue::new(METADATA_KEY.to_string(), place));
+        let name = self.writer.inner().name().to_string();
+        let file = self.writer.into_inner().map_err(|error| failed(&name, error))?;
+        let (size_bytes, checksum) = file.finish()?;
+        Ok(SegmentSummary {
+            rows: self.rows,
+            size_bytes,
+            min_key,
+            max_key: self.max_key,
+            tail_offset,
+            checksum,
+        })
+    }
+
+    /// Checks that there is what the layout asks for; how many rows.
+    fn check_columns(&self, keys: Option<&BinaryArray>, columns: &[ArrayRef]) -> Result<usize, StoreError> {
+        let wrong = |problem: String| Err(StoreError::Unsupported(format!("rows for a segment: {problem}")));
+        let wanted = &self.layout.columns;
+        if columns.len() != wanted.len() {
+            return wrong(format!("{} columns instead of {}", columns.len(), wanted.len()));
+        }
+        for (column, wanted) in columns.iter().zip(wanted) {
+            if column.data_type() != &wanted.data_type {
+                return wrong(format!(
+                    "a column of type {} instead of {}",
+                    column.data_type(),
+                    wanted.data_type
+                ));
+            }
+        }
+        if keys.is_some() != self.layout.key_positions().is_some() {
+            return wrong("keys where none are stored, or none where they are".to_string());
+        }
+        let rows = match (columns.first(), keys) {
+            (Some(column), _) => column.len(),
+            (None, Some(keys)) => keys.len(),
+            (None, None) => 0,
+        };
+        let lengths = columns.iter().map(|column| column.len()).chain(keys.map(Array::len));
+        if lengths.into_iter().any(|length| length != rows) {
+            return wrong("columns of different lengths".to_string());
+        }
+        Ok(rows)
+    }
+
+    /// Checks that rows follow those before, and notes the first and the last.
+    fn check_order(&mut self, scope: ScopeId, keys: Option<&BinaryArray>) -> Result<(), StoreError> {
+        let whole = |key: &[u8]| [&scope.0.to_be_bytes(), key].concat();
+        let (first, last, sorted) = match keys {
+            None => (whole(&[]), whole(&[]), true),
+            Some(keys) => {
+                let sorted = (1..keys.len()).all(|row| keys.value(row - 1) < keys.value(row));
+                (whole(keys.value(0)), whole(keys.value(keys.len() - 1)), sorted)
+            }
+        };
+        // Without stored keys, the rows of one scope may come in any order.
+        let follows = self.min_key.is_none() || self.max_key < first || (keys.is_none() && self.max_key == first);
+        if !sorted || !follows || keys.is_some_and(|keys| keys.null_count() > 0) {
+            return Err(StoreError::Storage(format!(
+                "{}: rows are not in the order of their keys",
+                self.writer.inner().name()
+            )));
+        }
+        self.min_key.get_or_insert(first);
+        self.max_key = last;
+        Ok(())
+    }
+
+    /// Encodes the first of the gathered rows, as many as make a chunk.
+    fn encode_chunk(&mut self) -> Result<(), StoreError> {
+        let room = ROW_GROUP_ROWS - self.writer.in_progress_rows();
+        // Of long rows fewer, so that a row group can end when it is large enough.
+        let row_bytes = self.pending_bytes / self.pending_rows.max(1) + 1;
+        let limit = room
+            .min(SEGMENT_CHUNK_ROWS)
+            .min(4 * SEGMENT_CHUNK_BYTES / row_bytes)
+            .max(1);
+        let (mut pieces, mut rows) = (Vec::new(), 0);
+        while let Some(piece) = self.pending.pop_front() {
+            let wanted = limit - rows;
+            if piece.rows > wanted {
+                self.pending.push_front(piece.slice(wanted, piece.rows - wanted));
+                pieces.push(piece.slice(0, wanted));
+                rows += wanted;
+            } else {
+                rows += piece.rows;
+                pieces.push(piece);
+            }
+            if rows == limit {
+                break;
+            }
+        }
+        self.pending_rows -= rows;
+        self.pending_bytes = match self.pending.len() {
+            0 => 0,
+            _ => self
+                .pending
+                .iter()
+                .flat_map(|piece| &piece.columns)
+                .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
+                .sum(),
+        };
+        let mut columns = Vec::with_capacity(self.layout.columns.len());
+        for column in 0..self.layout.columns.len() {
+            let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece.columns[column].as_ref()).collect();
+            columns.push(match parts.as_slice() {
+                [one] => one.slice(0, one.len()),
+                parts => arrow::compute::concat(parts).map_err(|error| StoreError::Unsupported(error.to_string()))?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.layout.arrow.clone(), columns, &options)
+            .map_err(|error| StoreError::Unsupported(error.to_string()))?;
+        self.writer
+            .write(&batch)
+            .map_err(|error| failed(self.writer.inner().name(), error))?;
+        for piece in &pieces {
+            let keys = piece
+                .keys
+                .as_ref()
+                .map(|keys| (0..keys.len()).map(|row| keys.value(row)));
+            // A piece has fewer rows than a file may have.
+            self.index
+                .add(piece.scope, u32::try_from(piece.rows).unwrap_or(u32::MAX), keys);
+        }
+        if self.writer.in_progress_rows() >= ROW_GROUP_ROWS || self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), StoreError> {
+        self.writer
+            .flush()
+            .map_err(|error| failed(self.writer.inner().name(), error))?;
+        self.index.end_group();
+        Ok(())
+    }
+
+    fn io_failed(&self, error: io::Error) -> StoreError {
+        failed(self.writer.inner().name(), ParquetError::from(error))
+    }
+}
+
+impl fmt::Debug for SegmentWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentWriter")
+            .field("file", &self.writer.inner().name())
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The storage's own words if it was the storage that failed.
+fn failed(name: &str, error: ParquetError) -> StoreError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(stored) = inner.and_then(|inner| inner.downcast_ref::<StoreError>()) {
+            return stored.clone();
+        }
+        cause = error.source();
+    }
+    StoreError::Storage(format!("{name}: {error}"))
+}
+
+/// NaN has no place in Parquet's statistics: a column with one has no bounds.
+fn has_nan(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Float16 => array
+            .as_primitive::<Float16Type>()
+            .values()
+            .iter()
+            .any(|value| value.is_nan()),
+        DataType::Float32 => array
+            .as_primitive::<Float32Type>()
+            .values()
+            .iter()
+            .any(|value| value.is_nan()),
+        DataType::Float64 => array
+            .as_primitive::<Float64Type>()
+            .values()
+            .iter()
+            .any(|value| value.is_nan()),
+        _ => false,
     }
 }

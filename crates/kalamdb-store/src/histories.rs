@@ -1,0 +1,229 @@
+//! Random histories of one table against a plain map: writes, loads, flushes, compactions, restarts, readers at old states.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use futures::executor::block_on;
+
+use crate::testing::{
+    T, TestStore, begin_load, collect, compact_while, create, flush, key, load_all, options, put, removal, request,
+    schema, spec, step,
+};
+use crate::{DbState, Durability, OnDuplicate, ScopeId, Store, StoreError, StoreOptions, TableChange};
+
+/// xorshift64*: the same numbers for the same seed on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+type Model = BTreeMap<(u64, i64), String>;
+
+/// Ids of the histories: few, so that they meet.
+const IDS: u64 = 60;
+
+struct History {
+    directory: tempfile::TempDir,
+    store: Option<Arc<TestStore>>,
+    model: Model,
+    old: Vec<(Arc<DbState<u64>>, Model)>,
+    random: Random,
+}
+
+impl History {
+    fn store(&self) -> &Arc<TestStore> {
+        self.store.as_ref().expect("open")
+    }
+
+    fn scope(&mut self) -> ScopeId {
+        ScopeId(self.random.below(3))
+    }
+
+    fn id(&mut self) -> i64 {
+        self.random.below(IDS) as i64 - 30
+    }
+
+    fn step(&mut self, number: usize) -> String {
+        let scope = self.scope();
+        let id = self.id();
+        let text = format!("{number}");
+        let exists = self.model.contains_key(&(scope.0, id));
+        match self.random.below(100) {
+            0..30 => {
+                // Insert, or update what exists.
+                let mut change = request(self.store(), vec![put(T, scope, id, &text)]);
+                if exists {
+                    change.removals = vec![removal(&self.store().state(), T, scope, id)];
+                }
+                block_on(self.store().commit(change)).expect("commits");
+                self.model.insert((scope.0, id), text);
+                format!("put {scope} {id}")
+            }
+            30..50 => {
+                if exists {
+                    let mut change = request(self.store(), vec![]);
+                    change.removals = vec![removal(&self.store().state(), T, scope, id)];
+                    block_on(self.store().commit(change)).expect("commits");
+                    self.model.remove(&(scope.0, id));
+                }
+                format!("delete {scope} {id}")
+            }
+            50..65 => self.load(scope, number),
+            65..80 => {
+                flush(self.store());
+                "flush".to_string()
+            }
+            80..90 => {
+                compact_while(self.store(), |_, _| {});
+                "compact".to_string()
+            }
+            90..95 => {
+                self.old.clear();
+                self.store = None;
+                self.store = Some(open_relaxed(self.directory.path()));
+                "restart".to_string()
+            }
+            _ => {
+                self.old.push((self.store().state(), self.model.clone()));
+                "keep a reader".to_string()
+            }
+        }
+    }
+
+    fn load(&mut self, scope: ScopeId, number: usize) -> String {
+        let on_duplicate = match self.random.below(3) {
+            0 => OnDuplicate::Fail,
+            1 => OnDuplicate::Replace,
+            _ => OnDuplicate::Ignore,
+        };
+        let count = 1 + self.random.below(12);
+        let ids: Vec<i64> = (0..count).map(|_| self.id()).collect();
+        let mut load = begin_load(self.store(), scope, on_duplicate);
+        let loaded = load_all(&mut load, &ids, &format!("{number}")).and_then(|()| load.finish());
+        let mut after = self.model.clone();
+        let mut duplicate = false;
+        for &id in &ids {
+            let known = after.contains_key(&(scope.0, id));
+            duplicate |= known;
+            if !known || on_duplicate == OnDuplicate::Replace {
+                after.insert((scope.0, id), format!("{number} {id}"));
+            }
+        }
+        match loaded {
+            Err(StoreError::DuplicateKey { .. }) => {
+                assert!(duplicate && on_duplicate == OnDuplicate::Fail, "{ids:?} is refused");
+            }
+            Err(error) => panic!("{error}"),
+            Ok(publication) => {
+                assert!(!duplicate || on_duplicate != OnDuplicate::Fail, "{ids:?} is accepted");
+                step(self.store(), vec![TableChange::Publish(publication)]).expect("publishes");
+                self.model = after;
+            }
+        }
+        format!("load {on_duplicate:?} {scope} {ids:?}")
+    }
+
+    fn check(&mut self) {
+        let (low, id) = (self.id(), self.id());
+        check(&self.store().state(), &self.model, low, id);
+        for (state, model) in &self.old {
+            check(state, model, low, id);
+        }
+    }
+}
+
+fn check(state: &Arc<DbState<u64>>, model: &Model, low: i64, id: i64) {
+    for scope in 0..3u64 {
+        let expected: Vec<(i64, &String)> = model
+            .range((scope, i64::MIN)..=(scope, i64::MAX))
+            .map(|((_, id), text)| (*id, text))
+            .collect();
+        let scan = |from: Option<i64>, limit: Option<usize>| {
+            let mut wanted = spec(T, ScopeId(scope));
+            wanted.limit = limit;
+            if let Some(from) = from {
+                wanted.range.start = Bound::Included(key(from));
+            }
+            let mut rows = collect(state.scan(&schema(), wanted).expect("scans"));
+            rows.sort();
+            rows
+        };
+        let all = scan(None, None);
+        assert_eq!(all.iter().map(|row| (row.0, &row.1)).collect::<Vec<_>>(), expected);
+        let mut seqs: Vec<_> = all.iter().map(|row| row.2).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        assert_eq!(seqs.len(), all.len(), "sequence numbers are unique");
+        let above: Vec<_> = expected.iter().filter(|row| row.0 >= low).copied().collect();
+        let found = scan(Some(low), None);
+        assert_eq!(found.iter().map(|row| (row.0, &row.1)).collect::<Vec<_>>(), above);
+        assert_eq!(scan(None, Some(3)).len(), expected.len().min(3));
+        let found = state.find(&schema(), T, ScopeId(scope), &key(id), 0).expect("reads");
+        let row = all.iter().find(|row| row.0 == id);
+        assert_eq!(found.map(|found| found.row.seq), row.map(|row| row.2));
+        let got = state.get(&schema(), &spec(T, ScopeId(scope)), &key(id)).expect("reads");
+        assert_eq!(got.num_rows(), usize::from(row.is_some()));
+        let many: Vec<Vec<u8>> = (-30..30).rev().map(key).collect();
+        let found = state.find_all(&schema(), T, ScopeId(scope), &many).expect("reads");
+        for (id, found) in (-30..30).rev().zip(found) {
+            let row = all.iter().find(|row| row.0 == id);
+            assert_eq!(found.map(|found| found.row.seq), row.map(|row| row.2), "{id}");
+        }
+    }
+}
+
+/// In memory, where the machine has such a file system.
+fn memory_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
+}
+
+/// Without syncing: a history is about what is there, and the disk would set its pace.
+fn open_relaxed(path: &std::path::Path) -> Arc<TestStore> {
+    let options = StoreOptions {
+        durability: Durability::Relaxed,
+        ..options(path)
+    };
+    Store::open(options, 0, |_, _| Ok::<_, StoreError>(1)).expect("the store opens")
+}
+
+fn run(seed: u64) {
+    let directory = memory_directory();
+    let store = open_relaxed(directory.path());
+    create(&store, T);
+    let mut history = History {
+        directory,
+        store: Some(store),
+        model: Model::new(),
+        old: Vec::new(),
+        random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+    };
+    let mut done = Vec::new();
+    for number in 0..100 {
+        done.push(history.step(number));
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.check()));
+        if let Err(panic) = checked {
+            eprintln!("seed {seed}, after {done:#?}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn random_histories_agree_with_a_map() {
+    let seeds = std::env::var("KALAMDB_HISTORIES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(20);
+    for seed in 0..seeds {
+        run(seed);
+    }
+}
