@@ -248,7 +248,7 @@ fn take_rows(rows: &mut VecDeque<Range<u32>>, limit: usize) -> Option<(RowNumber
         let range = rows.front_mut().filter(|_| limit > 0)?;
         let taken = range.start..range.end.min(range.start.saturating_add(limit));
         range.start = taken.end;
-        if range.is_empty() {
+        if range.start == range.end {
             rows.pop_front();
         }
         Some(taken)
