@@ -71,7 +71,7 @@ mod pinned;
 mod recent;
 mod row;
 mod schema;
-#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
+#[allow(dead_code, unused_imports, reason = "flush, bulk loads and scans are its callers")]
 mod segment;
 mod sequencer;
 mod snapshot;
