@@ -58,7 +58,7 @@ impl Form {
     }
 
     /// The values in the form of `data_type` again; an error is damage.
-    pub(crate) fn from_file(self, data_type: &DataType, array: &ArrayRef) -> Result<ArrayRef, String> {
+    pub(crate) fn restore(self, data_type: &DataType, array: &ArrayRef) -> Result<ArrayRef, String> {
         match self {
             Self::Same => Ok(array.clone()),
             Self::Bytes(_) => from_bytes(data_type, array),

@@ -167,7 +167,7 @@ impl Cursor {
             // Batches have the columns in the order of the file.
             let at = self.positions.iter().filter(|&&other| other < position).count();
             let column = &file.layout.columns[position];
-            let array = column.form.from_file(&column.data_type, batch.column(at));
+            let array = column.form.restore(&column.data_type, batch.column(at));
             columns.push(array.map_err(|problem| file.blocks.corrupt(problem))?);
         }
         Ok(columns)

@@ -58,6 +58,8 @@ fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
     })
 }
 
+type Ends = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// Whether a key is in a range whose ends may be prefixes.
 fn in_range(key: &[u8], range: &KeyRange) -> bool {
     let after = match &range.start {
@@ -92,13 +94,7 @@ proptest! {
     }
 }
 
-fn check_model(
-    model: &Model,
-    wanted: &[(String, i32)],
-    ranges: Vec<(Bound<Vec<u8>>, Bound<Vec<u8>>)>,
-    cuts: &[u32],
-    batch_rows: usize,
-) {
+fn check_model(model: &Model, wanted: &[(String, i32)], ranges: Vec<Ends>, cuts: &[u32], batch_rows: usize) {
     let place = Place::new();
     let schema = composite();
     let scopes: Vec<_> = model.iter().map(|(scope, rows)| (*scope, columns(rows))).collect();
