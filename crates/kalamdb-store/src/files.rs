@@ -104,6 +104,11 @@ impl Files {
             return Err(StoreError::Unsupported(format!("the file name {path:?} is not plain")));
         }
         let location = ObjectPath::parse(path).map_err(|error| StoreError::Unsupported(error.to_string()))?;
+        if location.as_ref() != path {
+            return Err(StoreError::Unsupported(format!(
+                "the file name {path:?} is not relative"
+            )));
+        }
         let local = storage.root.as_ref().map(|root| root.join(path));
         let name = match &local {
             Some(local) => local.display().to_string(),
@@ -390,5 +395,160 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    const ID: StorageId = StorageId::DEFAULT;
+
+    fn local() -> (tempfile::TempDir, Arc<Files>) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let files = Arc::new(Files::new());
+        files.add_local(ID, &directory.path().join("a/b")).expect("a storage");
+        (directory, files)
+    }
+
+    fn write(files: &Files, path: &str, bytes: &[u8]) {
+        let mut writer = files.create(ID, path).expect("a writer");
+        writer.write_all(bytes).expect("written");
+        assert_eq!(writer.bytes(), bytes.len() as u64);
+        assert_eq!(
+            files.size(ID, path).expect("looks"),
+            None,
+            "it has no name before it is finished"
+        );
+        assert_eq!(writer.finish().expect("finished"), bytes.len() as u64);
+    }
+
+    /// What holds of every kind of storage.
+    fn check(files: &Files) {
+        let large: Vec<u8> = (0..2 * PART_BYTES + 77).map(|at| (at % 251) as u8).collect();
+        write(files, "7/1-a.parquet", &large);
+        write(files, "7/2-b.parquet", b"small");
+        let size = large.len() as u64;
+        assert_eq!(files.size(ID, "7/1-a.parquet").expect("looks"), Some(size));
+        let ranges = [0..10, PART_BYTES as u64 - 5..PART_BYTES as u64 + 5, size - 1..size];
+        let read = files.read_ranges(ID, "7/1-a.parquet", &ranges).expect("reads");
+        for (range, bytes) in ranges.iter().zip(read) {
+            assert_eq!(bytes, large[range.start as usize..range.end as usize]);
+        }
+        assert_eq!(files.read(ID, "7/2-b.parquet", 1..4).expect("reads"), "mal");
+
+        let mut writer = files.create(ID, "7/3-c.parquet").expect("a writer");
+        writer.write_all(&large).expect("written");
+        drop(writer);
+        assert_eq!(files.size(ID, "7/3-c.parquet").expect("looks"), None);
+
+        for _ in 0..2 {
+            files.delete(ID, "7/1-a.parquet").expect("deleted, or not there");
+        }
+        assert_eq!(files.size(ID, "7/1-a.parquet").expect("looks"), None);
+        let missing = files.read(ID, "7/1-a.parquet", 0..1).expect_err("not there");
+        assert!(
+            matches!(&missing, StoreError::Corrupt { problem, .. } if problem.contains("missing")),
+            "{missing}"
+        );
+        assert_eq!(files.read(ID, "7/2-b.parquet", 0..5).expect("reads"), "small");
+    }
+
+    #[test]
+    fn directories_and_object_stores_are_alike() {
+        let (_directory, files) = local();
+        check(&files);
+        let files = Files::new();
+        files.add(ID, Arc::new(InMemory::new()), None);
+        check(&files);
+    }
+
+    #[test]
+    fn it_does_not_matter_which_executor_waits_outside() {
+        let (_directory, files) = local();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async { write(&files, "7/1-a.parquet", &vec![1; PART_BYTES + 1]) });
+        futures::executor::block_on(async { write(&files, "7/2-b.parquet", b"small") });
+        runtime.block_on(async {
+            let mut writer = files.create(ID, "7/3-c.parquet").expect("a writer");
+            writer.write_all(&vec![1; PART_BYTES + 1]).expect("written");
+            drop(writer);
+        });
+        assert_eq!(files.size(ID, "7/3-c.parquet").expect("looks"), None);
+        assert_eq!(files.read(ID, "7/2-b.parquet", 0..5).expect("reads"), "small");
+    }
+
+    #[test]
+    fn nothing_stays_of_a_file_that_was_dropped_or_deleted() {
+        let (directory, files) = local();
+        let root = directory.path().join("a/b");
+        let names = |directory: &Path| -> Vec<_> {
+            fs::read_dir(directory)
+                .expect("a directory")
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect()
+        };
+        let mut writer = files.create(ID, "7/1-a.parquet").expect("a writer");
+        writer.write_all(b"half").expect("written");
+        drop(writer);
+        assert_eq!(names(&root.join("7")), Vec::<std::ffi::OsString>::new());
+        // As a crash leaves it.
+        fs::write(root.join("7/2-b.parquet#1"), "half").expect("written");
+        files.delete(ID, "7/2-b.parquet").expect("deleted");
+        assert_eq!(names(&root.join("7")), Vec::<std::ffi::OsString>::new());
+        write(&files, "7/3-c.parquet", b"whole");
+        files.delete(ID, "7/3-c.parquet").expect("deleted");
+        assert_eq!(
+            names(&root),
+            Vec::<std::ffi::OsString>::new(),
+            "the empty directory goes too"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("file");
+        fs::write(&file, "").expect("written");
+        for path in [file.clone(), file.join("below"), PathBuf::from("/proc/kalamdb")] {
+            let refused = Files::new().add_local(ID, &path).expect_err("not a directory");
+            let StoreError::Storage(text) = refused else {
+                panic!("{refused}")
+            };
+            assert!(text.contains(&path.display().to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_in_the_systems_words() {
+        let full = io::Error::from(ErrorKind::StorageFull);
+        let words_alone = full.to_string();
+        let wrapped = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: Box::new(full),
+            }),
+        };
+        assert_eq!(words(&wrapped), words_alone);
+    }
+
+    #[test]
+    fn names_that_stores_would_escape_are_refused() {
+        let (_directory, files) = local();
+        for path in ["7/a b", "7/a#1", "7/%20", "../up", "7//x", "/7/x"] {
+            assert!(
+                matches!(files.create(ID, path), Err(StoreError::Unsupported(_))),
+                "{path}"
+            );
+        }
+        assert!(
+            matches!(files.create(StorageId(4), "7/x"), Err(StoreError::Storage(text)) if text.contains("storage 4"))
+        );
     }
 }

@@ -87,7 +87,7 @@ mod row;
 mod run_writer;
 mod scan;
 mod schema;
-#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
+#[allow(dead_code, unused_imports, reason = "flush, bulk loads and scans are its callers")]
 mod segment;
 mod sequencer;
 mod snapshot;

@@ -18,6 +18,10 @@ mod keys;
 mod layout;
 mod read;
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "rows are read by a list of ranges, often of one"
+)]
 mod tests;
 mod writer;
 

@@ -38,8 +38,13 @@ pub(super) fn of(file: &SegmentFile, position: usize) -> Option<ColumnBounds> {
         .columns
         .get(position)
         .filter(|_| position < file.layout.schema.columns.len())?;
-    // Intervals have no order that bytes would keep, and values in another form are compared in another way.
-    let ordered = !column.data_type.is_nested() && !matches!(column.data_type, DataType::Null | DataType::Interval(_));
+    // Values in another form are compared in another way; intervals have no order that bytes would keep; of durations the
+    // `parquet` crate gives no statistics.
+    let unordered = matches!(
+        column.data_type,
+        DataType::Null | DataType::Interval(_) | DataType::Duration(_)
+    );
+    let ordered = !column.data_type.is_nested() && !unordered;
     if column.form != Form::Same || !ordered || file.index.nan_columns.contains(&position) {
         return None;
     }

@@ -1,6 +1,7 @@
 //! An open segment: its footer and index in memory, look-ups by key. Decoding rows is `read`'s.
 
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -234,7 +235,7 @@ impl SegmentFile {
                 return Err(StoreError::Cancelled);
             }
             let end = (start + SEGMENT_READAHEAD_BYTES).min(self.blocks.end());
-            self.blocks.read(&[start..end])?;
+            self.blocks.read(slice::from_ref(&(start..end)))?;
             progress.advance(0, end - start);
             start = end;
         }
@@ -262,7 +263,7 @@ impl SegmentFile {
 /// The verified part of a file that holds index and footer.
 fn read_tail(file: &StoredFile, object: &str, start: u64, end: u64, checksum: u64) -> Result<Bytes, StoreError> {
     let tail = file
-        .read_ranges(&[start..end])
+        .read_ranges(slice::from_ref(&(start..end)))
         .map_err(|error| rename(error, object))?
         .pop()
         .unwrap_or_default();

@@ -58,7 +58,7 @@ impl Form {
     }
 
     /// The values in the form of `data_type` again; an error is damage.
-    pub(crate) fn from_file(self, data_type: &DataType, array: &ArrayRef) -> Result<ArrayRef, String> {
+    pub(crate) fn restore(self, data_type: &DataType, array: &ArrayRef) -> Result<ArrayRef, String> {
         match self {
             Self::Same => Ok(array.clone()),
             Self::Bytes(_) => from_bytes(data_type, array),
@@ -69,25 +69,43 @@ impl Form {
 
 /// Whether Parquet as the `parquet` crate writes and reads it gives back every value of a type, bit for bit.
 fn kept_by_parquet(data_type: &DataType) -> bool {
+    let kept_inside = |data_type: &DataType| kept_by_parquet(data_type) && has_room_for_any_value(data_type);
     match data_type {
         // Parquet's INTERVAL has no nanoseconds.
         DataType::Interval(IntervalUnit::MonthDayNano) => false,
-        // Its DECIMAL has a scale from zero up to the precision.
+        // The crate cannot write it.
+        DataType::Decimal32(1, _) => false,
+        // Parquet's DECIMAL has a scale from zero up to the precision.
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
         | DataType::Decimal256(precision, scale) => u8::try_from(*scale).is_ok_and(|scale| scale <= *precision),
         DataType::FixedSizeBinary(width) => *width > 0,
-        DataType::List(field) | DataType::LargeList(field) => kept_by_parquet(field.data_type()),
-        DataType::FixedSizeList(field, length) => *length > 0 && kept_by_parquet(field.data_type()),
-        DataType::Struct(fields) => !fields.is_empty() && fields.iter().all(|field| kept_by_parquet(field.data_type())),
+        DataType::List(field) | DataType::LargeList(field) => kept_inside(field.data_type()),
+        DataType::FixedSizeList(field, length) => *length > 0 && kept_inside(field.data_type()),
+        DataType::Struct(fields) => !fields.is_empty() && fields.iter().all(|field| kept_inside(field.data_type())),
         DataType::Map(entries, _) => kept_by_parquet(entries.data_type()),
         _ => true,
     }
 }
 
-/// Parquet keeps no more digits than a decimal's type has; Arrow's arrays may hold more.
+/// Whether Parquet has as many bytes as Arrow for a value. A decimal of few digits gets fewer, and Arrow does not see to it that
+/// values have no more digits than their type.
+fn has_room_for_any_value(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Decimal32(precision, _) => *precision >= 2,
+        DataType::Decimal64(precision, _) => *precision >= 10,
+        DataType::Decimal128(precision, _) => *precision >= 37,
+        DataType::Decimal256(precision, _) => *precision >= 75,
+        _ => true,
+    }
+}
+
+/// Refuses values that Parquet would cut.
 fn check_decimals(array: &ArrayRef) -> Result<(), StoreError> {
+    if has_room_for_any_value(array.data_type()) {
+        return Ok(());
+    }
     macro_rules! check {
         ($type:ty, $precision:expr) => {
             array

@@ -28,7 +28,7 @@
 //!        for each key block:
 //!          scope (8 bytes, big endian) and encoded key of its first row
 //!        for each row group:
-//!  32 F    a split block Bloom filter as Parquet defines it (8 words of 4 bytes per block, XXH64 with seed 0) over 8-byte values:
+//!  32 F    a split block Bloom filter as Parquet defines it (8 words of 4 bytes per block, XXH64 with seed 0) over 8 bytes each, a number again:
 //!          XXH3-64 of `scope (big endian) | key` for each row with a stored key, XXH3-64 of `scope (big endian)` for each scope
 //!        for each 64 KiB of the file before the index, the last maybe shorter:
 //!     8    its XXH3-64

@@ -167,7 +167,7 @@ impl Cursor {
             // Batches have the columns in the order of the file.
             let at = self.positions.iter().filter(|&&other| other < position).count();
             let column = &file.layout.columns[position];
-            let array = column.form.from_file(&column.data_type, batch.column(at));
+            let array = column.form.restore(&column.data_type, batch.column(at));
             columns.push(array.map_err(|problem| file.blocks.corrupt(problem))?);
         }
         Ok(columns)
@@ -248,7 +248,7 @@ fn take_rows(rows: &mut VecDeque<Range<u32>>, limit: usize) -> Option<(RowNumber
         let range = rows.front_mut().filter(|_| limit > 0)?;
         let taken = range.start..range.end.min(range.start.saturating_add(limit));
         range.start = taken.end;
-        if range.is_empty() {
+        if range.start == range.end {
             rows.pop_front();
         }
         Some(taken)
