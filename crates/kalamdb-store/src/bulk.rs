@@ -199,7 +199,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             runs.append(&mut self.chunks);
             self.merge(runs)?
         };
-        fail::fail_point!("load-written");
+        crate::crash::point("load-written");
         let mut publication = Publication {
             store: self.target,
             schema_version: self.schema.version,

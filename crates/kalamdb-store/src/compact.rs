@@ -143,7 +143,7 @@ fn merge<C: Send + Sync + 'static>(
         progress.advance(count as u64, 0);
     }
     let outputs = writer.finish()?;
-    fail::fail_point!("compact-written");
+    crate::crash::point("compact-written");
     let publication = Publication {
         store: target,
         schema_version: schema.version,
@@ -161,7 +161,7 @@ fn merge<C: Send + Sync + 'static>(
         _gate: None,
     };
     let moved = publish(store, publication, progress)?;
-    fail::fail_point!("compact-published");
+    crate::crash::point("compact-published");
     Ok(moved)
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn flush<C: Send + Sync + 'static>(
     }
     if store.hot_usage(target).rows > 0 || has_rows(store, target)? {
         step(store, TableChange::Seal(target))?;
-        fail::fail_point!("flush-sealed");
+        crate::crash::point("flush-sealed");
         let version = table(&store.state(), target)?;
         if let [sealed, _] = version.epochs.as_slice() {
             moved.add(move_epoch(store, target, schema, *sealed, options, progress)?);
@@ -136,7 +136,7 @@ fn move_epoch<C: Send + Sync + 'static>(
         progress.advance(count as u64, 0);
     }
     let outputs = writer.finish()?;
-    fail::fail_point!("flush-written");
+    crate::crash::point("flush-written");
     places.sort();
     let publication = Publication {
         store: target,
@@ -155,7 +155,7 @@ fn move_epoch<C: Send + Sync + 'static>(
         _gate: None,
     };
     let moved = publish(store, publication, progress)?;
-    fail::fail_point!("flush-published");
+    crate::crash::point("flush-published");
     Ok(moved)
 }
 

@@ -54,6 +54,7 @@ mod cold;
 mod committer;
 mod compact;
 mod counters;
+mod crash;
 mod decode;
 mod deletion_vector;
 mod engine;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::KeyEncoder;
-use crate::hot::KeyRange;
+use crate::scan::KeyRange;
 use crate::segment::SegmentColumn as Column;
 use crate::segment::index::METADATA_KEY;
 use crate::tuning::{KEY_BLOCK_ROWS, PAGE_ROWS, ROW_GROUP_ROWS};
