@@ -157,12 +157,12 @@ impl Appender {
             (Target::Nowhere, _) => Ok(0),
             (Target::Existing, Load::Rows(buffer)) => self.commit_rows(buffer).await,
             (Target::Existing, Load::Bulk(load)) => {
-                let publication = self.finish_load(*load)?;
+                let publication = self.finish_load(*load).await?;
                 self.publish(publication).await
             }
             (Target::New(placement), Load::Rows(buffer)) => self.create_with_rows(*placement, buffer).await,
             (Target::New(placement), Load::Bulk(load)) => {
-                let publication = self.finish_load(*load)?;
+                let publication = self.finish_load(*load).await?;
                 self.create_with_load(*placement, publication).await
             }
         }
@@ -251,8 +251,8 @@ impl Appender {
         }
     }
 
-    fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
-        load.finish().map_err(|error| self.of_store(error))
+    async fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
+        load.finish().await.map_err(|error| self.of_store(error))
     }
 
     async fn publish(&self, publication: Arc<Publication>) -> Result<u64> {

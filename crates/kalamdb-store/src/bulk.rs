@@ -183,12 +183,12 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         self.rows
     }
 
-    /// Makes everything durable and looks the keys up in the table; what is returned is to be named in
+    /// Makes everything durable and looks the keys up in the table, which blocks on CPU and disk; what is returned is to be named in
     /// [`crate::TableChange::Publish`].
     ///
     /// # Errors
     /// [`StoreError::DuplicateKey`] for a key of the load or the table.
-    pub fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
+    pub async fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
         self.write_chunk()?;
         let ordered = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
         let ordered = std::mem::replace(&mut self.ordered, ordered).finish()?;
@@ -214,6 +214,8 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         };
         // A store that is not created yet has no keys.
         if self.encoder.is_some() && self.store.state().table(self.target).is_some() {
+            // From here to the publication rows stay where they are found, unless a commit of rows removes them.
+            publication._gate = Some(self.store.publishers().enter(self.target).await);
             self.resolve(&mut publication)?;
         }
         if self.on_duplicate == OnDuplicate::Ignore {
@@ -352,8 +354,6 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             .iter()
             .map(|output| self.open(output))
             .collect::<Result<_, _>>()?;
-        // From here to the publication rows stay where they are found, unless a commit of rows removes them.
-        publication._gate = Some(self.store.publishers().enter(self.target));
         let watch = self.store.watch(self.target, true)?;
         let state = self.store.state();
         let resolver = Resolver {

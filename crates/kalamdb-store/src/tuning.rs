@@ -144,3 +144,10 @@ pub(crate) const SEGMENT_FIRST_ROWS: usize = 8 << 10;
 
 /// Two ranges of a file with at most this many bytes between them are read as one: cheaper than a second request.
 pub(crate) const READ_GAP_BYTES: u64 = 64 << 10;
+
+/// Bytes of a batch that is read of a segment, about: as many rows as asked for, unless they are long.
+pub(crate) const SEGMENT_BATCH_BYTES: usize = 4 << 20;
+
+/// Sources of a merge up to which each is read in full batches; with more of them, batches are smaller, so that all together
+/// stay bounded.
+pub(crate) const MERGE_SOURCES: usize = 16;
