@@ -49,6 +49,8 @@ pub(crate) struct SegmentWriter {
     rows: u32,
     min_key: Option<Vec<u8>>,
     max_key: Vec<u8>,
+    /// Rows were lost to an error: there can be no file.
+    failed: bool,
 }
 
 struct Piece {
@@ -98,6 +100,7 @@ impl SegmentWriter {
             rows: 0,
             min_key: None,
             max_key: Vec::new(),
+            failed: false,
         })
     }
 
@@ -117,16 +120,17 @@ impl SegmentWriter {
         let total = total
             .filter(|&total| total <= SEGMENT_ROWS)
             .ok_or_else(|| StoreError::Unsupported(format!("a segment has at most {SEGMENT_ROWS} rows")))?;
-        self.check_order(scope, keys)?;
-        let mut in_file = Vec::with_capacity(columns.len());
+        let (mut in_file, mut bytes) = (Vec::with_capacity(columns.len()), 0);
         for ((array, column), nan) in columns.iter().zip(&self.layout.columns).zip(&mut self.nan) {
             *nan = *nan || has_nan(array);
             let array = column.form.to_file(array)?;
-            self.pending_bytes += array.to_data().get_slice_memory_size().unwrap_or(0);
+            bytes += memory_of(&array);
             in_file.push(array);
         }
+        self.check_order(scope, keys)?;
         self.rows = total;
         self.pending_rows += rows;
+        self.pending_bytes += bytes;
         self.pending.push_back(Piece {
             scope,
             keys: keys.cloned(),
@@ -150,7 +154,7 @@ impl SegmentWriter {
 
     /// Completes the file; it is durable then.
     pub(crate) fn finish(mut self) -> Result<SegmentSummary, StoreError> {
-        while self.pending_rows > 0 {
+        while self.pending_rows > 0 || self.failed {
             self.encode_chunk()?;
         }
         self.end_group()?;
@@ -169,7 +173,7 @@ impl SegmentWriter {
         self.writer
             .append_key_value_metadata(KeyValue::new(METADATA_KEY.to_string(), place));
         let name = self.writer.inner().name().to_string();
-        let file = self.writer.into_inner().map_err(|error| failed(&name, error))?;
+        let file = self.writer.into_inner().map_err(|error| storage_failed(&name, error))?;
         let (size_bytes, checksum) = file.finish()?;
         Ok(SegmentSummary {
             rows: self.rows,
@@ -237,6 +241,10 @@ impl SegmentWriter {
 
     /// Encodes the first of the gathered rows, as many as make a chunk.
     fn encode_chunk(&mut self) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.failed, true) {
+            let name = self.writer.inner().name();
+            return Err(StoreError::Storage(format!("{name}: writing it has failed before")));
+        }
         let room = ROW_GROUP_ROWS - self.writer.in_progress_rows();
         // Of long rows fewer, so that a row group can end when it is large enough.
         let row_bytes = self.pending_bytes / self.pending_rows.max(1) + 1;
@@ -260,15 +268,12 @@ impl SegmentWriter {
             }
         }
         self.pending_rows -= rows;
-        self.pending_bytes = match self.pending.len() {
-            0 => 0,
-            _ => self
-                .pending
-                .iter()
-                .flat_map(|piece| &piece.columns)
-                .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
-                .sum(),
-        };
+        self.pending_bytes = self
+            .pending
+            .iter()
+            .flat_map(|piece| &piece.columns)
+            .map(memory_of)
+            .sum();
         let mut columns = Vec::with_capacity(self.layout.columns.len());
         for column in 0..self.layout.columns.len() {
             let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece.columns[column].as_ref()).collect();
@@ -282,7 +287,7 @@ impl SegmentWriter {
             .map_err(|error| StoreError::Unsupported(error.to_string()))?;
         self.writer
             .write(&batch)
-            .map_err(|error| failed(self.writer.inner().name(), error))?;
+            .map_err(|error| storage_failed(self.writer.inner().name(), error))?;
         for piece in &pieces {
             let keys = piece
                 .keys
@@ -295,19 +300,20 @@ impl SegmentWriter {
         if self.writer.in_progress_rows() >= ROW_GROUP_ROWS || self.writer.in_progress_size() >= ROW_GROUP_BYTES {
             self.end_group()?;
         }
+        self.failed = false;
         Ok(())
     }
 
     fn end_group(&mut self) -> Result<(), StoreError> {
         self.writer
             .flush()
-            .map_err(|error| failed(self.writer.inner().name(), error))?;
+            .map_err(|error| storage_failed(self.writer.inner().name(), error))?;
         self.index.end_group();
         Ok(())
     }
 
     fn io_failed(&self, error: io::Error) -> StoreError {
-        failed(self.writer.inner().name(), ParquetError::from(error))
+        storage_failed(self.writer.inner().name(), ParquetError::from(error))
     }
 }
 
@@ -321,7 +327,7 @@ impl fmt::Debug for SegmentWriter {
 }
 
 /// The storage's own words if it was the storage that failed.
-fn failed(name: &str, error: ParquetError) -> StoreError {
+fn storage_failed(name: &str, error: ParquetError) -> StoreError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -331,6 +337,11 @@ fn failed(name: &str, error: ParquetError) -> StoreError {
         cause = error.source();
     }
     StoreError::Storage(format!("{name}: {error}"))
+}
+
+/// What a column, perhaps part of a larger one, takes itself.
+fn memory_of(array: &ArrayRef) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
 /// NaN has no place in Parquet's statistics: a column with one has no bounds.
