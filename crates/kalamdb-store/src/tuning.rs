@@ -100,6 +100,9 @@ pub(crate) const PAGE_BYTES: usize = 128 << 10;
 /// Bytes of a column chunk's dictionary at most: a look-up of one row reads all of it. Past that, values are written plainly.
 pub(crate) const DICTIONARY_BYTES: usize = 128 << 10;
 
+/// Values that a segment's writer must see at least before it takes a column's values for distinct and makes no dictionary.
+pub(crate) const SAMPLE_ROWS: usize = 512;
+
 /// Rows between two keys of a segment's index: half a page, so that reading one block's keys decodes one page of each key column.
 pub(crate) const KEY_BLOCK_ROWS: usize = 1024;
 
