@@ -129,4 +129,4 @@ pub(crate) const SEGMENT_READAHEAD_BYTES: u64 = 8 << 20;
 pub(crate) const SEGMENT_FIRST_ROWS: usize = 8 << 10;
 
 /// Two ranges of a file with at most this many bytes between them are read as one: cheaper than a second request.
-pub(crate) const READ_GAP_BYTES: u64 = 64 << 10;
+pub(crate) const READ_GAP_BYTES: u64 = 16 << 10;
