@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
-use crate::row_check::{check_not_null, check_shape, too_large};
+use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
 use crate::segment_options::segment_options;
 
 /// What to do with a row whose primary key exists (in the table or earlier in the same load).
@@ -31,10 +31,10 @@ pub enum OnConflict {
 }
 
 /// From so many rows on a statement is a bulk load: below, one commit costs less than the steps of a load.
-const BULK_FROM_ROWS: usize = 64 * 1024;
+pub(crate) const BULK_FROM_ROWS: usize = 64 * 1024;
 /// From so many bytes in memory on, about half of them encoded rows: a commit of this size holds up the other writers of its
 /// group for a few milliseconds.
-const BULK_FROM_BYTES: usize = 24 << 20;
+pub(crate) const BULK_FROM_BYTES: usize = 24 << 20;
 /// Conflicts after which a statement gives up. From the first on it has the turn among the writers of its rows, so only
 /// commits that were under way already, and rare UPDATEs, can come between.
 const COMMIT_ATTEMPTS: usize = 16;
@@ -130,6 +130,7 @@ impl Appender {
             return Ok(());
         }
         check_shape(&self.table, batch)?;
+        check_decimals(&self.table, batch)?;
         check_not_null(&self.table, batch, self.pushed)?;
         self.sources.add(self.pushed + 1, key_columns(&self.table, batch));
         let from = match self.load {
@@ -221,6 +222,7 @@ impl Appender {
             &table.schema.stored,
             &options,
             on_duplicate,
+            false,
         )
         .map_err(|error| self.of_store(error))?;
         for row in &buffer.rows {

@@ -168,6 +168,7 @@ impl From<StoreError> for Error {
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,
+            StoreError::Conflict => return CommitError::Conflict.into(),
             StoreError::Retired(_) => {
                 return Error::new(
                     ErrorCode::Conflict,

@@ -257,7 +257,7 @@ fn rows_in(
 /// The base of row ids that follow from the row's number: those of a table without a key that was loaded in bulk.
 pub(crate) fn implied_ids(entry: &SegmentEntry, schema: &StoreSchema) -> Option<Seq> {
     match entry.seqs {
-        SegmentSeqs::Base { base, .. } if schema.key.is_empty() => Some(base),
+        SegmentSeqs::Base { base, .. } if schema.key.is_empty() && !has_keys(entry) => Some(base),
         SegmentSeqs::Base { .. } | SegmentSeqs::Stored { .. } => None,
     }
 }

@@ -60,7 +60,6 @@ mod deletion_vector;
 mod engine;
 mod erase;
 mod error;
-#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
 mod files;
 mod flush;
 mod format;
@@ -88,7 +87,6 @@ mod row;
 mod run_writer;
 mod scan;
 mod schema;
-#[allow(dead_code, unused_imports, reason = "flush, bulk loads and scans are its callers")]
 mod segment;
 mod sequencer;
 mod snapshot;

@@ -1,8 +1,11 @@
 //! Segment files: Parquet sorted by (scope, key), with an index of our own inside. Which segments a table has is `manifest`'s.
 //!
 //! ```text
-//! "PAR1" | row groups | index (see `index`) | Parquet's page indexes | Parquet's footer | "PAR1"
-//!        |<- 64 KiB blocks, summed one by one ->|<- tail: read whole when opened, summed as a whole ->|
+//! "PAR1", row groups | index (see `index`), Parquet's page indexes, Parquet's footer, "PAR1"
+//!  blocks of 16 KiB, |  the tail, read when the file is opened and held decoded; one checksum of it is in the manifest
+//!  each with its     |
+//!  checksum in the   |
+//!  index             |
 //! ```
 //!
 //! Columns are called `c<column id>`, so that a renamed one needs no new file; then come `_row_id`, `_seq` and `_updated` as far

@@ -216,7 +216,7 @@ pub(crate) fn ids(store: &TestStore, table: StoreId) -> Vec<i64> {
 
 /// Begins a load into [`T`].
 pub(crate) fn begin_load(store: &Arc<TestStore>, scope: ScopeId, on_duplicate: OnDuplicate) -> BulkLoad<u64> {
-    BulkLoad::begin(store, T, scope, &schema(), &segment_options(), on_duplicate).expect("begins")
+    BulkLoad::begin(store, T, scope, &schema(), &segment_options(), on_duplicate, false).expect("begins")
 }
 
 /// Adds rows (id, `loaded <id>`).

@@ -503,6 +503,30 @@ fn every_codec_gives_back_what_it_got() {
 }
 
 #[test]
+fn only_values_that_repeat_get_a_dictionary() {
+    let place = Place::new();
+    let schema = schema_of(
+        &[DataType::Int64, DataType::Int64, DataType::Utf8, DataType::Utf8],
+        vec![0],
+    );
+    let ids = || Int64Array::from_iter_values(0..3000);
+    let text = |of: i64| {
+        Arc::new(StringArray::from_iter_values(
+            (0..3000).map(|row| (row % of).to_string()),
+        )) as ArrayRef
+    };
+    let columns: Vec<ArrayRef> = vec![Arc::new(ids()), Arc::new(ids()), text(3000), text(1000)];
+    let file = place.open(&schema, &place.write(&schema, PLAIN, &[(1, columns)]));
+    let group = file.metadata.metadata().row_group(0);
+    let dictionaries: Vec<bool> = group
+        .columns()
+        .iter()
+        .map(|column| column.dictionary_page_offset().is_some())
+        .collect();
+    assert_eq!(dictionaries, [false, false, false, true]);
+}
+
+#[test]
 fn pages_of_long_rows_have_few_rows() {
     let place = Place::new();
     let schema = schema_of(&[DataType::Int64, DataType::Utf8], vec![0]);
