@@ -31,7 +31,7 @@ pub enum OnConflict {
 }
 
 /// From so many rows on a statement is a bulk load: below, one commit costs less than the steps of a load.
-pub(crate) const BULK_FROM_ROWS: usize = 64 * 1024;
+pub(crate) const BULK_FROM_ROWS: usize = if cfg!(test) { 2000 } else { 64 * 1024 };
 /// From so many bytes in memory on, about half of them encoded rows: a commit of this size holds up the other writers of its
 /// group for a few milliseconds.
 pub(crate) const BULK_FROM_BYTES: usize = 24 << 20;

@@ -30,7 +30,6 @@ mod writer;
 
 use std::ops::Range;
 
-pub(crate) use bounds::{Bounds, ColumnBounds};
 pub(crate) use file::SegmentFile;
 pub(crate) use layout::SegmentShape;
 pub(crate) use read::SegmentRead;
