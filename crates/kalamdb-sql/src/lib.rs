@@ -11,6 +11,7 @@
 
 mod administration;
 mod assignment;
+mod constants;
 mod database;
 mod definition;
 mod diagnostics;
@@ -18,6 +19,8 @@ mod dml;
 mod environment;
 mod execution;
 mod functions;
+mod growth;
+mod guards;
 mod identifiers;
 mod ingest;
 mod insert;

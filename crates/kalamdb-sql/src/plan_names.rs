@@ -13,16 +13,14 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use futures::FutureExt;
 use kalamdb_core::{Error, ErrorCode, Principal, TableName, View};
 
 use crate::database::Database;
 use crate::metadata;
 use crate::names::{CATALOG, suggestion};
-use crate::planning::Planner;
+use crate::planning::{Planner, simplified};
 use crate::provider::{Exposure, Provider};
 use crate::system_columns::MarkedTables;
 
@@ -59,15 +57,9 @@ impl ContextProvider for PlanNames<'_> {
             let error = Error::new(ErrorCode::NotFound, format!("there is no table function {name}{hint}"));
             return Err(DataFusionError::External(Box::new(error)));
         };
-        let context = SimplifyContext::builder()
-            .with_config_options(Arc::clone(state.config_options()))
-            .with_query_execution_start_time(state.execution_props().query_execution_start_time)
-            .build();
-        let simplifier = ExprSimplifier::new(context);
-        let schema = DFSchema::empty();
         let args: Vec<Expr> = args
             .into_iter()
-            .map(|arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg)))
+            .map(|arg| simplified(state, arg, &DFSchema::empty()))
             .collect::<Result<_>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state))?;
         Ok(provider_as_source(provider))

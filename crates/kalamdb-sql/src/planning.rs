@@ -21,9 +21,11 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
 
+use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
 use crate::environment::QueryMemory;
+use crate::guards::guarded;
 use crate::literals;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters::{self, untyped};
@@ -343,6 +345,8 @@ impl Planner {
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
+        let optimized =
+            constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
         let physical = self
             .state
             .query_planner()
@@ -388,7 +392,11 @@ impl Planner {
     }
 }
 
-fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusionResult<Expr> {
+/// An expression outside a plan as the rules make those inside: coerced, guarded, simplified.
+///
+/// # Errors
+/// Whatever the rules say.
+pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusionResult<Expr> {
     use datafusion::logical_expr::simplify::SimplifyContext;
     use datafusion::optimizer::simplify_expressions::ExprSimplifier;
     let context = SimplifyContext::builder()
@@ -398,7 +406,7 @@ fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusion
         .build();
     let simplifier = ExprSimplifier::new(context);
     let coerced = simplifier.coerce(expr, schema)?;
-    simplifier.simplify(coerced)
+    simplifier.simplify(guarded(coerced, schema)?.data)
 }
 
 /// Parameters in order, over those that are known from outside; a gap (`$1` and `$3` only) is a parameter nobody reads.
