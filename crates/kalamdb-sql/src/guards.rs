@@ -1,4 +1,4 @@
-//! Puts functions that refuse in the place of those that fill the memory, once all expressions have their types.
+//! Puts functions that refuse in the place of those that wrap numbers or fill the memory, once all expressions have their types.
 
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::growth;
+use crate::operators;
 use crate::types;
 
 /// The rule; it comes after type coercion.
@@ -40,6 +41,8 @@ impl AnalyzerRule for Guards {
 /// UNSUPPORTED for a cast to a type whose single value would be too large.
 pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(binary) => Ok(operators::guard_binary(binary, schema)),
+        Expr::Negative(operand) => Ok(operators::guard_negation(operand, schema)),
         Expr::ScalarFunction(call) if matches!(call.func.name(), "arrow_cast" | "arrow_try_cast") => {
             let cast = Expr::ScalarFunction(call);
             check_width(&cast.get_type(schema)?)?;

@@ -29,6 +29,7 @@ mod literals;
 mod metadata;
 mod names;
 mod null_lists;
+mod operators;
 mod parameters;
 mod plan_names;
 mod planning;
