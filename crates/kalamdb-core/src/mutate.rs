@@ -316,6 +316,11 @@ impl Mutator {
             other => other.into(),
         }
     }
+
+    /// What the changes hold in memory until their commit, bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// The columns that name rows.

@@ -22,6 +22,7 @@ use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
 use crate::values::has_subquery;
+use crate::write_memory::WriteMemory;
 
 /// Runs a definition; called on the query runtime.
 ///
@@ -229,9 +230,11 @@ async fn create_table(
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
     let mut load = load.map_err(at_name)?;
+    let mut memory = WriteMemory::of_load(database.environment(), kind, OnConflict::Error);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         load.push(&with_schema(&batch, &schema)?)?;
+        memory.hold(load.buffered_bytes())?;
     }
     // The query's snapshot is not held while waiting for the disk.
     drop(rows);

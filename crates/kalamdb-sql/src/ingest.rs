@@ -20,6 +20,7 @@ use crate::planning::Planner;
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::types;
+use crate::write_memory::WriteMemory;
 
 /// What to do when the table does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,11 @@ pub(crate) async fn run(
     mut batches: BoxStream<'static, Result<RecordBatch>>,
     query: &RunningQuery,
 ) -> Result<u64> {
-    let Load { mut appender, columns } = begin(database, session, request, &schema)?;
+    let Load {
+        mut appender,
+        mut memory,
+        columns,
+    } = begin(database, session, request, &schema)?;
     let target = Arc::new(Schema::new(columns.iter().map(Source::field).collect::<Vec<_>>()));
     let mut loaded = 0;
     while let Some(batch) = batches.next().await {
@@ -102,6 +107,7 @@ pub(crate) async fn run(
                 )
             })?;
             appender.push(&chunk)?;
+            memory.hold(appender.buffered_bytes())?;
             loaded += rows;
             // Encoding holds the thread; between chunks a cancelled load ends, and others get their turn.
             tokio::task::yield_now().await;
@@ -114,6 +120,7 @@ pub(crate) async fn run(
 /// A load that is ready for its rows.
 struct Load {
     appender: Appender,
+    memory: WriteMemory,
     /// One for each column of the table, in its order.
     columns: Vec<Source>,
 }
@@ -151,7 +158,12 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
-            return Ok(Load { appender, columns });
+            let memory = WriteMemory::of_load(database.environment(), table.kind, on_conflict);
+            return Ok(Load {
+                appender,
+                memory,
+                columns,
+            });
         }
         (Some(_), _, IfExists::Replace) => CreateMode::OrReplace,
         (None, IfNotExists::Create, _) => CreateMode::New,
@@ -189,6 +201,7 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
     });
     Ok(Load {
         appender,
+        memory: WriteMemory::of_load(database.environment(), kind, on_conflict),
         columns: columns.collect(),
     })
 }

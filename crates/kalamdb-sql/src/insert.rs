@@ -19,6 +19,7 @@ use crate::provider::{SEQ, UPDATED};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::values::{self, Defaults};
+use crate::write_memory::WriteMemory;
 
 /// An INSERT with its names resolved.
 pub(crate) struct InsertPlan {
@@ -120,6 +121,7 @@ pub(crate) async fn run(
         .engine()
         .append(planner.principal(), &table, OnConflict::Error)?;
     let mut defaults = Defaults::new(&planner, &table);
+    let mut memory = WriteMemory::of_load(database.environment(), table.kind, OnConflict::Error);
     query.planned();
     match source {
         Source::Defaults => {
@@ -129,6 +131,7 @@ pub(crate) async fn run(
         Source::Values(rows) => {
             for batch in values::evaluate(&mut defaults, &targets, &rows, &given)? {
                 load.push(&defaults.complete(&targets, batch.columns(), batch.num_rows())?)?;
+                memory.hold(load.buffered_bytes())?;
             }
         }
         Source::Query(_, planned) => {
@@ -138,8 +141,9 @@ pub(crate) async fn run(
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
                     append(&mut load, &mut defaults, &table, &targets, &batch)?;
+                    memory.hold(load.buffered_bytes())?;
                 }
-                query.memory_peak(running.memory.peak_bytes());
+                query.memory_peak(running.memory.peak_bytes() + memory.bytes());
             }
         }
     }

@@ -46,6 +46,7 @@ mod system_tables;
 mod tree;
 mod types;
 mod values;
+mod write_memory;
 
 #[cfg(test)]
 mod testing;
