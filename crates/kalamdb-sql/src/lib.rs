@@ -22,6 +22,7 @@ mod functions;
 mod growth;
 mod guards;
 mod identifiers;
+mod information_schema;
 mod ingest;
 mod insert;
 mod key_range;

@@ -26,6 +26,7 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::environment::QueryMemory;
 use crate::guards::guarded;
+use crate::information_schema;
 use crate::literals;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters::{self, untyped};
@@ -202,7 +203,7 @@ impl Planner {
             .unwrap_or(&self.namespace);
         let name = TableName::new(namespace, reference.table());
         if name.namespace == crate::names::INFORMATION_SCHEMA {
-            return match crate::plan_names::information_schema_table(self, &name.table)? {
+            return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(self.unknown_table(&name)),
             };
