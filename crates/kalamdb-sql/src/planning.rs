@@ -28,7 +28,7 @@ use crate::environment::QueryMemory;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::literals;
-use crate::names::{name_position, placed, table_name};
+use crate::names::{name_position, nearest_table, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::provider::{self, Exposure, has_system_columns};
@@ -160,26 +160,16 @@ impl Planner {
     /// TABLE_NOT_FOUND; what it suggests is only ever a table that the principal sees.
     fn unknown_table(&self, name: &TableName) -> Error {
         let catalog = self.view.catalog();
-        let visible: Vec<String> = catalog
-            .tables
-            .values()
-            .filter(|table| self.principal.sees(table))
-            .flat_map(|table| {
-                let bare = (table.name.namespace == self.namespace).then(|| table.name.table.clone());
-                std::iter::once(table.name.to_string()).chain(bare)
-            })
-            .collect();
-        let wanted = name.to_string();
-        let hint = crate::names::suggestion(&wanted, visible.iter().map(String::as_str));
-        let hint = if hint.is_empty() {
-            let same_name = visible
-                .iter()
-                .find(|full| full.rsplit('.').next() == Some(name.table.as_str()) && full.contains('.'));
-            same_name.map_or(hint, |full| format!("; did you mean {full}?"))
-        } else {
-            hint
+        let visible = || {
+            let tables = catalog.tables.values();
+            tables
+                .filter(|table| self.principal.sees(table))
+                .map(|table| &table.name)
         };
-        Error::new(ErrorCode::TableNotFound, format!("table {wanted} does not exist{hint}"))
+        let alike = nearest_table(name, visible());
+        let alike = alike.or_else(|| visible().find(|other| other.table == name.table));
+        let hint = alike.map_or_else(String::new, |other| format!("; did you mean {other}?"));
+        Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
     }
 
     /// What the planner reads for a table reference.
