@@ -175,10 +175,14 @@ fn append(
 
 /// `3 rows inserted`.
 pub(crate) fn counted(rows: u64, what: &str) -> String {
-    if rows == 1 {
-        format!("1 row {what}")
-    } else {
-        format!("{rows} rows {what}")
+    format!("{} {what}", row_count(rows))
+}
+
+/// `3 rows`.
+pub(crate) fn row_count(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        _ => format!("{rows} rows"),
     }
 }
 
@@ -191,20 +195,8 @@ pub(crate) fn writable(planner: &Planner, name: &ast::ObjectName, action: Action
         Ok(table) if table.kind == TableKind::System => table,
         Ok(_) | Err(_) => return planner.table(name, action),
     };
-    // The handler refuses with the statement that does it.
-    let refusal = match action {
-        Action::Update | Action::Delete => planner
-            .database()
-            .engine()
-            .mutate(planner.view(), planner.principal(), &table)
-            .err(),
-        Action::Select | Action::Insert | Action::Define | Action::Maintain => planner
-            .database()
-            .engine()
-            .append(planner.principal(), &table, OnConflict::Error)
-            .err(),
-    };
-    let refusal = refusal.unwrap_or_else(|| {
+    // The rights refuse with the statement that does it.
+    let refusal = planner.principal().check(action, &table).err().unwrap_or_else(|| {
         Error::new(
             ErrorCode::InvalidStatement,
             format!("{} is a system table, which statements of its own change", table.name),

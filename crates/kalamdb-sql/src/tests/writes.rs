@@ -198,7 +198,13 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "DELETE FROM system.users",
         ErrorCode::InvalidStatement,
         Some((1, 13)),
-        "DROP USER",
+        "by DELETE; use CREATE USER",
+    );
+    fixture.check_error(
+        "UPDATE system.queries SET rows = 0",
+        ErrorCode::InvalidStatement,
+        Some((1, 8)),
+        "by UPDATE",
     );
     fixture.check(ALL, &["1|1|one|1.0000000000"]);
     fixture.check("SELECT * FROM n", &[]);
