@@ -448,6 +448,14 @@ impl Appender {
             .duplicate_key(&self.table, encoder, key, problem)
             .unwrap_or_else(|error| error)
     }
+
+    /// What the rows hold in memory until their commit, bytes. A bulk load holds little, within a bound of the store.
+    pub fn buffered_bytes(&self) -> usize {
+        match &self.load {
+            Load::Rows(buffer) => buffer.bytes,
+            Load::Bulk(_) => 0,
+        }
+    }
 }
 
 impl Engine {

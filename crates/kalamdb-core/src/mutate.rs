@@ -378,6 +378,11 @@ impl Mutator {
             .duplicate_key(&self.table, encoder, key, problem)
             .unwrap_or_else(|error| error)
     }
+
+    /// What the changes hold in memory until their commit, bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// The columns that name rows.
