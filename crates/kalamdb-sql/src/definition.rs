@@ -231,7 +231,7 @@ async fn create_table(
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
     let mut load = load.map_err(at_name)?;
-    let mut memory = WriteMemory::of_load(database.environment(), kind, OnConflict::Error);
+    let mut memory = WriteMemory::of_load(database.environment(), kind);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         load.push(&with_schema(&batch, &schema)?)?;

@@ -160,7 +160,7 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
-            let memory = WriteMemory::of_load(database.environment(), table.kind, on_conflict);
+            let memory = WriteMemory::of_load(database.environment(), table.kind);
             return Ok(Load {
                 appender,
                 memory,
@@ -203,7 +203,7 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
     });
     Ok(Load {
         appender,
-        memory: WriteMemory::of_load(database.environment(), kind, on_conflict),
+        memory: WriteMemory::of_load(database.environment(), kind),
         columns: columns.collect(),
     })
 }

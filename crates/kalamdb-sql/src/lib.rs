@@ -35,6 +35,7 @@ mod parameters;
 mod plan_names;
 mod planning;
 mod provider;
+mod pruning;
 mod queries;
 mod run;
 mod scan_exec;

@@ -413,6 +413,7 @@ fn of_system_table(
             key,
             limit: None,
             part: (0, 1),
+            prune: None,
             batch_rows: BATCH_ROWS,
         },
     )?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use kalamdb_core::{OnConflict, Result, TableKind};
+use kalamdb_core::{Result, TableKind};
 
 use crate::diagnostics;
 use crate::environment::Environment;
@@ -34,9 +34,9 @@ impl WriteMemory {
     }
 
     /// For a load.
-    pub(crate) fn of_load(environment: &Environment, kind: TableKind, on_conflict: OnConflict) -> Self {
+    pub(crate) fn of_load(environment: &Environment, kind: TableKind) -> Self {
         WriteMemory {
-            bounded: !(kind.stages_in_bulk() && on_conflict == OnConflict::Error),
+            bounded: !kind.loads_in_bulk(),
             ..WriteMemory::of_changes(environment)
         }
     }

@@ -65,6 +65,7 @@ impl Files {
         FileWriter::create(self.file(storage, path)?)
     }
 
+    #[cfg(test)]
     pub(crate) fn read(&self, storage: StorageId, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let bytes = self
             .file(storage, path)?
@@ -73,6 +74,7 @@ impl Files {
         Ok(bytes.unwrap_or_default())
     }
 
+    #[cfg(test)]
     pub(crate) fn read_ranges(
         &self,
         storage: StorageId,
@@ -256,6 +258,7 @@ impl FileWriter {
     }
 
     /// Bytes written so far.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -30,6 +30,7 @@ mod writer;
 
 use std::ops::Range;
 
+pub use bounds::Bounds;
 pub(crate) use file::SegmentFile;
 pub(crate) use layout::SegmentShape;
 pub(crate) use read::SegmentRead;
@@ -57,14 +58,4 @@ pub(crate) enum RowNumbers {
     Range(Range<u32>),
     /// These, with gaps.
     List(Vec<u32>),
-}
-
-impl RowNumbers {
-    /// The number of the row at `position` of the batch.
-    pub(crate) fn get(&self, position: usize) -> Option<u32> {
-        match self {
-            Self::Range(rows) => rows.clone().nth(position),
-            Self::List(rows) => rows.get(position).copied(),
-        }
-    }
 }

@@ -180,6 +180,7 @@ pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        prune: None,
         batch_rows: 8192,
     }
 }

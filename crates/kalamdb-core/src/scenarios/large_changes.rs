@@ -5,7 +5,7 @@ use futures::executor::block_on;
 use super::*;
 use crate::testing::{Database, batch, found, many, new_table, rows_of, scan};
 
-const ROWS: i64 = 2 * crate::append::BULK_FROM_ROWS as i64;
+const ROWS: i64 = 2 * append::BULK_FROM_ROWS as i64;
 
 /// A table with [`ROWS`] rows, the last ten of which are hot.
 fn table(db: &Database, keyed: bool) -> Arc<Table> {

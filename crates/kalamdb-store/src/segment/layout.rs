@@ -42,7 +42,6 @@ pub(crate) struct FileColumn {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) schema: Arc<StoreSchema>,
-    pub(crate) shape: SegmentShape,
     pub(crate) columns: Vec<FileColumn>,
     /// With the names and types in the file.
     pub(crate) arrow: SchemaRef,
@@ -80,7 +79,6 @@ impl Layout {
         }
         Self {
             schema,
-            shape,
             columns,
             arrow: Arc::new(Schema::new(fields)),
         }

@@ -158,15 +158,6 @@ impl SegmentWriter {
         self.rows
     }
 
-    /// About how large the file will be with what was added so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        let written = match &self.writer {
-            Writer::Encoding(writer) => writer.bytes_written() + writer.in_progress_size(),
-            Writer::Waiting { .. } | Writer::Gone => 0,
-        };
-        (written + self.pending_bytes) as u64
-    }
-
     /// Completes the file; it is durable then.
     pub(crate) fn finish(mut self) -> Result<SegmentSummary, StoreError> {
         while self.pending_rows > 0 {

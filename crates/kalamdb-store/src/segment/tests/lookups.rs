@@ -226,7 +226,6 @@ fn large(place: &Place) -> (Arc<StoreSchema>, SegmentEntry, i64) {
             (start, size) = (end, size * 3 % 100_003);
         }
     }
-    assert!(writer.bytes() > 0);
     (schema, entry(writer.finish().expect("finished"), PLAIN), rows)
 }
 
@@ -463,9 +462,8 @@ fn counting_rows_does_not_touch_the_file() {
     assert_eq!(next(), Some((RowNumbers::List(vec![0, 1, 2, 3, 7]), vec![], 5)));
     assert_eq!(next(), Some((RowNumbers::Range(8..9), vec![], 1)));
     assert_eq!(next(), None);
-    assert_eq!(RowNumbers::List(vec![4, 9]).get(1), Some(9));
-    assert_eq!(RowNumbers::Range(4..6).get(1), Some(5));
-    assert_eq!(RowNumbers::Range(4..6).get(2), None);
+    assert_eq!(RowNumbers::List(vec![4, 9]).iter().collect::<Vec<_>>(), [4, 9]);
+    assert_eq!(RowNumbers::Range(4..6).iter().collect::<Vec<_>>(), [4, 5]);
 }
 
 #[test]
