@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
-use crate::row_check::{check_not_null, check_shape, too_large};
+use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
 use crate::segment_options::segment_options;
 
 /// What to do with a row whose primary key exists (in the table or earlier in the same load).
@@ -31,10 +31,10 @@ pub enum OnConflict {
 }
 
 /// From so many rows on a statement is a bulk load: below, one commit costs less than the steps of a load.
-const BULK_FROM_ROWS: usize = 64 * 1024;
+pub(crate) const BULK_FROM_ROWS: usize = if cfg!(test) { 2000 } else { 64 * 1024 };
 /// From so many bytes in memory on, about half of them encoded rows: a commit of this size holds up the other writers of its
 /// group for a few milliseconds.
-const BULK_FROM_BYTES: usize = 24 << 20;
+pub(crate) const BULK_FROM_BYTES: usize = 24 << 20;
 /// Conflicts after which a statement gives up. From the first on it has the turn among the writers of its rows, so only
 /// commits that were under way already, and rare UPDATEs, can come between.
 const COMMIT_ATTEMPTS: usize = 16;
@@ -130,6 +130,7 @@ impl Appender {
             return Ok(());
         }
         check_shape(&self.table, batch)?;
+        check_decimals(&self.table, batch)?;
         check_not_null(&self.table, batch, self.pushed)?;
         self.sources.add(self.pushed + 1, key_columns(&self.table, batch));
         let from = match self.load {
@@ -157,12 +158,12 @@ impl Appender {
             (Target::Nowhere, _) => Ok(0),
             (Target::Existing, Load::Rows(buffer)) => self.commit_rows(buffer).await,
             (Target::Existing, Load::Bulk(load)) => {
-                let publication = self.finish_load(*load)?;
+                let publication = self.finish_load(*load).await?;
                 self.publish(publication).await
             }
             (Target::New(placement), Load::Rows(buffer)) => self.create_with_rows(*placement, buffer).await,
             (Target::New(placement), Load::Bulk(load)) => {
-                let publication = self.finish_load(*load)?;
+                let publication = self.finish_load(*load).await?;
                 self.create_with_load(*placement, publication).await
             }
         }
@@ -221,6 +222,7 @@ impl Appender {
             &table.schema.stored,
             &options,
             on_duplicate,
+            false,
         )
         .map_err(|error| self.of_store(error))?;
         for row in &buffer.rows {
@@ -251,8 +253,8 @@ impl Appender {
         }
     }
 
-    fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
-        load.finish().map_err(|error| self.of_store(error))
+    async fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
+        load.finish().await.map_err(|error| self.of_store(error))
     }
 
     async fn publish(&self, publication: Arc<Publication>) -> Result<u64> {
@@ -445,6 +447,14 @@ impl Appender {
         self.sources
             .duplicate_key(&self.table, encoder, key, problem)
             .unwrap_or_else(|error| error)
+    }
+
+    /// What the rows hold in memory until their commit, bytes. A bulk load holds little, within a bound of the store.
+    pub fn buffered_bytes(&self) -> usize {
+        match &self.load {
+            Load::Rows(buffer) => buffer.bytes,
+            Load::Bulk(_) => 0,
+        }
     }
 }
 

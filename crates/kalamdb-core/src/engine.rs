@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::lock::{Mutex, MutexGuard};
-use kalamdb_store::{DbState, Durability, ScopeId, Store, StoreId, StoreOptions, StoreStatistics};
+use kalamdb_store::{
+    CommitError, DbState, Durability, ScopeId, Step, Store, StoreId, StoreOptions, StoreStatistics, TableChange,
+};
 
 use crate::access::Principal;
 use crate::append::{Appender, OnConflict};
@@ -135,7 +137,8 @@ impl Engine {
         Mutator::new(self, view, principal, table)
     }
 
-    /// Removes expired STREAM rows for good; returns how many. Reads never see them in any case. Called now and then.
+    /// Erases buckets of STREAM rows that have all expired; returns how many. Reads never see such rows in any case. Called now
+    /// and then.
     ///
     /// # Errors
     /// STORAGE_ERROR.
@@ -153,6 +156,19 @@ impl Engine {
 
     pub(crate) fn store(&self) -> &Arc<Store<Catalog>> {
         &self.store
+    }
+
+    /// A step that leaves the catalog as it is.
+    pub(crate) async fn change_stores(&self, changes: Vec<TableChange>) -> std::result::Result<(), CommitError> {
+        let step = Step {
+            changes,
+            removals: Vec::new(),
+            puts: Vec::new(),
+            meta: Vec::new(),
+            catalog: None,
+            now_micros: self.now_micros(),
+        };
+        self.store.step(step).await.map(|_| ())
     }
 
     pub(crate) fn definitions(&self) -> &Definitions {

@@ -43,7 +43,7 @@ pub enum ErrorCode {
     PermissionDenied,
     /// Valid, but this version does not do it.
     Unsupported,
-    /// The statement or its writes are larger than a stated limit.
+    /// The statement, its writes or a value that it makes are larger than a stated limit.
     StatementTooLarge,
     /// A ticket that this server did not make, or that is damaged.
     InvalidTicket,
@@ -168,6 +168,7 @@ impl From<StoreError> for Error {
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,
+            StoreError::Conflict => return CommitError::Conflict.into(),
             StoreError::Retired(_) => {
                 return Error::new(
                     ErrorCode::Conflict,

@@ -23,7 +23,7 @@
 //!     appender.finish().await?;
 //!
 //!     let fields = vec![ScanField::Column(0), ScanField::Seq];
-//!     let request = ScanRequest { fields, key: None, limit: Some(10), part: (0, 1), batch_rows: 8192 };
+//!     let request = ScanRequest { fields, key: None, limit: Some(10), part: (0, 1), prune: None, batch_rows: 8192 };
 //!     let mut scan = engine.view().scan(&principal, table, request)?;
 //!     while let Some(batch) = scan.next_batch()? {
 //!         println!("{} rows of {}", batch.num_rows(), principal.user_id);
@@ -74,7 +74,7 @@ pub use clock::{Clock, DrivenClock, SystemClock};
 pub use define::{CreateMode, NewTable};
 pub use engine::{Engine, EngineOptions, View};
 pub use error::{Error, ErrorCode, Position, Result};
-pub use kalamdb_store::{ColumnId, Durability, StoreStatistics};
+pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, StoreStatistics};
 pub use mutate::Mutator;
 pub use options::{FlushPolicy, TableOptions};
 pub use scan::{KeyConstraint, RowScan, ScanField, ScanRequest};

@@ -70,6 +70,7 @@ fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<Live
         now_micros: view.now_micros(),
         limit: None,
         part: (0, 1),
+        prune: None,
         batch_rows: BATCH_ROWS,
     };
     let mut scan = view.state.scan(&table.schema.stored, spec)?;

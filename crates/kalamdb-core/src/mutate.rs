@@ -6,17 +6,19 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
 use arrow::datatypes::UInt64Type;
 use kalamdb_store::{
-    CommitError, KeyEncoder, Location, Put, PutKey, Removal, RowEncoder, ScopeId, Seq, StoreError, TableClaim,
-    WriteRequest,
+    BulkLoad, CommitError, KeyEncoder, Location, OnDuplicate, Put, PutKey, Removal, RowEncoder, ScopeId, Seq,
+    StoreError, TableChange, TableClaim, WriteRequest,
 };
 
 use crate::access::{Action, Principal};
-use crate::catalog::Table;
+use crate::append::{BULK_FROM_BYTES, BULK_FROM_ROWS};
+use crate::catalog::{Catalog, Table};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
 use crate::row_buffer::row_cost_bytes;
-use crate::row_check::{check_not_null, check_shape, too_large};
+use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
+use crate::segment_options::segment_options;
 
 /// Times that a request may be too old for the committer, which means that very much was committed meanwhile.
 const COMMIT_ATTEMPTS: usize = 4;
@@ -37,6 +39,8 @@ pub struct Mutator {
     sources: KeySources,
     updated: u64,
     bytes: usize,
+    /// Where the changes of a large statement go.
+    load: Option<Box<BulkLoad<Catalog>>>,
 }
 
 struct NewRow {
@@ -70,6 +74,7 @@ impl Mutator {
             sources: KeySources::default(),
             updated: 0,
             bytes: 0,
+            load: None,
         })
     }
 
@@ -84,7 +89,7 @@ impl Mutator {
         for row in 0..found.len() {
             self.remove(&found, row)?;
         }
-        Ok(())
+        self.go_on_in_bulk()
     }
 
     /// Replaces rows: `found` as for [`Mutator::delete`], `rows` with all SQL-visible columns in table order, row for row.
@@ -108,6 +113,7 @@ impl Mutator {
             return Ok(());
         }
         check_shape(&self.table, rows)?;
+        check_decimals(&self.table, rows)?;
         check_not_null(&self.table, rows, self.updated)?;
         let key_columns = key_columns(&self.table, rows);
         let found = FoundRows::of(found)?;
@@ -121,7 +127,46 @@ impl Mutator {
         }
         self.sources.add(self.updated + 1, key_columns);
         self.updated += rows.num_rows() as u64;
-        Ok(())
+        self.go_on_in_bulk()
+    }
+
+    /// Hands what there is to a bulk load, once it is much: the rows go straight into segments, and what is removed is a bit.
+    fn go_on_in_bulk(&mut self) -> Result<()> {
+        let is_much = self.removals.len() >= BULK_FROM_ROWS || self.bytes >= BULK_FROM_BYTES;
+        if self.load.is_none() && !(is_much && self.table.kind.loads_in_bulk()) {
+            return Ok(());
+        }
+        let mut load = match self.load.take() {
+            Some(load) => load,
+            None => {
+                let options = segment_options(&self.view.state, &self.table)?;
+                let load = BulkLoad::begin(
+                    self.engine.store(),
+                    self.table.store,
+                    self.scope,
+                    &self.table.schema.stored,
+                    &options,
+                    OnDuplicate::Fail,
+                    true,
+                );
+                Box::new(load.map_err(|error| self.of_store(error))?)
+            }
+        };
+        for (key, (location, seq)) in self.removals.drain() {
+            load.remove(&key, location, seq);
+        }
+        for put in &self.puts {
+            self.sources.note_place(put.position, &put.key);
+        }
+        let rows = self.puts.drain(..).map(|put| (Some(Arc::from(put.key)), put.value));
+        let rows = rows.collect();
+        let written = load.write_encoded(rows);
+        // What is left in memory are the keys of hot rows.
+        self.bytes = load.removed_hot() * row_cost_bytes(0);
+        self.load = Some(load);
+        written.map_err(|error| self.of_store(error))?;
+        self.sources.clear();
+        self.take(0)
     }
 
     /// Checks uniqueness on the net set and commits; the number of rows changed.
@@ -129,6 +174,12 @@ impl Mutator {
     /// # Errors
     /// DUPLICATE_KEY; CONFLICT when another commit changed a row since the view: run the statement again at a new view.
     pub async fn finish(mut self) -> Result<u64> {
+        if let Some(load) = self.load.take() {
+            let changed = load.removed();
+            let publication = load.finish().await.map_err(|error| self.of_store(error))?;
+            let published = self.engine.change_stores(vec![TableChange::Publish(publication)]).await;
+            return published.map(|()| changed).map_err(|error| self.of_commit(error));
+        }
         if self.removals.is_empty() {
             return Ok(0);
         }
@@ -147,17 +198,14 @@ impl Mutator {
     /// Notes the row's removal; false if the statement changes it already.
     fn remove(&mut self, found: &FoundRows, row: usize) -> Result<bool> {
         let key = found.keys.value(row);
-        if self.removals.contains_key(key) {
+        let location = Location::from_bits(found.locations.value(row));
+        let is_known = self.load.as_ref().is_some_and(|load| load.removes(key, location));
+        if is_known || self.removals.contains_key(key) {
             return Ok(false);
         }
         self.take(row_cost_bytes(key.len()))?;
-        self.removals.insert(
-            key.to_vec(),
-            (
-                Location::from_bits(found.locations.value(row)),
-                Seq(found.seqs.value(row)),
-            ),
-        );
+        self.removals
+            .insert(key.to_vec(), (location, Seq(found.seqs.value(row))));
         Ok(true)
     }
 
@@ -310,14 +358,30 @@ impl Mutator {
     }
 
     fn of_commit(&self, error: CommitError) -> Error {
+        if let (CommitError::DuplicateKey { key }, Some(encoder)) = (&error, &self.keys) {
+            return self.duplicate(encoder, key);
+        }
         Error::of_commit(error, &self.table, self.engine.store().state().catalog())
     }
 
     fn of_store(&self, error: StoreError) -> Error {
-        match error {
-            StoreError::Retired(_) => Error::gone(&self.table, self.engine.store().state().catalog()),
-            other => other.into(),
+        match (&error, &self.keys) {
+            (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(encoder, key),
+            (StoreError::Retired(_), _) => Error::gone(&self.table, self.engine.store().state().catalog()),
+            _ => error.into(),
         }
+    }
+
+    fn duplicate(&self, encoder: &KeyEncoder, key: &[u8]) -> Error {
+        let problem = "is that of another row, of the same statement or already in table";
+        self.sources
+            .duplicate_key(&self.table, encoder, key, problem)
+            .unwrap_or_else(|error| error)
+    }
+
+    /// What the changes hold in memory until their commit, bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -1,54 +1,64 @@
-//! The sweep that erases expired STREAM rows; reads never see them in any case.
+//! The rotation of STREAM tables' buckets: a bucket is erased as a whole once all of its rows have expired. Reads never see
+//! expired rows in any case.
 
-use kalamdb_store::{CommitError, StoreError, WriteRequest};
+use kalamdb_store::{CommitError, TableChange};
 
+use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::table_kind::TableKind;
 
-/// Rows removed in one commit: it holds up other writers for about as long as a large insert.
-const ROWS_AT_ONCE: usize = 8 * 1024;
+/// A bucket takes rows for this part of the table's TTL, so that at most one more than this is erased late, and a look-up asks
+/// at most one bucket more.
+const BUCKETS: u64 = 16;
 
-/// Removes what has expired, table by table. Rows that a statement removes at the same moment are left to it.
+/// Erases buckets that are over and begins new ones, table by table; says how many were erased.
 pub(crate) async fn sweep_expired(engine: &Engine) -> Result<u64> {
-    let mut swept = 0;
+    let mut erased = 0;
     let catalog = engine.view().catalog().clone();
     for table in catalog.tables.values().filter(|table| table.kind == TableKind::Stream) {
-        loop {
-            let view = engine.view();
-            let removals = match view.state.expired(table.store, view.now_micros(), ROWS_AT_ONCE) {
-                Ok(removals) => removals,
-                // Dropped or truncated meanwhile: its rows are gone.
-                Err(StoreError::Retired(_)) => break,
-                Err(error) => return Err(error.into()),
-            };
-            let found = removals.len();
-            if found == 0 {
-                break;
-            }
-            let request = WriteRequest {
-                validated_at: view.state.seq(),
-                tables: Vec::new(),
-                removals,
-                puts: Vec::new(),
-                now_micros: view.now_micros(),
-            };
-            match engine.store().commit(request).await {
-                Ok(_) => swept += found as u64,
-                // Someone wrote over one of them, or a user or the table was dropped: the next sweep sees what is left.
-                Err(
-                    CommitError::Conflict
-                    | CommitError::Stale
-                    | CommitError::Retired(_)
-                    | CommitError::ScopeRetired(_)
-                    | CommitError::DuplicateKey { .. },
-                ) => break,
-                Err(error @ (CommitError::UnknownOutcome(_) | CommitError::Storage(_))) => return Err(error.into()),
-            }
-            if found < ROWS_AT_ONCE {
-                break;
-            }
-        }
+        erased += rotate(engine, table).await?;
     }
-    Ok(swept)
+    Ok(erased)
+}
+
+async fn rotate(engine: &Engine, table: &Table) -> Result<u64> {
+    let Some(ttl_micros) = ttl_micros(table) else {
+        return Ok(0);
+    };
+    let state = engine.view().state;
+    let Some(version) = state.table(table.store) else {
+        return Ok(0);
+    };
+    // Rows that come before the step have a time before this one, and expire before this time and their TTL.
+    let now_micros = engine.now_micros();
+    let usage = engine.store().hot_usage(table.store);
+    let width_micros = ttl_micros / i64::try_from(BUCKETS).unwrap_or(1);
+    let is_full = usage.rows > 0 && now_micros.saturating_sub(usage.since_micros) >= width_micros;
+    let (buckets, first_over) = version.buckets();
+    if !is_full && first_over.is_none_or(|expiry| expiry > now_micros) {
+        return Ok(0);
+    }
+    let change = TableChange::Rotate {
+        store: table.store,
+        seals: is_full.then(|| now_micros.saturating_add(ttl_micros)),
+        now_micros,
+    };
+    match engine.change_stores(vec![change]).await {
+        Ok(()) => {}
+        // Dropped or truncated meanwhile: its rows are gone.
+        Err(CommitError::Retired(_)) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    }
+    let after = engine
+        .view()
+        .state
+        .table(table.store)
+        .map_or(0, |version| version.buckets().0);
+    Ok((buckets + usize::from(is_full)).saturating_sub(after) as u64)
+}
+
+fn ttl_micros(table: &Table) -> Option<i64> {
+    let ttl_seconds = table.options.ttl_seconds?;
+    Some(i64::try_from(ttl_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000))
 }

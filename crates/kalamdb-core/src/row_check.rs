@@ -1,6 +1,7 @@
 //! What the write handlers refuse before a row is encoded: rows of another shape, NULL where none may be, too many bytes.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type};
 
 use crate::catalog::Table;
 use crate::error::{Error, ErrorCode, Result};
@@ -44,6 +45,34 @@ pub(crate) fn check_shape(table: &Table, rows: &RecordBatch) -> Result<()> {
                 ),
             ));
         }
+    }
+    Ok(())
+}
+
+/// Refuses decimals with more digits than their type has, which Arrow itself lets through.
+pub(crate) fn check_decimals(table: &Table, rows: &RecordBatch) -> Result<()> {
+    for (column, array) in table.schema.columns.iter().zip(rows.columns()) {
+        let checked = match array.data_type() {
+            DataType::Decimal32(precision, _) => array
+                .as_primitive::<Decimal32Type>()
+                .validate_decimal_precision(*precision),
+            DataType::Decimal64(precision, _) => array
+                .as_primitive::<Decimal64Type>()
+                .validate_decimal_precision(*precision),
+            DataType::Decimal128(precision, _) => array
+                .as_primitive::<Decimal128Type>()
+                .validate_decimal_precision(*precision),
+            DataType::Decimal256(precision, _) => array
+                .as_primitive::<Decimal256Type>()
+                .validate_decimal_precision(*precision),
+            _ => Ok(()),
+        };
+        checked.map_err(|error| {
+            Error::new(
+                ErrorCode::TypeMismatch,
+                format!("column {} of table {}: {error}", column.name, table.name),
+            )
+        })?;
     }
     Ok(())
 }

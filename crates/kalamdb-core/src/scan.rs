@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use kalamdb_store::{DbState, KeyEncoder, KeyRange, Scan, ScanColumn, ScanSpec, StoreError};
+use kalamdb_store::{DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanSpec, StoreError};
 
 use crate::access::{Action, Principal};
 use crate::catalog::{Catalog, Table};
@@ -54,6 +54,8 @@ pub struct ScanRequest {
     pub limit: Option<usize>,
     /// Which part of the rows, of how many.
     pub part: (usize, usize),
+    /// Rules out rows that are filtered away above; columns are by index in `TableSchema::columns`.
+    pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most.
     pub batch_rows: usize,
 }
@@ -148,6 +150,7 @@ impl RowScan {
             now_micros: view.now_micros(),
             limit,
             part: request.part,
+            prune: request.prune.clone(),
             batch_rows: request.batch_rows.max(1),
         };
         let source = match keys {

@@ -1,10 +1,13 @@
 //! The crate as its callers use it: an open database, several principals, tables of every kind.
 
 mod definition;
+mod large_changes;
 mod opening;
 mod people;
 mod rows;
 mod streams;
+
+use std::sync::Arc;
 
 use super::*;
 

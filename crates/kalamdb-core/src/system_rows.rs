@@ -326,6 +326,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        prune: None,
         batch_rows: BATCH_ROWS,
     }
 }

@@ -154,6 +154,7 @@ pub(crate) fn scan(view: &View, by: &Principal, table: &Arc<Table>, fields: &[Sc
         key: None,
         limit: None,
         part: (0, 1),
+        prune: None,
         batch_rows: 1000,
     };
     let mut scan = view.scan(by, table, request).expect("scans");

@@ -184,7 +184,7 @@ fn cancel(scene: &Scene<'_>, info: &FlightInfo) -> Result<CancelStatus> {
             Work::Finished => return Ok(CancelStatus::NotCancellable),
             Work::Query(_) => {
                 for query_id in scene.running.of(&ticket.id) {
-                    cancelled |= scene.database.cancel_query(session, &query_id);
+                    cancelled |= scene.database.cancel_query(session, &query_id)?;
                 }
             }
         }

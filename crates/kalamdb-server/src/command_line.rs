@@ -119,12 +119,8 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
         _ => None,
     };
     if let Some(unknown) = unknown.filter(|_| error.get(ContextKind::SuggestedArg).is_none()) {
-        let command = CommandLine::command();
-        let flags = command
-            .get_subcommands()
-            .flat_map(Command::get_arguments)
-            .filter_map(Arg::get_long);
-        if let Some(nearest) = nearest(unknown.trim_start_matches('-'), flags) {
+        let line: Vec<String> = std::env::args().skip(1).collect();
+        if let Some(nearest) = nearest_flag(&line, unknown) {
             return complain(
                 &format!("unknown option {unknown}; did you mean --{nearest}? See kalamdb --help"),
                 2,
@@ -138,6 +134,22 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The option nearest to an unknown one, among those of the subcommand that the line names.
+fn nearest_flag(line: &[String], unknown: &str) -> Option<String> {
+    let command = CommandLine::command();
+    let named = command
+        .get_subcommands()
+        .find(|subcommand| line.iter().any(|word| word == subcommand.get_name()));
+    let flags: Vec<&str> = match named {
+        Some(subcommand) => subcommand.get_arguments().filter_map(Arg::get_long).collect(),
+        None => {
+            let all = command.get_subcommands().flat_map(Command::get_arguments);
+            all.filter_map(Arg::get_long).collect()
+        }
+    };
+    nearest(unknown.trim_start_matches('-'), flags).map(str::to_owned)
 }
 
 fn complain(message: &str, code: u8) -> ExitCode {
@@ -344,6 +356,18 @@ mod tests {
         for variable in OTHER_VARIABLES {
             assert!(words.contains(variable.name), "help lacks {}", variable.name);
         }
+    }
+
+    #[test]
+    fn the_nearest_option_is_one_of_the_subcommand() {
+        let check = |line: &str, unknown: &str, expected: &str| {
+            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(nearest_flag(&line, unknown).as_deref(), Some(expected), "{line:?}");
+        };
+        check("sql --ulr grpc://localhost:1", "--ulr", "url");
+        check("sql --usr ann", "--usr", "user");
+        check("serve --datadir x", "--datadir", "data-dir");
+        check("serve --memory 1GB", "--memory", "memory-limit");
     }
 
     #[test]

@@ -92,6 +92,17 @@ impl Collector for Observed {
                 encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
             counter.encode(metric)?;
         }
+        let mut queries = encoder.encode_descriptor(
+            "queries",
+            "Statements and loads that ended, by status",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for (status, count) in database.ended_queries() {
+            let labels = [("status", status)];
+            let counter = ConstCounter::new(count);
+            counter.encode(queries.encode_family(&labels)?)?;
+        }
         let gauges = [
             (
                 "live_bytes",

@@ -197,10 +197,13 @@ async fn run_one(script: &Script, index: usize, output: &mut Output) -> Result<(
         }
     }
     output.buffer().extend_from_slice(b"],");
-    let message = match (&failed, count) {
-        (Some(_), _) => format!("ended by an error after {count} rows"),
-        (None, 1) => "1 row".to_owned(),
-        (None, _) => format!("{count} rows"),
+    let counted = match count {
+        1 => "1 row".to_owned(),
+        _ => format!("{count} rows"),
+    };
+    let message = match &failed {
+        Some(_) => format!("ended by an error after {counted}"),
+        None => counted,
     };
     end_result(count, &message, output.buffer());
     match failed {

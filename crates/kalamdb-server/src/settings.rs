@@ -269,9 +269,20 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     // What all variables begin with says nothing.
     let plain = |name: &str| name.to_ascii_lowercase().trim_start_matches("kalamdb_").to_owned();
     let wanted = plain(name);
-    // Jaro-Winkler favours a common beginning: `memory` is nearer to `memory_limit` than to `log`.
+    // A slip or two in the letters is told by their number. Jaro-Winkler favours a common beginning: `memory` is nearer to
+    // `memory_limit` than to `log`; but letters changed about make it blind.
+    let slips = |candidate: &str| strsim::damerau_levenshtein(&wanted, &plain(candidate));
     let likeness = |candidate: &str| strsim::jaro_winkler(&wanted, &plain(candidate));
-    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    let known: Vec<&str> = known.into_iter().collect();
+    let misspelt = known
+        .iter()
+        .map(|candidate| (slips(candidate), *candidate))
+        .filter(|(slips, candidate)| *slips <= candidate.len().min(name.len()) / 3)
+        .min();
+    match misspelt {
+        Some((_, candidate)) => Some(candidate),
+        None => known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))),
+    }
 }
 
 impl Definition {
@@ -582,5 +593,6 @@ mod tests {
         check("DATADIR", "data_dir");
         check("max_session", "max_sessions");
         check("KALAMDB_DATADIR", "data_dir");
+        check("lgo", "log");
     }
 }

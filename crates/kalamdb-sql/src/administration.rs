@@ -92,7 +92,7 @@ pub(crate) async fn run(
         }
         Administration::KillQuery { query_id } => {
             // Another's query is as good as none: its id tells nobody anything.
-            if !database.cancel_query(session, &query_id) {
+            if !database.cancel_query(session, &query_id)? {
                 return Err(Error::new(
                     ErrorCode::NotFound,
                     format!("no query '{query_id}' is running; system.queries lists them"),

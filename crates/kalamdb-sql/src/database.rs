@@ -319,14 +319,22 @@ impl Database {
         self.queries.running()
     }
 
-    /// Cancels the query of that id as KILL QUERY does, if the session's principal may; false if there is none.
-    pub fn cancel_query(&self, session: &Session, query_id: &str) -> bool {
+    /// How many queries ended so since the start, by the status that `system.queries` shows.
+    pub fn ended_queries(&self) -> [(&'static str, u64); 3] {
+        self.queries.ended()
+    }
+
+    /// Cancels the query of that id as KILL QUERY does, if the session's user may; false if there is none.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED if the session's user is gone.
+    pub fn cancel_query(&self, session: &Session, query_id: &str) -> Result<bool> {
+        let principal = self.principal(&self.engine.view(), session)?;
         let Some(owner) = self.queries.owner(query_id) else {
-            return false;
+            return Ok(false);
         };
-        let principal = session.principal();
-        let may = owner == principal.user_id || principal.role >= Role::Dba;
-        may && self.queries.cancel(|id, _| id == query_id) > 0
+        let may = owner.scope == principal.scope || principal.role >= Role::Dba;
+        Ok(may && self.queries.cancel(|id, _| id == query_id) > 0)
     }
 
     /// Cancels everything that still runs; part of stopping the server.

@@ -16,12 +16,14 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
+use crate::insert::row_count;
 use crate::names::{placed, suggestion};
 use crate::planning::{Planner, stream_query};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
 use crate::values::has_subquery;
+use crate::write_memory::WriteMemory;
 
 /// Runs a definition; called on the query runtime.
 ///
@@ -229,9 +231,11 @@ async fn create_table(
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
     let mut load = load.map_err(at_name)?;
+    let mut memory = WriteMemory::of_load(database.environment(), kind);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         load.push(&with_schema(&batch, &schema)?)?;
+        memory.hold(load.buffered_bytes())?;
     }
     // The query's snapshot is not held while waiting for the disk.
     drop(rows);
@@ -239,7 +243,7 @@ async fn create_table(
     let count = load.finish().await.map_err(at_name)?;
     Ok(Completion {
         rows: Some(count),
-        message: format!("table {name} created with {count} rows"),
+        message: format!("table {name} created with {}", row_count(count)),
     })
 }
 
@@ -428,8 +432,31 @@ fn check_all(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectNa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::execution::Execution;
     use crate::parameters::Parameters;
     use crate::testing::Fixture;
+
+    #[test]
+    fn one_row_is_counted_as_one() {
+        let fixture = Fixture::new();
+        for (sql, message) in [
+            (
+                "CREATE TABLE one AS SELECT 1 AS a",
+                "table public.one created with 1 row",
+            ),
+            (
+                "CREATE TABLE two AS VALUES (1), (2)",
+                "table public.two created with 2 rows",
+            ),
+        ] {
+            let done = fixture.block_on(fixture.database.execute(&fixture.root, sql, Parameters::none()));
+            match done {
+                Ok(Execution::Done(completion)) => assert_eq!(completion.message, message),
+                Ok(Execution::Rows(_)) => panic!("{sql} gives no rows"),
+                Err(error) => panic!("{sql}: {error}"),
+            }
+        }
+    }
 
     #[test]
     fn tables_come_and_go() {

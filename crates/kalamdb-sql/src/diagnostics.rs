@@ -6,7 +6,7 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use kalamdb_core::{Error, ErrorCode, Position};
 
-use crate::names::{placed, suggestion};
+use crate::names::{distance, placed, suggestion};
 
 /// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
@@ -27,7 +27,9 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
         ArrowError::InvalidArgumentError(message)
         | ArrowError::ComputeError(message)
         | ArrowError::SchemaError(message)
-        | ArrowError::NotYetImplemented(message) => Error::new(ErrorCode::InvalidArgument, tidy(message)),
+        | ArrowError::NotYetImplemented(message) => {
+            of_pattern(message).unwrap_or_else(|| Error::new(ErrorCode::InvalidArgument, tidy(message)))
+        }
         ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
         ArrowError::MemoryError(message) => Error::new(ErrorCode::OutOfMemory, tidy(message)),
         ArrowError::IoError(message, _) => Error::new(ErrorCode::StorageError, tidy(message)),
@@ -87,8 +89,30 @@ fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Err
     } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
         from_arrow(inner)
     } else {
-        Error::new(ErrorCode::Internal, tidy(&error.to_string()))
+        let message = error.to_string();
+        of_pattern(&message).unwrap_or_else(|| Error::new(ErrorCode::Internal, tidy(&message)))
     }
+}
+
+/// A regular expression that does not compile, which functions and operators report in many ways.
+fn of_pattern(message: &str) -> Option<Error> {
+    const REFUSED: &str = "Regular expression did not compile: ";
+    let is_too_large = message.contains("CompiledTooBig(") || message.contains("Compiled regex exceeds size limit");
+    let problem = if is_too_large {
+        let digits: String = message.chars().filter(char::is_ascii_digit).collect();
+        format!("it is too large: compiled it may have {digits} bytes; repeat less in it")
+    } else if let Some(problem) = message.lines().find_map(|line| line.trim().strip_prefix("error: ")) {
+        problem.to_owned()
+    } else {
+        message.strip_prefix(REFUSED)?.to_owned()
+    };
+    let is_pattern = is_too_large || message.contains(REFUSED) || message.contains("regex parse error");
+    is_pattern.then(|| {
+        Error::new(
+            ErrorCode::InvalidArgument,
+            format!("the regular expression is wrong: {problem}"),
+        )
+    })
 }
 
 fn from_schema(error: &SchemaError) -> Error {
@@ -237,9 +261,19 @@ fn tidy(message: &str) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
-    // "Invalid function 'sumn'.\nDid you mean 'sum'?"
-    text.trim_end_matches('.')
-        .replace(".\nDid you mean ", "; did you mean ")
+    without_far_name(text.trim_end_matches('.')).replace(".\nDid you mean ", "; did you mean ")
+}
+
+/// "Invalid function 'sumn'.\nDid you mean 'sum'?": DataFusion names the nearest function however far it is.
+fn without_far_name(text: &str) -> &str {
+    let quoted = |text: &str| text.split('\'').nth(1).map(str::to_owned);
+    match text.split_once(".\nDid you mean ") {
+        Some((before, after)) => match (quoted(before), quoted(after)) {
+            (Some(wanted), Some(known)) if distance(&wanted, &known).is_none() => before,
+            _ => text,
+        },
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -267,9 +301,14 @@ mod tests {
             "column a may not be NULL",
         );
         check(
-            DataFusionError::Plan("Error during planning: Invalid function 'foo'.\nDid you mean 'floor'?".into()),
+            DataFusionError::Plan("Error during planning: Invalid function 'flor'.\nDid you mean 'floor'?".into()),
             ErrorCode::InvalidStatement,
-            "Invalid function 'foo'; did you mean 'floor'?",
+            "Invalid function 'flor'; did you mean 'floor'?",
+        );
+        check(
+            DataFusionError::Plan("Invalid function 'nosuch'.\nDid you mean 'cosh'?".into()),
+            ErrorCode::InvalidStatement,
+            "Invalid function 'nosuch'",
         );
         check(
             ArrowError::DivideByZero.into(),

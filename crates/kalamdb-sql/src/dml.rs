@@ -24,6 +24,7 @@ use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::system_columns;
 use crate::values::{self, Defaults};
+use crate::write_memory::WriteMemory;
 
 /// How often a statement runs again when other commits changed its rows in between. Ten losses in a row mean that many write
 /// the same rows all the time; then the caller decides.
@@ -197,7 +198,9 @@ pub(crate) async fn run(
     };
     for attempt in 1.. {
         let planner = Planner::new(database, session)?;
-        let mutator = collect(&planner, change, given, query).await?;
+        // Held until the outcome is known, as the rows are.
+        let mut memory = WriteMemory::of_changes(database.environment());
+        let mutator = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);
         query.committing();
@@ -215,7 +218,13 @@ pub(crate) async fn run(
     Err(Error::new(ErrorCode::Internal, "a statement ended without an outcome"))
 }
 
-async fn collect(planner: &Planner, change: Change<'_>, given: &Parameters, query: &RunningQuery) -> Result<Mutator> {
+async fn collect(
+    planner: &Planner,
+    change: Change<'_>,
+    given: &Parameters,
+    query: &RunningQuery,
+    memory: &mut WriteMemory,
+) -> Result<Mutator> {
     let ChangePlan {
         table,
         planned,
@@ -242,8 +251,9 @@ async fn collect(planner: &Planner, change: Change<'_>, given: &Parameters, quer
                     mutator.update(&found, &rows(&mut defaults, &table, new_values, &selected, &of_row)?)?
                 }
             }
+            memory.hold(mutator.buffered_bytes())?;
         }
-        query.memory_peak(running.memory.peak_bytes());
+        query.memory_peak(running.memory.peak_bytes() + memory.bytes());
     }
     Ok(mutator)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use chrono::DateTime;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
@@ -28,9 +28,11 @@ use parking_lot::Mutex;
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
 use crate::functions;
+use crate::guards::Guards;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
 const TARGET_PARTITIONS: usize = 2;
@@ -163,7 +165,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     config
 }
 
-/// DataFusion's rules, with ours before type coercion, which would refuse or misread some literals.
+/// DataFusion's rules, with ours before type coercion, which would refuse or misread some literals, and after it, when all
+/// types are known.
 fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     let coercion = rules
@@ -172,6 +175,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .unwrap_or(0);
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
+    rules.push(Arc::new(Guards));
     rules
 }
 
@@ -182,6 +186,11 @@ struct SqlTypes;
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
         Ok(match sql_type {
+            // Before any rule sees the cast, a parameter would have a value of the type.
+            ast::DataType::Array(_) => {
+                types::check_lengths(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                None
+            }
             ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
             ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
             _ => None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
@@ -20,6 +21,7 @@ use crate::planning::Planner;
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::types;
+use crate::write_memory::WriteMemory;
 
 /// What to do when the table does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +77,11 @@ pub(crate) async fn run(
     mut batches: BoxStream<'static, Result<RecordBatch>>,
     query: &RunningQuery,
 ) -> Result<u64> {
-    let Load { mut appender, columns } = begin(database, session, request, &schema)?;
+    let Load {
+        mut appender,
+        mut memory,
+        columns,
+    } = begin(database, session, request, &schema)?;
     let target = Arc::new(Schema::new(columns.iter().map(Source::field).collect::<Vec<_>>()));
     let mut loaded = 0;
     while let Some(batch) = batches.next().await {
@@ -102,6 +108,7 @@ pub(crate) async fn run(
                 )
             })?;
             appender.push(&chunk)?;
+            memory.hold(appender.buffered_bytes())?;
             loaded += rows;
             // Encoding holds the thread; between chunks a cancelled load ends, and others get their turn.
             tokio::task::yield_now().await;
@@ -114,6 +121,7 @@ pub(crate) async fn run(
 /// A load that is ready for its rows.
 struct Load {
     appender: Appender,
+    memory: WriteMemory,
     /// One for each column of the table, in its order.
     columns: Vec<Source>,
 }
@@ -133,6 +141,7 @@ enum From {
 }
 
 fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestRequest, schema: &SchemaRef) -> Result<Load> {
+    check_time_zones(schema)?;
     let planner = Planner::new(database, session)?;
     let namespace = request.namespace.clone().unwrap_or_else(|| session.namespace());
     let name = TableName::new(namespace, &request.table);
@@ -151,7 +160,12 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
-            return Ok(Load { appender, columns });
+            let memory = WriteMemory::of_load(database.environment(), table.kind);
+            return Ok(Load {
+                appender,
+                memory,
+                columns,
+            });
         }
         (Some(_), _, IfExists::Replace) => CreateMode::OrReplace,
         (None, IfNotExists::Create, _) => CreateMode::New,
@@ -189,6 +203,7 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
     });
     Ok(Load {
         appender,
+        memory: WriteMemory::of_load(database.environment(), kind),
         columns: columns.collect(),
     })
 }
@@ -285,7 +300,38 @@ fn plain_field(field: &Field) -> Result<Field> {
         );
         return Err(Error::new(ErrorCode::TypeMismatch, message));
     }
+    types::check_width(field.data_type())?;
     Ok(field.clone().with_data_type(types::plain(field.data_type())))
+}
+
+/// Refuses a stream whose schema names a time zone that is none: its timestamps could be stored, and not be read in SQL.
+fn check_time_zones(schema: &Schema) -> Result<()> {
+    for field in schema.fields() {
+        if let Some(zone) = wrong_time_zone(field.data_type()) {
+            let message = format!(
+                "column '{}' has the time zone '{zone}', which is none: give a name such as Europe/Paris, or an offset such as +02:00",
+                field.name()
+            );
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_time_zone(data_type: &DataType) -> Option<&str> {
+    match data_type {
+        DataType::Timestamp(_, Some(zone)) => zone.parse::<Tz>().is_err().then_some(zone.as_ref()),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => wrong_time_zone(item.data_type()),
+        DataType::Struct(fields) => fields.iter().find_map(|field| wrong_time_zone(field.data_type())),
+        DataType::Dictionary(_, values) => wrong_time_zone(values),
+        DataType::RunEndEncoded(_, values) => wrong_time_zone(values.data_type()),
+        _ => None,
+    }
 }
 
 /// A key column by its exact name.
@@ -540,6 +586,33 @@ mod tests {
             ErrorCode::ColumnNotFound,
             "did you mean k",
         );
+    }
+
+    #[test]
+    fn a_time_zone_is_one() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE TABLE there (at TIMESTAMP WITH TIME ZONE)"]);
+        let stamps = |zone: &str| {
+            let stamps: ArrayRef =
+                Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![0]).with_timezone(zone.to_owned()));
+            vec![Ok(batch(vec![("at", stamps)]))]
+        };
+        for table in ["made", "there"] {
+            check_error(
+                load(&fixture, &fixture.root, request(table), stamps("Mars/Phobos")),
+                ErrorCode::InvalidArgument,
+                "'Mars/Phobos'",
+            );
+            for zone in ["UTC", "Europe/Paris", "+02:00"] {
+                let table = format!("{table}{}", if table == "there" { "" } else { zone });
+                assert_eq!(
+                    load(&fixture, &fixture.root, request(&table), stamps(zone)),
+                    Ok(1),
+                    "{zone}"
+                );
+            }
+        }
+        fixture.check("SELECT count(*) FROM there", &["3"]);
     }
 
     #[test]

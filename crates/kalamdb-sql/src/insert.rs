@@ -19,6 +19,7 @@ use crate::provider::{SEQ, UPDATED};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::values::{self, Defaults};
+use crate::write_memory::WriteMemory;
 
 /// An INSERT with its names resolved.
 pub(crate) struct InsertPlan {
@@ -120,6 +121,7 @@ pub(crate) async fn run(
         .engine()
         .append(planner.principal(), &table, OnConflict::Error)?;
     let mut defaults = Defaults::new(&planner, &table);
+    let mut memory = WriteMemory::of_load(database.environment(), table.kind);
     query.planned();
     match source {
         Source::Defaults => {
@@ -129,6 +131,7 @@ pub(crate) async fn run(
         Source::Values(rows) => {
             for batch in values::evaluate(&mut defaults, &targets, &rows, &given)? {
                 load.push(&defaults.complete(&targets, batch.columns(), batch.num_rows())?)?;
+                memory.hold(load.buffered_bytes())?;
             }
         }
         Source::Query(_, planned) => {
@@ -138,8 +141,9 @@ pub(crate) async fn run(
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
                     append(&mut load, &mut defaults, &table, &targets, &batch)?;
+                    memory.hold(load.buffered_bytes())?;
                 }
-                query.memory_peak(running.memory.peak_bytes());
+                query.memory_peak(running.memory.peak_bytes() + memory.bytes());
             }
         }
     }
@@ -171,10 +175,14 @@ fn append(
 
 /// `3 rows inserted`.
 pub(crate) fn counted(rows: u64, what: &str) -> String {
-    if rows == 1 {
-        format!("1 row {what}")
-    } else {
-        format!("{rows} rows {what}")
+    format!("{} {what}", row_count(rows))
+}
+
+/// `3 rows`.
+pub(crate) fn row_count(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        _ => format!("{rows} rows"),
     }
 }
 
@@ -187,20 +195,8 @@ pub(crate) fn writable(planner: &Planner, name: &ast::ObjectName, action: Action
         Ok(table) if table.kind == TableKind::System => table,
         Ok(_) | Err(_) => return planner.table(name, action),
     };
-    // The handler refuses with the statement that does it.
-    let refusal = match action {
-        Action::Update | Action::Delete => planner
-            .database()
-            .engine()
-            .mutate(planner.view(), planner.principal(), &table)
-            .err(),
-        Action::Select | Action::Insert | Action::Define | Action::Maintain => planner
-            .database()
-            .engine()
-            .append(planner.principal(), &table, OnConflict::Error)
-            .err(),
-    };
-    let refusal = refusal.unwrap_or_else(|| {
+    // The rights refuse with the statement that does it.
+    let refusal = planner.principal().check(action, &table).err().unwrap_or_else(|| {
         Error::new(
             ErrorCode::InvalidStatement,
             format!("{} is a system table, which statements of its own change", table.name),

@@ -11,6 +11,7 @@
 
 mod administration;
 mod assignment;
+mod constants;
 mod database;
 mod definition;
 mod diagnostics;
@@ -18,7 +19,10 @@ mod dml;
 mod environment;
 mod execution;
 mod functions;
+mod growth;
+mod guards;
 mod identifiers;
+mod information_schema;
 mod ingest;
 mod insert;
 mod key_range;
@@ -26,10 +30,12 @@ mod literals;
 mod metadata;
 mod names;
 mod null_lists;
+mod operators;
 mod parameters;
 mod plan_names;
 mod planning;
 mod provider;
+mod pruning;
 mod queries;
 mod run;
 mod scan_exec;
@@ -42,6 +48,7 @@ mod system_tables;
 mod tree;
 mod types;
 mod values;
+mod write_memory;
 
 #[cfg(test)]
 mod testing;

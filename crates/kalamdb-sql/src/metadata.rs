@@ -4,16 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::catalog::SchemaProvider;
-pub(crate) use datafusion::catalog::information_schema::INFORMATION_SCHEMA_TABLES;
-use datafusion::catalog::information_schema::InformationSchemaProvider;
-use futures::FutureExt;
 use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, Table, View, field_type_name};
 
 use crate::database::Database;
 use crate::definition;
-use crate::diagnostics;
+use crate::information_schema;
 use crate::names::INFORMATION_SCHEMA;
 use crate::session::Session;
 use crate::types;
@@ -72,11 +67,19 @@ pub(crate) fn namespaces(database: &Arc<Database>, session: &Arc<Session>) -> Re
 pub(crate) fn tables(database: &Arc<Database>, session: &Arc<Session>, filter: &TableFilter) -> Result<Vec<TableInfo>> {
     let view = database.engine().view();
     let principal = database.principal(&view, session)?;
+    visible_tables(&view, &principal, filter)
+}
+
+/// The tables that `principal` sees and the filter names, ordered by namespace and name.
+///
+/// # Errors
+/// INTERNAL.
+pub(crate) fn visible_tables(view: &View, principal: &Principal, filter: &TableFilter) -> Result<Vec<TableInfo>> {
     let seen = view.catalog().tables.values().filter(|table| principal.sees(table));
     let wanted =
         seen.filter(|table| filter.admits(&table.name.namespace, &table.name.table, table.kind.protocol_type()));
     let mut tables: Vec<TableInfo> = wanted.map(|table| stored_table(table)).collect();
-    for name in INFORMATION_SCHEMA_TABLES {
+    for name in information_schema::TABLES {
         if filter.admits(INFORMATION_SCHEMA, name, VIEW_TYPE) {
             tables.extend(information_schema_table(name)?);
         }
@@ -189,15 +192,7 @@ fn stored_table(table: &Table) -> TableInfo {
 /// # Errors
 /// INTERNAL.
 pub(crate) fn information_schema_table(name: &str) -> Result<Option<TableInfo>> {
-    // The schemas do not depend on what the catalogs hold, and nothing is waited for to know them.
-    let provider = InformationSchemaProvider::new(Arc::new(MemoryCatalogProviderList::new()));
-    let table = provider
-        .table(name)
-        .now_or_never()
-        .transpose()
-        .map_err(diagnostics::from_datafusion)?
-        .flatten();
-    let Some(schema) = table.map(|table| table.schema()) else {
+    let Some(schema) = information_schema::schema(name)? else {
         return Ok(None);
     };
     Ok(Some(TableInfo {

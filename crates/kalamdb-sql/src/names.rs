@@ -88,10 +88,34 @@ pub(crate) fn table_name(name: &ast::ObjectName, namespace: &str) -> Result<Tabl
 
 /// The known name most like `wanted`, if one is like it at all.
 pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted_folded = wanted.to_lowercase();
     known
-        .map(|name| (strsim::damerau_levenshtein(&wanted_folded, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count().min(wanted.chars().count()) / 3)
+        .filter_map(|name| Some((distance(wanted, name)?, name)))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters two names differ in, whatever their case; `None` if they are not alike.
+pub(crate) fn distance(wanted: &str, known: &str) -> Option<usize> {
+    let distance = strsim::damerau_levenshtein(&wanted.to_lowercase(), &known.to_lowercase());
+    let lengths = (wanted.chars().count(), known.chars().count());
+    // One slip in three letters. Of two letters one may be missing, but a wrong one is half of the name.
+    let most = match lengths.0.max(lengths.1) {
+        0..=2 => lengths.0.abs_diff(lengths.1),
+        letters => letters / 3,
+    };
+    (distance <= most).then_some(distance)
+}
+
+/// The table most like `wanted`, if one is like it in both parts of its name.
+pub(crate) fn nearest_table<'a>(
+    wanted: &TableName,
+    known: impl Iterator<Item = &'a TableName>,
+) -> Option<&'a TableName> {
+    known
+        .filter_map(|name| {
+            let namespace = distance(&wanted.namespace, &name.namespace)?;
+            Some((namespace + distance(&wanted.table, &name.table)?, name))
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -114,5 +138,30 @@ mod tests {
         check("MESSAGES", Some("messages"));
         check("price", Some("prices"));
         check("orders", None);
+        check("praise", None);
+        let check = |wanted: &str, known: &str, expected: Option<usize>| {
+            assert_eq!(distance(wanted, known), expected, "{wanted}, {known}")
+        };
+        check("id", "ID", Some(0));
+        check("id", "ip", None);
+        check("a", "b", None);
+        check("tt", "t", Some(1));
+        check("ids", "id", Some(1));
+        check("nmae", "name", Some(1));
+        check("cat", "dog", None);
+    }
+
+    #[test]
+    fn a_table_is_near_in_both_parts() {
+        let known = [TableName::new("public", "orders"), TableName::new("chat", "messages")];
+        let check = |namespace: &str, table: &str, expected: Option<&str>| {
+            let wanted = TableName::new(namespace, table);
+            let nearest = nearest_table(&wanted, known.iter()).map(TableName::to_string);
+            assert_eq!(nearest.as_deref(), expected, "{wanted}");
+        };
+        check("public", "order", Some("public.orders"));
+        check("chta", "mesages", Some("chat.messages"));
+        check("public", "people", None);
+        check("chat", "orders", None);
     }
 }

@@ -21,11 +21,14 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
 
+use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
 use crate::environment::QueryMemory;
+use crate::guards::guarded;
+use crate::information_schema;
 use crate::literals;
-use crate::names::{name_position, placed, table_name};
+use crate::names::{name_position, nearest_table, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::provider::{self, Exposure, has_system_columns};
@@ -157,26 +160,16 @@ impl Planner {
     /// TABLE_NOT_FOUND; what it suggests is only ever a table that the principal sees.
     fn unknown_table(&self, name: &TableName) -> Error {
         let catalog = self.view.catalog();
-        let visible: Vec<String> = catalog
-            .tables
-            .values()
-            .filter(|table| self.principal.sees(table))
-            .flat_map(|table| {
-                let bare = (table.name.namespace == self.namespace).then(|| table.name.table.clone());
-                std::iter::once(table.name.to_string()).chain(bare)
-            })
-            .collect();
-        let wanted = name.to_string();
-        let hint = crate::names::suggestion(&wanted, visible.iter().map(String::as_str));
-        let hint = if hint.is_empty() {
-            let same_name = visible
-                .iter()
-                .find(|full| full.rsplit('.').next() == Some(name.table.as_str()) && full.contains('.'));
-            same_name.map_or(hint, |full| format!("; did you mean {full}?"))
-        } else {
-            hint
+        let visible = || {
+            let tables = catalog.tables.values();
+            tables
+                .filter(|table| self.principal.sees(table))
+                .map(|table| &table.name)
         };
-        Error::new(ErrorCode::TableNotFound, format!("table {wanted} does not exist{hint}"))
+        let alike = nearest_table(name, visible());
+        let alike = alike.or_else(|| visible().find(|other| other.table == name.table));
+        let hint = alike.map_or_else(String::new, |other| format!("; did you mean {other}?"));
+        Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
     }
 
     /// What the planner reads for a table reference.
@@ -200,7 +193,7 @@ impl Planner {
             .unwrap_or(&self.namespace);
         let name = TableName::new(namespace, reference.table());
         if name.namespace == crate::names::INFORMATION_SCHEMA {
-            return match crate::plan_names::information_schema_table(self, &name.table)? {
+            return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(self.unknown_table(&name)),
             };
@@ -343,6 +336,8 @@ impl Planner {
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
+        let optimized =
+            constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
         let physical = self
             .state
             .query_planner()
@@ -388,7 +383,11 @@ impl Planner {
     }
 }
 
-fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusionResult<Expr> {
+/// An expression outside a plan as the rules make those inside: coerced, guarded, simplified.
+///
+/// # Errors
+/// Whatever the rules say.
+pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusionResult<Expr> {
     use datafusion::logical_expr::simplify::SimplifyContext;
     use datafusion::optimizer::simplify_expressions::ExprSimplifier;
     let context = SimplifyContext::builder()
@@ -398,7 +397,7 @@ fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> DataFusion
         .build();
     let simplifier = ExprSimplifier::new(context);
     let coerced = simplifier.coerce(expr, schema)?;
-    simplifier.simplify(coerced)
+    simplifier.simplify(guarded(coerced, schema)?.data)
 }
 
 /// Parameters in order, over those that are known from outside; a gap (`$1` and `$3` only) is a parameter nobody reads.

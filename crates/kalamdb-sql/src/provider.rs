@@ -21,6 +21,7 @@ use kalamdb_core::{Principal, ScanField, ScanRequest, SystemTable, Table, TableK
 
 use crate::database::Database;
 use crate::key_range;
+use crate::pruning::Pruning;
 use crate::scan_exec::{Keys, ScanExec};
 use crate::system_tables;
 
@@ -112,6 +113,24 @@ impl Provider {
         }
     }
 
+    /// Whether a filter is about key columns alone, so that it may have been accepted as answered.
+    fn may_be_answered(&self, filter: &Expr) -> bool {
+        let schema = &self.table.schema;
+        filter.column_refs().iter().all(|column| {
+            let index = self.stored_column(&column.name);
+            index.is_some_and(|index| schema.primary_key.contains(&index))
+        })
+    }
+
+    /// Where a column is in the table; system columns are not.
+    fn stored_column(&self, name: &str) -> Option<usize> {
+        let index = self.schema.index_of(name).ok()?;
+        match self.fields.get(index)? {
+            ScanField::Column(index) => Some(*index),
+            ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation => None,
+        }
+    }
+
     fn is_live(&self) -> bool {
         self.table.kind == TableKind::System
             && SystemTable::by_name(&self.table.name.table).is_some_and(|system| !system.is_stored())
@@ -137,7 +156,8 @@ impl TableProvider for Provider {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let mut support = vec![TableProviderFilterPushDown::Unsupported; filters.len()];
+        // Of any filter the bounds of segments may tell something; it is applied above all the same.
+        let mut support = vec![TableProviderFilterPushDown::Inexact; filters.len()];
         if !self.is_live()
             && let Some(range) = key_range::of_filters(&self.table, filters)
         {
@@ -172,9 +192,20 @@ impl TableProvider for Provider {
         let left: Vec<Expr> = filters
             .iter()
             .enumerate()
+            .filter(|(index, filter)| !answered.contains(index) && self.may_be_answered(filter))
+            .map(|(_, filter)| filter.clone())
+            .collect();
+        let told: Vec<Expr> = filters
+            .iter()
+            .enumerate()
             .filter(|(index, _)| !answered.contains(index))
             .map(|(_, filter)| filter.clone())
             .collect();
+        let prune = if told.is_empty() || self.view.segment_rows(&self.table) == 0 {
+            None
+        } else {
+            Pruning::of(state, &told, &self.schema, |name| self.stored_column(name))?
+        };
         let left = conjunction(left);
         let mut read = wanted.clone();
         if let Some(filter) = &left {
@@ -188,6 +219,7 @@ impl TableProvider for Provider {
         let schema = Arc::new(self.schema.project(&read)?);
         let request = ScanRequest {
             part: (0, 1),
+            prune,
             fields: read.iter().map(|index| self.fields[*index]).collect(),
             key: None,
             limit: if left.is_none() { limit } else { None },

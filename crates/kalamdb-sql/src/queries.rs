@@ -75,6 +75,15 @@ struct Entries {
     finished: VecDeque<QuerySnapshot>,
     running_by_user: HashMap<String, usize>,
     started: u64,
+    ended: Ended,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    finished: u64,
+    failed: u64,
+    cancelled: u64,
 }
 
 struct Entry {
@@ -175,14 +184,28 @@ impl Queries {
         self.entries.lock().running.len()
     }
 
+    /// How many ended so since the start.
+    pub(crate) fn ended(&self) -> [(&'static str, u64); 3] {
+        let Ended {
+            finished,
+            failed,
+            cancelled,
+        } = self.entries.lock().ended;
+        [
+            (QueryStatus::Finished.as_str(), finished),
+            (QueryStatus::Failed.as_str(), failed),
+            (QueryStatus::Cancelled.as_str(), cancelled),
+        ]
+    }
+
     /// Whose query that is, while it runs.
-    pub(crate) fn owner(&self, query_id: &str) -> Option<String> {
+    pub(crate) fn owner(&self, query_id: &str) -> Option<Principal> {
         let entries = self.entries.lock();
         entries
             .running
             .values()
             .find(|entry| entry.query_id == query_id)
-            .map(|entry| entry.user_id.clone())
+            .map(|entry| entry.owner.clone())
     }
 
     /// Cancels the running queries that `which` picks by (query id, session id); how many.
@@ -222,6 +245,12 @@ impl Queries {
             if *running == 0 {
                 entries.running_by_user.remove(&entry.user_id);
             }
+        }
+        match status {
+            QueryStatus::Running => {}
+            QueryStatus::Finished => entries.ended.finished += 1,
+            QueryStatus::Failed => entries.ended.failed += 1,
+            QueryStatus::Cancelled => entries.ended.cancelled += 1,
         }
         while entries.finished.len() >= self.history.max(1) {
             entries.finished.pop_front();

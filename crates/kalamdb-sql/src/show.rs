@@ -16,7 +16,7 @@ use crate::database::{Database, Setting};
 use crate::names::{INFORMATION_SCHEMA, placed, suggestion};
 use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
-use crate::{administration, definition, metadata, system_tables};
+use crate::{administration, definition, information_schema, metadata, system_tables};
 
 /// The columns of the rows, known without running anything. Each may be NULL.
 pub(crate) fn schema(show: &Show) -> SchemaRef {
@@ -130,7 +130,7 @@ fn namespaces(schema: SchemaRef, principal: &Principal, view: &View) -> Result<R
             .and_then(|namespace| namespace.description.clone())
     });
     let counts = names.iter().map(|name| match name.as_str() {
-        INFORMATION_SCHEMA => i64::try_from(metadata::INFORMATION_SCHEMA_TABLES.len()).ok(),
+        INFORMATION_SCHEMA => i64::try_from(information_schema::TABLES.len()).ok(),
         _ => i64::try_from(catalog.tables_in(name).filter(|table| principal.sees(table)).count()).ok(),
     });
     let counts: Int64Array = counts.collect();
@@ -154,7 +154,7 @@ fn tables(
         administration::check_namespace(view, principal, namespace)?;
     }
     if namespace == Some(INFORMATION_SCHEMA) {
-        return information_schema(schema, like);
+        return standard_tables(schema, like);
     }
     let tables: Vec<&Arc<Table>> = view
         .catalog()
@@ -186,8 +186,8 @@ fn tables(
 }
 
 /// The tables of `information_schema`, which are not in the catalog.
-fn information_schema(schema: SchemaRef, like: Option<&str>) -> Result<RecordBatch> {
-    let names = metadata::INFORMATION_SCHEMA_TABLES.iter();
+fn standard_tables(schema: SchemaRef, like: Option<&str>) -> Result<RecordBatch> {
+    let names = information_schema::TABLES.iter();
     let names: Vec<&str> = names
         .copied()
         .filter(|name| like.is_none_or(|pattern| metadata::like(name, pattern)))
@@ -413,6 +413,7 @@ fn of_system_table(
             key,
             limit: None,
             part: (0, 1),
+            prune: None,
             batch_rows: BATCH_ROWS,
         },
     )?;

@@ -14,6 +14,10 @@ use crate::names::folded;
 /// A UUID is kept as its bytes.
 const UUID_BYTES: i32 = 16;
 
+/// How many numbers a value of a type may hold by the type alone. Arrow gives a NULL of a fixed-size type as much room as a value,
+/// so that a type can be worth gigabytes. It is what the store takes of nested types.
+const MOST_FIXED_PARTS: u64 = 1 << 16;
+
 /// The time zone of TIMESTAMP WITH TIME ZONE.
 const UTC: &str = "UTC";
 
@@ -49,6 +53,7 @@ pub(crate) fn from_sql(sql_type: &ast::DataType) -> Result<SqlType> {
         ),
         other => (arrow_type(other)?, HashMap::new()),
     };
+    check_width(&data_type)?;
     Ok(SqlType { data_type, metadata })
 }
 
@@ -67,6 +72,67 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
         DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
         other => other.clone(),
     }
+}
+
+/// Refuses types of which one NULL takes too much memory.
+///
+/// # Errors
+/// UNSUPPORTED.
+pub(crate) fn check_width(data_type: &DataType) -> Result<()> {
+    fn parts(data_type: &DataType) -> u64 {
+        match data_type {
+            DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0).div_ceil(8),
+            DataType::FixedSizeList(item, length) => {
+                parts(item.data_type()).saturating_mul(u64::try_from(*length).unwrap_or(0))
+            }
+            DataType::Struct(fields) => fields
+                .iter()
+                .fold(0, |sum, field| parts(field.data_type()).saturating_add(sum)),
+            // A NULL of what is in them takes no room, but an element of theirs may be NULL.
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::Map(item, _) => parts(item.data_type()),
+            DataType::Dictionary(_, values) => parts(values),
+            DataType::RunEndEncoded(_, values) => parts(values.data_type()),
+            _ => 1,
+        }
+    }
+    if parts(data_type) <= MOST_FIXED_PARTS {
+        return Ok(());
+    }
+    Err(too_wide(data_type))
+}
+
+/// The same for the lengths in an array type as written.
+///
+/// # Errors
+/// UNSUPPORTED.
+pub(crate) fn check_lengths(sql_type: &ast::DataType) -> Result<()> {
+    let (mut parts, mut inner) = (1u64, sql_type);
+    while let ast::DataType::Array(
+        ArrayElemTypeDef::SquareBracket(item, _)
+        | ArrayElemTypeDef::AngleBracket(item)
+        | ArrayElemTypeDef::Parenthesis(item),
+    ) = inner
+    {
+        if let ast::DataType::Array(ArrayElemTypeDef::SquareBracket(_, Some(length))) = inner {
+            parts = parts.saturating_mul(*length);
+        }
+        inner = item;
+    }
+    if parts <= MOST_FIXED_PARTS {
+        return Ok(());
+    }
+    Err(too_wide(sql_type))
+}
+
+fn too_wide(data_type: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        ErrorCode::Unsupported,
+        format!("a value of type {data_type} has more than {MOST_FIXED_PARTS} fixed parts of 8 bytes"),
+    )
 }
 
 fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {

@@ -3,8 +3,10 @@
 //! Rows that come in the order of their keys are written as they come. Others are gathered, sorted and written as runs of their
 //! own, which are merged in the end. Then the keys are looked up in the table: without a lock for the most part, what others
 //! insert or remove meanwhile is heard of and settled, the last of it in the committer.
+//!
+//! A large UPDATE is a load that removes rows as well, a large DELETE one that brings none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
@@ -27,7 +29,7 @@ use crate::run_writer::RunWriter;
 use crate::schema::{Lifetime, StoreSchema};
 use crate::segment::{SegmentColumn, SegmentFile, SegmentShape};
 use crate::sequencer::Shared;
-use crate::snapshot::DbState;
+use crate::snapshot::{DbState, Found};
 use crate::store::Store;
 use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS};
 use crate::watch::News;
@@ -53,6 +55,8 @@ pub struct BulkLoad<C> {
     on_duplicate: OnDuplicate,
     /// None for a table without a key.
     encoder: Option<KeyEncoder>,
+    shape: SegmentShape,
+    removals: Removals,
     /// Rows in order, as they came.
     ordered: RunWriter<C>,
     /// The key of the last of them.
@@ -78,13 +82,17 @@ struct Loaded {
     file: Arc<SegmentFile>,
 }
 
-const SHAPE: SegmentShape = SegmentShape {
-    row_ids: false,
-    seqs: false,
-};
+/// Rows that the load removes, where and what they were when it was planned.
+#[derive(Default)]
+struct Removals {
+    hot: HashMap<Vec<u8>, (Epoch, Seq)>,
+    cold: HashMap<SegmentId, Deleted>,
+    rows: u64,
+}
 
 impl<C: Send + Sync + 'static> BulkLoad<C> {
-    /// Starts a load into `target`: a live store, or a new id that is not created yet.
+    /// Starts a load into `target`: a live store, or a new id that is not created yet. `keeps_ids`: of a table without a key,
+    /// rows keep the ids that [`BulkLoad::write_encoded`] is given as keys; otherwise they get new ones.
     ///
     /// # Errors
     /// [`StoreError::Unsupported`] for expiring stores and schemas that cannot be encoded.
@@ -95,6 +103,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         schema: &Arc<StoreSchema>,
         options: &SegmentOptions,
         on_duplicate: OnDuplicate,
+        keeps_ids: bool,
     ) -> Result<Self, StoreError> {
         if schema.lifetime == Lifetime::Expiring {
             return Err(StoreError::Unsupported(
@@ -105,8 +114,14 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             true => None,
             false => Some(KeyEncoder::new(schema)?),
         };
+        let shape = SegmentShape {
+            row_ids: keeps_ids && schema.key.is_empty(),
+            seqs: false,
+        };
         Ok(Self {
-            ordered: RunWriter::new(store, target, schema, options, SHAPE),
+            ordered: RunWriter::new(store, target, schema, options, shape),
+            shape,
+            removals: Removals::default(),
             store: store.clone(),
             target,
             scope,
@@ -129,16 +144,25 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         if rows == 0 {
             return Ok(None);
         }
-        self.rows += rows as u64;
-        let Some(encoder) = &self.encoder else {
-            self.ordered.write(self.scope, None, columns, rows)?;
-            return Ok(None);
+        let keys = match &self.encoder {
+            Some(encoder) => encode_keys(encoder, &self.schema, columns, rows)?,
+            None => {
+                self.rows += rows as u64;
+                self.ordered.write(self.scope, None, columns, rows)?;
+                return Ok(None);
+            }
         };
-        let keys = encode_keys(encoder, &self.schema, columns, rows)?;
+        self.write_keyed(keys.clone(), columns, rows)?;
+        Ok(Some(keys))
+    }
+
+    /// Adds rows with their keys; columns as segments of the load have them.
+    fn write_keyed(&mut self, keys: BinaryArray, columns: &[ArrayRef], rows: usize) -> Result<(), StoreError> {
+        self.rows += rows as u64;
         if self.chunks.is_empty() && self.chunk.rows == 0 && in_order(self.last_key.as_deref(), &keys) {
             self.ordered.write(self.scope, Some(&keys), columns, rows)?;
             self.last_key = Some(keys.value(rows - 1).to_vec());
-            return Ok(Some(keys));
+            return Ok(());
         }
         self.chunk.bytes += columns
             .iter()
@@ -146,12 +170,40 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             .sum::<usize>();
         self.chunk.bytes += keys.get_array_memory_size();
         self.chunk.rows += rows;
-        self.chunk.keys.push(keys.clone());
+        self.chunk.keys.push(keys);
         self.chunk.columns.push(columns.to_vec());
         if self.chunk.rows >= LOAD_CHUNK_ROWS || self.chunk.bytes >= LOAD_CHUNK_BYTES {
             self.write_chunk()?;
         }
-        Ok(Some(keys))
+        Ok(())
+    }
+
+    /// Has the load remove a row as well, as it was found; says whether it was not to be removed already.
+    pub fn remove(&mut self, key: &[u8], location: Location, seq: Seq) -> bool {
+        let is_new = match location {
+            Location::Hot(epoch) => self.removals.hot.insert(key.to_vec(), (epoch, seq)).is_none(),
+            Location::Cold(segment, row) => self.removals.cold.entry(segment).or_default().insert(row),
+        };
+        self.removals.rows += u64::from(is_new);
+        is_new
+    }
+
+    /// Whether the load is to remove this row.
+    pub fn removes(&self, key: &[u8], location: Location) -> bool {
+        match location {
+            Location::Hot(_) => self.removals.hot.contains_key(key),
+            Location::Cold(segment, row) => self.removals.cold.get(&segment).is_some_and(|rows| rows.contains(row)),
+        }
+    }
+
+    /// Rows to be removed so far.
+    pub fn removed(&self) -> u64 {
+        self.removals.rows
+    }
+
+    /// How many of them are hot: those are held by their keys.
+    pub fn removed_hot(&self) -> usize {
+        self.removals.hot.len()
     }
 
     /// [`BulkLoad::write`] for rows that were encoded already: keys (none for a table without one) and values.
@@ -171,9 +223,13 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
                 decoder.push(&mut buffer, Epoch(0), 0, &whole, &value)?;
             }
             let count = buffer.rows();
-            let (_, mut columns) = decoders.decode(&decoder, &mut buffer)?;
-            columns.truncate(self.schema.columns.len());
-            self.write(&columns, count)?;
+            let (keys, mut columns) = decoders.decode(&decoder, &mut buffer)?;
+            columns.truncate(self.schema.columns.len() + usize::from(self.shape.row_ids));
+            if self.encoder.is_some() || self.shape.row_ids {
+                self.write_keyed(keys, &columns, count)?;
+            } else {
+                self.write(&columns, count)?;
+            }
         }
         Ok(())
     }
@@ -183,14 +239,14 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         self.rows
     }
 
-    /// Makes everything durable and looks the keys up in the table; what is returned is to be named in
+    /// Makes everything durable and looks the keys up in the table, which blocks on CPU and disk; what is returned is to be named in
     /// [`crate::TableChange::Publish`].
     ///
     /// # Errors
     /// [`StoreError::DuplicateKey`] for a key of the load or the table.
-    pub fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
+    pub async fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
         self.write_chunk()?;
-        let ordered = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        let ordered = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         let ordered = std::mem::replace(&mut self.ordered, ordered).finish()?;
         let outputs = if self.chunks.is_empty() {
             ordered
@@ -212,8 +268,11 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             settle: Box::new(|_, _| Ok(())),
             _gate: None,
         };
-        // A store that is not created yet has no keys.
-        if self.encoder.is_some() && self.store.state().table(self.target).is_some() {
+        // A store that is not created yet has no keys; new ids are nobody's.
+        let meets_rows = self.encoder.is_some() || self.removals.rows > 0;
+        if meets_rows && self.store.state().table(self.target).is_some() {
+            // From here to the publication rows stay where they are found, unless a commit of rows removes them.
+            publication._gate = Some(self.store.publishers().enter(self.target).await);
             self.resolve(&mut publication)?;
         }
         if self.on_duplicate == OnDuplicate::Ignore {
@@ -243,13 +302,13 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         // Rows of one key stay in the order in which they came.
         order.sort_by(|a, b| key(a).cmp(key(b)));
         let order = self.without_duplicates(order, key)?;
-        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         let failed = |error: arrow::error::ArrowError| StoreError::Storage(format!("rows cannot be sorted: {error}"));
         for part in order.chunks(MOVE_BATCH_ROWS) {
             let keys: Vec<&dyn Array> = chunk.keys.iter().map(|keys| keys as &dyn Array).collect();
             let keys = interleave(&keys, part).map_err(failed)?;
-            let mut columns = Vec::with_capacity(self.schema.columns.len());
-            for column in 0..self.schema.columns.len() {
+            let mut columns = Vec::with_capacity(chunk.columns[0].len());
+            for column in 0..chunk.columns[0].len() {
                 let arrays: Vec<&dyn Array> = chunk.columns.iter().map(|batch| batch[column].as_ref()).collect();
                 columns.push(interleave(&arrays, part).map_err(failed)?);
             }
@@ -290,10 +349,12 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             let loaded = self.open(output)?;
             let entry = Arc::new(loaded.entry);
             let all = Deleted::default();
-            sources.push(Source::new(&entry, &loaded.file, all, &self.schema, SHAPE, |_| true));
+            sources.push(Source::new(&entry, &loaded.file, all, &self.schema, self.shape, |_| {
+                true
+            }));
         }
         let mut merge = Merge::new(sources)?;
-        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, SHAPE);
+        let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         // The last row so far is held back: the next one may have its key.
         let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;
         while let Some(merged) = merge.next()? {
@@ -346,14 +407,12 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
     }
 
     /// Finds the keys that exist, and has what others do from now on settled.
-    fn resolve(&self, publication: &mut Publication) -> Result<(), StoreError> {
+    fn resolve(&mut self, publication: &mut Publication) -> Result<(), StoreError> {
         let loaded: Vec<Loaded> = publication
             .outputs
             .iter()
             .map(|output| self.open(output))
             .collect::<Result<_, _>>()?;
-        // From here to the publication rows stay where they are found, unless a commit of rows removes them.
-        publication._gate = Some(self.store.publishers().enter(self.target));
         let watch = self.store.watch(self.target, true)?;
         let state = self.store.state();
         let resolver = Resolver {
@@ -362,9 +421,17 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             scope: self.scope,
             schema: self.schema.clone(),
             on_duplicate: self.on_duplicate,
+            removes: self.removals.rows > 0,
             loaded,
         };
-        resolver.resolve_all(&state, &mut publication.resolution.lock())?;
+        let removals = std::mem::take(&mut self.removals);
+        let mut resolution = publication.resolution.lock();
+        removals.check(&state, &self.schema, self.target, self.scope)?;
+        resolution.deleted = removals.cold;
+        let hot = removals.hot.into_iter();
+        resolution.hot = hot.map(|(key, (epoch, _))| ((self.scope, key), epoch)).collect();
+        resolver.resolve_all(&state, &mut resolution)?;
+        drop(resolution);
         publication.watch = Some(watch.clone());
         publication.settle = Box::new(move |news, resolution| resolver.settle(news, resolution));
         for _ in 0..WATCH_ROUNDS {
@@ -385,7 +452,49 @@ struct Resolver<C> {
     scope: ScopeId,
     schema: Arc<StoreSchema>,
     on_duplicate: OnDuplicate,
+    /// Whether the load itself removes rows, which nobody else may touch then.
+    removes: bool,
     loaded: Vec<Loaded>,
+}
+
+impl Removals {
+    /// The rows must be where they were found, and the very same.
+    fn check<C>(
+        &self,
+        state: &DbState<C>,
+        schema: &Arc<StoreSchema>,
+        target: StoreId,
+        scope: ScopeId,
+    ) -> Result<(), StoreError> {
+        let table = state.table(target).ok_or(StoreError::Retired(target))?;
+        for (&segment, rows) in &self.cold {
+            let entry = &table.segments.get(segment).ok_or(StoreError::Conflict)?.entry;
+            let gone = Deleted::load(state.pinned(), segment, &(0..entry.rows))?;
+            if rows.rows().any(|row| gone.contains(row)) {
+                return Err(StoreError::Conflict);
+            }
+        }
+        let keys: Vec<Vec<u8>> = self.hot.keys().cloned().collect();
+        for part in keys.chunks(MOVE_BATCH_ROWS) {
+            for (key, found) in part.iter().zip(state.find_all(schema, target, scope, part)?) {
+                let (epoch, seq) = self.hot[key];
+                let is_same = |found: &Found| found.location == Location::Hot(epoch) && found.row.seq == seq;
+                if !found.as_ref().is_some_and(is_same) {
+                    return Err(StoreError::Conflict);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resolution {
+    fn removes(&self, scope: ScopeId, key: &[u8], location: Location) -> bool {
+        match location {
+            Location::Hot(epoch) => self.hot.get(&(scope, key.to_vec())) == Some(&epoch),
+            Location::Cold(segment, row) => self.deleted.get(&segment).is_some_and(|rows| rows.contains(row)),
+        }
+    }
 }
 
 impl<C: Send + Sync + 'static> Resolver<C> {
@@ -433,6 +542,8 @@ impl<C: Send + Sync + 'static> Resolver<C> {
         location: Location,
     ) -> Result<(), StoreError> {
         match self.on_duplicate {
+            // The new row of one that goes.
+            OnDuplicate::Fail if self.removes && resolution.removes(self.scope, &key, location) => {}
             OnDuplicate::Fail => return Err(StoreError::DuplicateKey { key }),
             OnDuplicate::Ignore => {
                 resolution.deleted.entry(segment).or_default().insert(row);
@@ -456,6 +567,12 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             return Err(CommitError::Storage("the store is closing".to_string()));
         };
         let state = shared.state.load_full();
+        let touches = |(scope, key, location): &(ScopeId, Vec<u8>, Location)| {
+            *scope == self.scope && resolution.removes(*scope, key, *location)
+        };
+        if self.removes && news.removed.iter().any(touches) {
+            return Err(CommitError::Conflict);
+        }
         let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
         let removed = news.removed.iter().map(|(scope, key, _)| (*scope, key));
         let touched: BTreeSet<&Vec<u8>> = inserted

@@ -16,9 +16,9 @@ use crate::location::Location;
 use crate::manifest::{Segment, SegmentEntry, SegmentSeqs};
 use crate::pinned::Pinned;
 use crate::row::RowView;
-use crate::scan::{KeyRange, ScanColumn, ScanSpec};
+use crate::scan::{KeyRange, Prune, ScanColumn, ScanSpec};
 use crate::schema::StoreSchema;
-use crate::segment::{RowNumbers, SegmentColumn, SegmentFile, SegmentRead};
+use crate::segment::{Bounds, RowNumbers, SegmentColumn, SegmentFile, SegmentRead};
 use crate::snapshot::{DbState, Found};
 
 /// A scan over the segments of a table.
@@ -152,7 +152,10 @@ impl ColdScan {
 
     fn begin(&mut self, mut part: Part) -> Result<Option<(Part, SegmentRead)>, StoreError> {
         part.deleted = Deleted::load(&self.pinned, part.entry.segment, &part.rows)?;
-        let ranges = part.deleted.without_dead_chunks(part.rows.clone());
+        let mut ranges = part.deleted.without_dead_chunks(part.rows.clone());
+        if let Some(prune) = &self.spec.prune {
+            ranges = pruned(prune.as_ref(), &part.file, ranges);
+        }
         let ranges = first_live(ranges, &part.deleted, self.remaining);
         if ranges.is_empty() {
             return Ok(None);
@@ -163,6 +166,52 @@ impl ColdScan {
         let read = part.file.read(&self.columns.read, ranges, batch_rows)?;
         Ok(Some((part, read)))
     }
+}
+
+/// The parts of these ranges that may hold rows that meet all conditions.
+fn pruned(prune: &dyn Prune, file: &SegmentFile, mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    for (condition, columns) in prune.conditions().iter().enumerate() {
+        let bounds: Vec<_> = columns.iter().map(|&column| file.bounds(column)).collect();
+        // Row groups are the same for all columns, pages are each column's own.
+        let of_groups: Vec<_> = bounds
+            .iter()
+            .map(|bounds| bounds.as_ref().map(|bounds| &bounds.row_groups))
+            .collect();
+        ranges = kept(prune, condition, &of_groups, ranges);
+        if let [Some(only)] = bounds.as_slice()
+            && !ranges.is_empty()
+        {
+            ranges = kept(prune, condition, &[Some(&only.pages)], ranges);
+        }
+    }
+    ranges
+}
+
+fn kept(prune: &dyn Prune, condition: usize, bounds: &[Option<&Bounds>], ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    let Some(parts) = bounds.iter().flatten().next() else {
+        return ranges;
+    };
+    let Some(may_hold) = prune.may_hold(condition, bounds) else {
+        return ranges;
+    };
+    let mut wanted: Vec<Range<u32>> = Vec::new();
+    for (part, _) in parts.rows.iter().zip(&may_hold).filter(|(_, may_hold)| **may_hold) {
+        match wanted.last_mut() {
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => wanted.push(part.clone()),
+        }
+    }
+    let mut kept = Vec::new();
+    let mut from = 0;
+    for range in ranges {
+        while wanted.get(from).is_some_and(|part| part.end <= range.start) {
+            from += 1;
+        }
+        for part in wanted[from..].iter().take_while(|part| part.start < range.end) {
+            kept.push(part.start.max(range.start)..part.end.min(range.end));
+        }
+    }
+    kept
 }
 
 /// The beginning of these ranges that holds so many live rows.
@@ -257,7 +306,7 @@ fn rows_in(
 /// The base of row ids that follow from the row's number: those of a table without a key that was loaded in bulk.
 pub(crate) fn implied_ids(entry: &SegmentEntry, schema: &StoreSchema) -> Option<Seq> {
     match entry.seqs {
-        SegmentSeqs::Base { base, .. } if schema.key.is_empty() => Some(base),
+        SegmentSeqs::Base { base, .. } if schema.key.is_empty() && !has_keys(entry) => Some(base),
         SegmentSeqs::Base { .. } | SegmentSeqs::Stored { .. } => None,
     }
 }

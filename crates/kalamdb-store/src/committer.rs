@@ -88,6 +88,16 @@ pub enum TableChange {
     RetireScope(ScopeId),
     /// Later writes go to a new epoch; the one before is whole, for a flush to move.
     Seal(StoreId),
+    /// Of an expiring store: buckets that are over at `now_micros` go, and with `seals`, rows from now on go to a new bucket;
+    /// none in the one before it expires after that time, µs.
+    Rotate {
+        /// Which store.
+        store: StoreId,
+        /// See above.
+        seals: Option<i64>,
+        /// See above.
+        now_micros: i64,
+    },
     /// New segments become visible (in a live store, or in one created in the same step before).
     Publish(Arc<Publication>),
 }

@@ -48,6 +48,9 @@ pub enum StoreError {
     /// The store was retired (TRUNCATE, DROP, REPLACE) since the snapshot was taken.
     #[error("store {0} no longer exists")]
     Retired(StoreId),
+    /// Another commit changed rows that a load or mover is about: begin anew at a new state.
+    #[error("a concurrent commit changed the same rows")]
+    Conflict,
     /// Whoever asked for it took it back.
     #[error("cancelled")]
     Cancelled,

@@ -65,6 +65,7 @@ impl Files {
         FileWriter::create(self.file(storage, path)?)
     }
 
+    #[cfg(test)]
     pub(crate) fn read(&self, storage: StorageId, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let bytes = self
             .file(storage, path)?
@@ -73,6 +74,7 @@ impl Files {
         Ok(bytes.unwrap_or_default())
     }
 
+    #[cfg(test)]
     pub(crate) fn read_ranges(
         &self,
         storage: StorageId,
@@ -163,7 +165,15 @@ impl StoredFile {
             .collect()
     }
 
+    /// In bytes; `None` if there is no file.
     pub(crate) fn size(&self) -> Result<Option<u64>, StoreError> {
+        if let Some(local) = &self.local {
+            return match fs::metadata(local) {
+                Ok(metadata) => Ok(Some(metadata.len())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(self.failed(&error)),
+            };
+        }
         match wait(self.storage.store.head(&self.location)) {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -248,6 +258,7 @@ impl FileWriter {
     }
 
     /// Bytes written so far.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -508,6 +519,21 @@ mod tests {
             Vec::<std::ffi::OsString>::new(),
             "the empty directory goes too"
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_finished_is_an_error_and_has_no_name() {
+        let (directory, files) = local();
+        let mut writer = files.create(ID, "7/1-a.parquet").expect("a writer");
+        writer.write_all(&vec![1; PART_BYTES + 1]).expect("written");
+        fs::remove_dir_all(directory.path().join("a/b/7")).expect("removed");
+        let failed = writer.finish().expect_err("its directory is gone");
+        assert!(
+            matches!(&failed, StoreError::Storage(text) if text.contains("7/1-a.parquet: No such file")),
+            "{failed}"
+        );
+        assert_eq!(files.size(ID, "7/1-a.parquet").expect("looks"), None);
+        files.delete(ID, "7/1-a.parquet").expect("nothing to delete");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) fn flush<C: Send + Sync + 'static>(
     options: &SegmentOptions,
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
-    let _mover = store.movers().enter(target);
+    let _mover = store.movers().enter_blocking(target);
     let mut moved = Moved::default();
     let version = table(&store.state(), target)?;
     if version.lifetime == Lifetime::Expiring {
@@ -171,7 +171,7 @@ pub(crate) fn publish<C: Send + Sync + 'static>(
         segments: publication.outputs.len() as u64,
     };
     progress.advance(0, moved.bytes);
-    let _gate = store.publishers().enter(publication.store);
+    let _gate = store.publishers().enter_blocking(publication.store);
     // Most of it here, so that the committer has little left to do.
     publication.catch_up()?;
     if progress.cancelled() {

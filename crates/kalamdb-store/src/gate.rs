@@ -1,43 +1,35 @@
 //! Locks by table that outlive a stack frame: one mover at a time, and one that publishes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use futures::executor::block_on;
+use futures::lock::{Mutex, OwnedMutexGuard};
 
 use crate::ids::StoreId;
 
-/// Tables that somebody holds.
+/// A lock for each table that somebody holds or waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    held: Mutex<HashSet<StoreId>>,
-    given_back: Condvar,
+    tables: parking_lot::Mutex<HashMap<StoreId, Arc<Mutex<()>>>>,
 }
 
 /// A table that nobody else holds until this is dropped, in whatever thread.
-#[derive(Debug)]
-pub(crate) struct GateGuard {
-    gate: Arc<Gate>,
-    store: StoreId,
-}
+pub(crate) type GateGuard = OwnedMutexGuard<()>;
 
 impl Gate {
-    /// Waits until nobody holds the table.
-    pub(crate) fn enter(self: &Arc<Self>, store: StoreId) -> GateGuard {
-        let mut held = self.held.lock();
-        while !held.insert(store) {
-            self.given_back.wait(&mut held);
-        }
-        GateGuard {
-            gate: self.clone(),
-            store,
-        }
+    /// Waits until nobody holds the table. A task waits without its thread: whoever holds it may need one to go on.
+    pub(crate) async fn enter(&self, store: StoreId) -> GateGuard {
+        let table = {
+            let mut tables = self.tables.lock();
+            tables.retain(|_, table| Arc::strong_count(table) > 1);
+            tables.entry(store).or_default().clone()
+        };
+        table.lock_owned().await
     }
-}
 
-impl Drop for GateGuard {
-    fn drop(&mut self) {
-        self.gate.held.lock().remove(&self.store);
-        self.gate.given_back.notify_all();
+    /// The same for a thread of a mover, which may block.
+    pub(crate) fn enter_blocking(&self, store: StoreId) -> GateGuard {
+        block_on(self.enter(store))
     }
 }

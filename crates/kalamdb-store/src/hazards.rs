@@ -545,7 +545,7 @@ fn hazard_15_a_load_in_flight_over_a_truncate_and_recreate() {
     )
     .expect("commits");
     load_rows(&mut load_under_way, 10..20);
-    let load = load_under_way.finish().expect("finishes");
+    let load = block_on(load_under_way.finish()).expect("finishes");
     assert!(matches!(
         step(&store, vec![TableChange::Publish(load.clone())]),
         Err(CommitError::Retired(T))
@@ -567,7 +567,7 @@ fn hazard_18_a_user_dropped_and_made_again_sees_nothing_old() {
     let planned = request(&store, vec![put(T, old, 2, "late")]);
     let mut load_under_way = begin_load(&store, old, OnDuplicate::Fail);
     load_rows(&mut load_under_way, 5..8);
-    let load = load_under_way.finish().expect("finishes");
+    let load = block_on(load_under_way.finish()).expect("finishes");
     step(&store, vec![TableChange::RetireScope(old)]).expect("commits");
     assert_eq!(rows(&store.state(), T, old), []);
     assert!(matches!(block_on(store.commit(planned)), Err(CommitError::ScopeRetired(scope)) if scope == old));
@@ -632,7 +632,7 @@ fn hazard_19_a_load_whose_publication_is_unknown_is_not_erased() {
     let (directory, store) = new_store();
     let mut load_under_way = begin_load(&store, GLOBAL, OnDuplicate::Fail);
     load_rows(&mut load_under_way, 0..10);
-    let load = load_under_way.finish().expect("finishes");
+    let load = block_on(load_under_way.finish()).expect("finishes");
     let file = segment_files(directory.path());
     assert_eq!(file.len(), 1);
     store.engine().set_fault(Some(Fault::Refuse));

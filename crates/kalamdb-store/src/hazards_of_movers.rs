@@ -75,7 +75,11 @@ fn a_limit_and_a_range_read_no_more_than_they_need() {
     let (_directory, store) = new_store();
     let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
     load_rows(&mut load, 0..6000);
-    step(&store, vec![TableChange::Publish(load.finish().expect("finishes"))]).expect("publishes");
+    step(
+        &store,
+        vec![TableChange::Publish(block_on(load.finish()).expect("finishes"))],
+    )
+    .expect("publishes");
     for id in 0..10 {
         delete(&store, id).expect("commits");
     }
@@ -100,7 +104,11 @@ fn parts_of_a_scan_are_disjoint_and_together_all() {
     let (_directory, store) = new_store();
     let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
     load_rows(&mut load, 0..6001);
-    step(&store, vec![TableChange::Publish(load.finish().expect("finishes"))]).expect("publishes");
+    step(
+        &store,
+        vec![TableChange::Publish(block_on(load.finish()).expect("finishes"))],
+    )
+    .expect("publishes");
     insert(&store, T, 7000, "hot").expect("commits");
     for parts in [1, 2, 3] {
         let mut all = Vec::new();
@@ -371,7 +379,7 @@ fn hazard_17_a_row_inserted_between_a_loads_check_and_its_publication() {
         let (_directory, store) = new_store();
         let mut load = begin_load(&store, GLOBAL, on_duplicate);
         load_rows(&mut load, 0..10);
-        let publication = load.finish().expect("finishes");
+        let publication = block_on(load.finish()).expect("finishes");
         insert(&store, T, 5, "inserted").expect("commits");
         let published = step(&store, vec![TableChange::Publish(publication)]);
         match expected {
@@ -394,7 +402,11 @@ fn hazard_17_a_row_inserted_from_a_state_before_a_publication() {
     let planned = request(&store, vec![put(T, GLOBAL, 5, "planned")]);
     let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
     load_rows(&mut load, 0..10);
-    step(&store, vec![TableChange::Publish(load.finish().expect("finishes"))]).expect("publishes");
+    step(
+        &store,
+        vec![TableChange::Publish(block_on(load.finish()).expect("finishes"))],
+    )
+    .expect("publishes");
     assert!(matches!(block_on(store.commit(planned)), Err(CommitError::Stale)));
     assert_eq!(text_of(&store, 5).as_deref(), Some("loaded 5"));
 }
@@ -419,7 +431,7 @@ fn loads_in_any_order_with_duplicates_inside_and_against_the_table() {
         }
         load_all(&mut load, &[100, 7, 5999, 0], "second").expect("writes");
         assert_eq!(load.rows(), 6004);
-        let publication = load.finish().expect("finishes");
+        let publication = block_on(load.finish()).expect("finishes");
         assert_eq!(
             publication.rows(),
             if on_duplicate == OnDuplicate::Replace {
@@ -456,7 +468,7 @@ fn a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file() {
         }
         let files = segment_files(directory.path());
         let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
-        let refused = load_all(&mut load, &loaded, "no").and_then(|()| load.finish().map(|_| ()));
+        let refused = load_all(&mut load, &loaded, "no").and_then(|()| block_on(load.finish()).map(|_| ()));
         assert!(
             matches!(refused, Err(StoreError::DuplicateKey { .. })),
             "{name}: {refused:?}"

@@ -106,7 +106,7 @@ impl History {
         let count = 1 + self.random.below(12);
         let ids: Vec<i64> = (0..count).map(|_| self.id()).collect();
         let mut load = begin_load(self.store(), scope, on_duplicate);
-        let loaded = load_all(&mut load, &ids, &format!("{number}")).and_then(|()| load.finish());
+        let loaded = load_all(&mut load, &ids, &format!("{number}")).and_then(|()| block_on(load.finish()));
         let mut after = self.model.clone();
         let mut duplicate = false;
         for &id in &ids {

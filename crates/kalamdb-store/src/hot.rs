@@ -6,14 +6,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::committer::Removal;
-use crate::decode::{self, RowBuffer, RowDecoder};
+use crate::decode::{RowBuffer, RowDecoder};
 use crate::error::StoreError;
-use crate::ids::{Epoch, ScopeId, StoreId};
+use crate::ids::Epoch;
 use crate::key;
-use crate::location::Location;
 use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
-use crate::row::RowView;
 use crate::scan::ScanSpec;
 use crate::schema::{Lifetime, StoreSchema};
 use crate::snapshot::DbState;
@@ -156,54 +153,5 @@ impl HotScan {
             *taken = true;
         }
         Ok(true)
-    }
-}
-
-impl<C> DbState<C> {
-    /// Rows of an expiring store that ceased to exist at or before `now_micros`, of every scope that is not retired, at most
-    /// `limit`: what a sweep removes. Reads the whole store if there are fewer.
-    ///
-    /// # Errors
-    /// As [`DbState::find`], and [`StoreError::Corrupt`] for a row that does not decode.
-    pub fn expired(&self, store: StoreId, now_micros: i64, limit: usize) -> Result<Vec<Removal>, StoreError> {
-        let (table, _) = self.live(store, ScopeId::GLOBAL)?;
-        let mut expired = Vec::new();
-        for &epoch in &table.epochs {
-            let lower = key::epoch_prefix(store, epoch).to_vec();
-            let options = IterateOptions {
-                upper: key::successor(&lower),
-                lower,
-                readahead_bytes: SCAN_READAHEAD_BYTES,
-            };
-            let mut iterator = self
-                .pinned()
-                .iterate(self.pinned().engine().rows(table.lifetime), &options);
-            iterator.seek(&options.lower);
-            while expired.len() < limit {
-                let Some((whole, value)) = iterator.item(true) else {
-                    iterator.end()?;
-                    break;
-                };
-                let row = RowView::read(value).map_err(|problem| decode::corrupt(whole, &problem.to_string()))?;
-                if row.expired(now_micros) {
-                    let (scope, key) = whole
-                        .get(options.lower.len()..)
-                        .and_then(|rest| rest.split_first_chunk())
-                        .ok_or_else(|| decode::corrupt(whole, "the key ends before its scope"))?;
-                    let scope = ScopeId(u64::from_be_bytes(*scope));
-                    if !self.retired_scopes().contains(&scope) {
-                        expired.push(Removal {
-                            store,
-                            scope,
-                            key: key.to_vec(),
-                            location: Location::Hot(epoch),
-                            seq: row.seq,
-                        });
-                    }
-                }
-                iterator.next();
-            }
-        }
-        Ok(expired)
     }
 }

@@ -60,7 +60,6 @@ mod deletion_vector;
 mod engine;
 mod erase;
 mod error;
-#[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
 mod files;
 mod flush;
 mod format;
@@ -88,7 +87,6 @@ mod row;
 mod run_writer;
 mod scan;
 mod schema;
-#[allow(dead_code, unused_imports, reason = "flush, bulk loads and scans are its callers")]
 mod segment;
 mod sequencer;
 mod snapshot;
@@ -108,7 +106,8 @@ pub use manifest::{SegmentEntry, SegmentSeqs};
 pub use mover::{Checked, HotUsage, Moved, Progress, SegmentCompression, SegmentOptions};
 pub use publication::Publication;
 pub use row::{RowEncoder, RowView};
-pub use scan::{KeyRange, Scan, ScanColumn, ScanSpec};
+pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanSpec};
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
+pub use segment::Bounds;
 pub use snapshot::{DbState, Found, TableVersion};
 pub use store::{Counter, Durability, Store, StoreOptions, StoreStatistics};

@@ -15,7 +15,7 @@ use crate::ids::{ScopeId, Seq};
 use crate::manifest::{SegmentEntry, SegmentSeqs};
 use crate::schema::StoreSchema;
 use crate::segment::{RowNumbers, SegmentColumn, SegmentFile, SegmentRead, SegmentShape};
-use crate::tuning::MOVE_BATCH_ROWS;
+use crate::tuning::{MERGE_SOURCES, MOVE_BATCH_ROWS};
 
 /// Rows of one scope of one source.
 pub(crate) struct SourceRows {
@@ -37,6 +37,7 @@ pub(crate) struct Source {
     /// Scopes not begun, and their rows.
     scopes: std::vec::IntoIter<(ScopeId, Range<u32>)>,
     current: Option<(ScopeId, SegmentRead)>,
+    batch_rows: usize,
 }
 
 /// Merged rows of one scope.
@@ -68,6 +69,7 @@ impl Source {
             row_ids: implied_ids(entry, schema),
             scopes: scopes.into_iter(),
             current: None,
+            batch_rows: MOVE_BATCH_ROWS,
         }
     }
 
@@ -79,7 +81,7 @@ impl Source {
                 };
                 let ranges = self.deleted.without_dead_chunks(rows);
                 if !ranges.is_empty() {
-                    let read = self.file.read(&self.wanted_columns(), ranges, MOVE_BATCH_ROWS)?;
+                    let read = self.file.read(&self.wanted_columns(), ranges, self.batch_rows)?;
                     self.current = Some((scope, read));
                 }
                 continue;
@@ -175,7 +177,11 @@ pub(crate) struct Merge {
 }
 
 impl Merge {
-    pub(crate) fn new(sources: Vec<Source>) -> Result<Self, StoreError> {
+    pub(crate) fn new(mut sources: Vec<Source>) -> Result<Self, StoreError> {
+        let batch_rows = MOVE_BATCH_ROWS * MERGE_SOURCES / sources.len().max(MERGE_SOURCES);
+        for source in &mut sources {
+            source.batch_rows = batch_rows.max(1);
+        }
         let mut merge = Self {
             heads: sources.iter().map(|_| None).collect(),
             heap: BinaryHeap::with_capacity(sources.len()),

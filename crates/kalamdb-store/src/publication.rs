@@ -179,6 +179,7 @@ impl From<StoreError> for CommitError {
         match error {
             StoreError::DuplicateKey { key } => Self::DuplicateKey { key },
             StoreError::Retired(store) => Self::Retired(store),
+            StoreError::Conflict => Self::Conflict,
             other => Self::Storage(other.to_string()),
         }
     }
@@ -189,6 +190,7 @@ impl From<CommitError> for StoreError {
         match error {
             CommitError::DuplicateKey { key } => Self::DuplicateKey { key },
             CommitError::Retired(store) => Self::Retired(store),
+            CommitError::Conflict | CommitError::Stale => Self::Conflict,
             other => Self::Storage(other.to_string()),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::compute::{max, min};
 use arrow::datatypes::UInt64Type;
+use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 
 use crate::engine::Engine;
@@ -28,7 +29,8 @@ pub(crate) struct RunWriter<C> {
     schema: Arc<StoreSchema>,
     options: SegmentOptions,
     shape: SegmentShape,
-    current: Option<Current>,
+    /// In a lock that is never contended: what encodes columns may be handed to other threads, but not be shared by them.
+    current: Mutex<Option<Current>>,
     done: Vec<NewSegment>,
 }
 
@@ -77,7 +79,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             schema: schema.clone(),
             options: options.clone(),
             shape,
-            current: None,
+            current: Mutex::new(None),
             done: Vec::new(),
         }
     }
@@ -133,7 +135,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
 
     /// Begins another segment with the next row; rows so far are complete.
     pub(crate) fn end_segment(&mut self) -> Result<(), StoreError> {
-        let Some(mut current) = self.current.take() else {
+        let Some(mut current) = self.current.get_mut().take() else {
             return Ok(());
         };
         let summary = current.writer.finish()?;
@@ -150,11 +152,11 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
     }
 
     fn current(&mut self) -> Result<&mut Current, StoreError> {
-        let current = match self.current.take() {
+        let current = match self.current.get_mut().take() {
             Some(current) => current,
             None => self.begin_segment()?,
         };
-        Ok(self.current.insert(current))
+        Ok(self.current.get_mut().insert(current))
     }
 
     fn begin_segment(&self) -> Result<Current, StoreError> {

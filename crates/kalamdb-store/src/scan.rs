@@ -1,5 +1,6 @@
 //! Reading rows of one scope of one store: those in segments, then the hot ones, one after the other.
 
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::error::StoreError;
 use crate::hot::HotScan;
 use crate::ids::{ScopeId, StoreId};
 use crate::schema::StoreSchema;
+use crate::segment::Bounds;
 use crate::snapshot::DbState;
 
 /// A range of encoded keys (see [`crate::KeyEncoder`]); a prefix of a composite key is a valid bound.
@@ -37,6 +39,15 @@ pub enum ScanColumn {
     Location,
 }
 
+/// Rules out parts of segments by the bounds of their columns: saves reading rows that are filtered away above.
+pub trait Prune: Send + Sync + fmt::Debug {
+    /// Conditions, all of which a row must meet: for each, the columns (by index in the schema) that it is about.
+    fn conditions(&self) -> &[Vec<usize>];
+    /// Which parts may hold a row that meets a condition. `bounds` are those of its columns, `None` where they are unknown; of
+    /// those that are known the parts are the same. `None`: no telling.
+    fn may_hold(&self, condition: usize, bounds: &[Option<&Bounds>]) -> Option<Vec<bool>>;
+}
+
 /// What to read.
 #[derive(Clone, Debug)]
 pub struct ScanSpec {
@@ -56,6 +67,8 @@ pub struct ScanSpec {
     pub limit: Option<usize>,
     /// Which part of the rows, of how many: parts are disjoint, about equal, and together all.
     pub part: (usize, usize),
+    /// What else the rows have to meet. It may rule out none.
+    pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most; a batch is also cut at 2 MiB of encoded rows.
     pub batch_rows: usize,
 }

@@ -1,8 +1,11 @@
 //! Segment files: Parquet sorted by (scope, key), with an index of our own inside. Which segments a table has is `manifest`'s.
 //!
 //! ```text
-//! "PAR1" | row groups | index (see `index`) | Parquet's page indexes | Parquet's footer | "PAR1"
-//!        |<- 64 KiB blocks, summed one by one ->|<- tail: read whole when opened, summed as a whole ->|
+//! "PAR1", row groups | index (see `index`), Parquet's page indexes, Parquet's footer, "PAR1"
+//!  blocks of 16 KiB, |  the tail, read when the file is opened and held decoded; one checksum of it is in the manifest
+//!  each with its     |
+//!  checksum in the   |
+//!  index             |
 //! ```
 //!
 //! Columns are called `c<column id>`, so that a renamed one needs no new file; then come `_row_id`, `_seq` and `_updated` as far
@@ -27,7 +30,7 @@ mod writer;
 
 use std::ops::Range;
 
-pub(crate) use bounds::{Bounds, ColumnBounds};
+pub use bounds::Bounds;
 pub(crate) use file::SegmentFile;
 pub(crate) use layout::SegmentShape;
 pub(crate) use read::SegmentRead;
@@ -55,14 +58,4 @@ pub(crate) enum RowNumbers {
     Range(Range<u32>),
     /// These, with gaps.
     List(Vec<u32>),
-}
-
-impl RowNumbers {
-    /// The number of the row at `position` of the batch.
-    pub(crate) fn get(&self, position: usize) -> Option<u32> {
-        match self {
-            Self::Range(rows) => rows.clone().nth(position),
-            Self::List(rows) => rows.get(position).copied(),
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
 use parking_lot::RwLock;
-use rocksdb::WriteBatch;
+use rocksdb::{ColumnFamily, WriteBatch};
 
 use crate::committer::{Committed, Put, PutKey, Removal, Step, TableChange, WriteRequest};
 use crate::deletion_vector::{self, CHUNK_ROWS, Chunk};
@@ -421,6 +421,30 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     group.sealed.push(store);
                     changed.insert(store);
                 }
+                TableChange::Rotate {
+                    store,
+                    seals,
+                    now_micros,
+                } => {
+                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
+                    if table.lifetime != Lifetime::Expiring {
+                        return Err(CommitError::Storage(format!("store {store} has no buckets")));
+                    }
+                    let table = Arc::make_mut(table);
+                    let over = |expiry: i64| expiry <= now_micros;
+                    for &(epoch, _) in table.expiries.iter().filter(|(_, expiry)| over(*expiry)) {
+                        delete_epoch(engine.stream(), &mut group.batch, store, epoch);
+                        table.epochs.retain(|&kept| kept != epoch);
+                    }
+                    table.expiries.retain(|(_, expiry)| !over(*expiry));
+                    if let Some(last_expiry_micros) = seals {
+                        let current = table.current();
+                        table.expiries.push((current, last_expiry_micros));
+                        table.epochs.push(Epoch(current.0 + 1));
+                        group.sealed.push(store);
+                    }
+                    changed.insert(store);
+                }
                 TableChange::Publish(publication) => {
                     let store = publication.store;
                     let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
@@ -563,13 +587,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         if let Some(epoch) = publication.inputs.epoch {
             match &publication.inputs.hot_keys {
                 Some(keys) => keys.iter().for_each(|key| group.batch.delete_cf(engine.hot(), key)),
-                None => {
-                    let prefix = key::epoch_prefix(store, epoch);
-                    let end = key::successor(&prefix).unwrap_or_else(|| vec![u8::MAX; 2 * key::PREFIX_BYTES]);
-                    group
-                        .batch
-                        .delete_range_cf(engine.hot(), prefix.as_slice(), end.as_slice());
-                }
+                None => delete_epoch(engine.hot(), &mut group.batch, store, epoch),
             }
         }
         Ok(added)
@@ -722,6 +740,13 @@ fn watches_of(
     store: StoreId,
 ) -> impl Iterator<Item = Arc<Watch>> + use<'_> {
     watches.get(&store).into_iter().flatten().filter_map(Weak::upgrade)
+}
+
+/// Deletes all rows of an epoch.
+fn delete_epoch(family: &ColumnFamily, batch: &mut WriteBatch, store: StoreId, epoch: Epoch) {
+    let prefix = key::epoch_prefix(store, epoch);
+    let end = key::successor(&prefix).unwrap_or_else(|| vec![u8::MAX; 2 * key::PREFIX_BYTES]);
+    batch.delete_range_cf(family, prefix.as_slice(), end.as_slice());
 }
 
 /// Takes a segment out of the manifest, and notes its file for erasing.

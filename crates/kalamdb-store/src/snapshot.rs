@@ -27,8 +27,12 @@ pub struct TableVersion {
     /// Whether rows expire, which decides the column family that they are in. Fixed for the life of the store.
     #[serde(default)]
     pub lifetime: Lifetime,
-    /// Epochs that hold hot rows: one that is sealed, if a flush is under way, and then the current one, to which writes go.
+    /// Epochs that hold hot rows: those that are sealed, and then the current one, to which writes go. A durable store has a
+    /// sealed one while it is flushed; those of an expiring store are buckets, which go as a whole.
     pub epochs: Vec<Epoch>,
+    /// For each sealed bucket of an expiring store, when the last of its rows expires, µs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expiries: Vec<(Epoch, i64)>,
     /// Its segments, which have records of their own.
     #[serde(skip)]
     pub(crate) segments: Arc<Segments>,
@@ -41,6 +45,7 @@ impl TableVersion {
             schema_version,
             lifetime,
             epochs: vec![Epoch(0)],
+            expiries: Vec::new(),
             segments: Arc::default(),
         }
     }
@@ -48,6 +53,11 @@ impl TableVersion {
     /// The epoch to which writes go.
     pub(crate) fn current(&self) -> Epoch {
         *self.epochs.last().expect("a store is created with an epoch")
+    }
+
+    /// How many buckets hold rows that may be live, and when the first of the sealed ones is over, µs.
+    pub fn buckets(&self) -> (usize, Option<i64>) {
+        (self.epochs.len(), self.expiries.iter().map(|(_, expiry)| *expiry).min())
     }
 
     /// Whether rows can be there.

@@ -180,6 +180,7 @@ pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        prune: None,
         batch_rows: 8192,
     }
 }
@@ -216,7 +217,7 @@ pub(crate) fn ids(store: &TestStore, table: StoreId) -> Vec<i64> {
 
 /// Begins a load into [`T`].
 pub(crate) fn begin_load(store: &Arc<TestStore>, scope: ScopeId, on_duplicate: OnDuplicate) -> BulkLoad<u64> {
-    BulkLoad::begin(store, T, scope, &schema(), &segment_options(), on_duplicate).expect("begins")
+    BulkLoad::begin(store, T, scope, &schema(), &segment_options(), on_duplicate, false).expect("begins")
 }
 
 /// Adds rows (id, `loaded <id>`).

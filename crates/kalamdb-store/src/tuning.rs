@@ -117,6 +117,9 @@ pub(crate) const PAGE_BYTES: usize = 128 << 10;
 /// Bytes of a column chunk's dictionary at most: a look-up of one row reads all of it. Past that, values are written plainly.
 pub(crate) const DICTIONARY_BYTES: usize = 128 << 10;
 
+/// Values that a segment's writer must see at least before it takes a column's values for distinct and makes no dictionary.
+pub(crate) const SAMPLE_ROWS: usize = 512;
+
 /// Rows between two keys of a segment's index: half a page, so that reading one block's keys decodes one page of each key column.
 pub(crate) const KEY_BLOCK_ROWS: usize = 1024;
 
@@ -143,4 +146,11 @@ pub(crate) const SEGMENT_READAHEAD_BYTES: u64 = 8 << 20;
 pub(crate) const SEGMENT_FIRST_ROWS: usize = 8 << 10;
 
 /// Two ranges of a file with at most this many bytes between them are read as one: cheaper than a second request.
-pub(crate) const READ_GAP_BYTES: u64 = 64 << 10;
+pub(crate) const READ_GAP_BYTES: u64 = 16 << 10;
+
+/// Bytes of a batch that is read of a segment, about: as many rows as asked for, unless they are long.
+pub(crate) const SEGMENT_BATCH_BYTES: usize = 4 << 20;
+
+/// Sources of a merge up to which each is read in full batches; with more of them, batches are smaller, so that all together
+/// stay bounded.
+pub(crate) const MERGE_SOURCES: usize = 16;

@@ -203,6 +203,9 @@ fn requests_that_are_no_statements() {
         "kalamdb_log_syncs_total",
         "kalamdb_sessions",
         "kalamdb_queries_running",
+        "kalamdb_queries_total{status=\"finished\"}",
+        "kalamdb_queries_total{status=\"failed\"}",
+        "kalamdb_queries_total{status=\"cancelled\"}",
     ] {
         assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
     }

@@ -119,6 +119,7 @@ fn system_tables_show_what_the_role_may_see() {
             key,
             limit,
             part: (0, 1),
+            prune: None,
             batch_rows: 10,
         };
         let mut scan = view.scan(by, &users, request).expect("scans");
@@ -145,6 +146,7 @@ fn system_tables_show_what_the_role_may_see() {
             key: None,
             limit: None,
             part: (0, 1),
+            prune: None,
             batch_rows: 1,
         };
         refused(view.scan(&db.root, &users, request).map(|_| ()), ErrorCode::Internal);

@@ -43,14 +43,75 @@ fn a_stream_row_is_gone_at_its_expiry_to_the_microsecond() {
     block_on(mutator.finish()).expect("the key is free");
     assert_eq!(db.rows(&a, &table), owned(&[("d", 2)]));
 
-    db.insert(&a, &table, &[("e", 3)]).expect("inserted");
-    assert_eq!(block_on(db.engine.sweep_expired()).expect("swept"), 0);
+    // What has expired is not seen, whether or not it is erased.
     db.clock.advance_micros(5 * SECOND);
-    assert_eq!(block_on(db.engine.sweep_expired()).expect("swept"), 1);
-    assert_eq!(db.rows(&a, &table), owned(&[("e", 3)]));
-    db.clock.advance_micros(60 * SECOND);
-    assert_eq!(block_on(db.engine.sweep_expired()).expect("swept"), 1);
-    assert_eq!(block_on(db.engine.sweep_expired()).expect("swept"), 0);
+    sweep(&db);
+    assert_eq!(db.rows(&a, &table), owned(&[]));
+}
+
+fn sweep(db: &Database) -> u64 {
+    block_on(db.engine.sweep_expired()).expect("swept")
+}
+
+/// Buckets that exist, the current one among them.
+fn buckets(db: &Database, table: &Table) -> usize {
+    let state = db.view().state;
+    state.table(table.store).expect("live").buckets().0
+}
+
+#[test]
+fn buckets_are_erased_whole_when_their_last_row_has_expired() {
+    let db = Database::new();
+    let a = db.user("a", Role::User);
+    let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "16")]);
+    let mut most = 0;
+    for second in 0..64 {
+        db.insert(&a, &table, &[("x", second)]).expect("inserted");
+        assert_eq!(
+            db.rows(&a, &table).len(),
+            usize::try_from(second + 1).expect("small").min(16)
+        );
+        // A key of a sealed bucket is taken for as long as its row lives.
+        let early = (second - 15).max(0);
+        refused(db.insert(&a, &table, &[("again", early)]), ErrorCode::DuplicateKey);
+        db.clock.advance_micros(SECOND);
+        sweep(&db);
+        most = most.max(buckets(&db, &table));
+    }
+    assert!((8..=18).contains(&most), "{most} buckets");
+    db.clock.advance_micros(16 * SECOND);
+    assert!(sweep(&db) >= 8);
+    assert_eq!(buckets(&db, &table), 1);
+    assert_eq!(sweep(&db), 0);
+}
+
+#[test]
+fn a_row_of_a_sealed_bucket_can_be_changed_and_a_statement_that_read_it_before_is_too() {
+    let db = Database::new();
+    let a = db.user("a", Role::User);
+    let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "16")]);
+    db.insert(&a, &table, &[("a", 1), ("b", 2)]).expect("inserted");
+    let view = db.view();
+    let before = found(&view, &a, &table, &[1]);
+    db.clock.advance_micros(2 * SECOND);
+    sweep(&db);
+    assert_eq!(buckets(&db, &table), 2);
+    let mut mutator = db.engine.mutate(&view, &a, &table).expect("starts");
+    mutator.update(&before, &batch(&[("A", 1)])).expect("taken");
+    block_on(mutator.finish()).expect("updated");
+    assert_eq!(db.rows(&a, &table), owned(&[("A", 1), ("b", 2)]));
+    // It moved to the current bucket and kept its expiry.
+    db.clock.set_micros(START + 16 * SECOND - 1);
+    assert_eq!(db.rows(&a, &table), owned(&[("A", 1), ("b", 2)]));
+    // A statement that read a row of a bucket that is gone meanwhile is to run again.
+    let view = db.view();
+    let before = found(&view, &a, &table, &[2]);
+    db.clock.advance_micros(3 * SECOND);
+    sweep(&db);
+    let mut mutator = db.engine.mutate(&view, &a, &table).expect("starts");
+    mutator.delete(&before).expect("taken");
+    refused(block_on(mutator.finish()), ErrorCode::Conflict);
+    assert_eq!(db.rows(&a, &table), owned(&[]));
 }
 
 #[test]

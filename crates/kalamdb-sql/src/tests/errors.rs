@@ -52,6 +52,25 @@ fn mistakes_are_named_with_their_place() {
         "nosuch",
     );
     check("SELECT 1 / 0", ErrorCode::InvalidArgument, None, "division by zero");
+    fixture.run(&["INSERT INTO chat.messages (id, body) VALUES (1, 'a')"]);
+    for large in [
+        "regexp_replace(body, '(a{1000}){1000}', 'x')",
+        "regexp_like(body, '(a{1000}){1000}')",
+        "body ~ '(a{1000}){1000}'",
+    ] {
+        check(
+            &format!("SELECT {large} FROM chat.messages"),
+            ErrorCode::InvalidArgument,
+            None,
+            "regular expression",
+        );
+    }
+    check(
+        "SELECT regexp_replace(body, '(', 'x') FROM chat.messages",
+        ErrorCode::InvalidArgument,
+        None,
+        "unclosed group",
+    );
     check("SELECT CAST('x' AS INT)", ErrorCode::TypeMismatch, None, "'x'");
     check(
         "SELECT id + DATE '2024-01-01' FROM chat.messages WHERE at = true",

@@ -95,12 +95,10 @@ fn a_cancelled_query_says_so_to_its_reader() {
         last.map(|error| error.code)
     };
     let stream = start(&fixture);
-    assert!(
-        !fixture.database.cancel_query(&ann, stream.query_id()),
-        "another's query"
-    );
-    assert!(!fixture.database.cancel_query(&fixture.root, "no such query"));
-    assert!(fixture.database.cancel_query(&fixture.root, stream.query_id()));
+    let cancel = |session, query_id: &str| fixture.database.cancel_query(session, query_id);
+    assert_eq!(cancel(&ann, stream.query_id()), Ok(false), "another's query");
+    assert_eq!(cancel(&fixture.root, "no such query"), Ok(false));
+    assert_eq!(cancel(&fixture.root, stream.query_id()), Ok(true));
     assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
     let stream = start(&fixture);
     fixture.database.cancel_all();
@@ -108,6 +106,41 @@ fn a_cancelled_query_says_so_to_its_reader() {
     let stream = start(&fixture);
     assert!(fixture.database.close_session(fixture.root.id()));
     assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
+}
+
+#[test]
+fn the_role_of_now_decides_who_cancels() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE USER 'ann' ROLE user", "CREATE USER 'dan' ROLE dba"]);
+    let (ann, dan) = (fixture.session("ann"), fixture.session("dan"));
+    fixture.run(&["ALTER USER 'ann' SET ROLE dba", "ALTER USER 'dan' SET ROLE user"]);
+    let stream = start(&fixture);
+    let kill = format!("KILL QUERY '{}'", stream.query_id());
+    fixture.check_error_as(
+        &dan,
+        &kill,
+        Parameters::none(),
+        ErrorCode::NotFound,
+        None,
+        "system.queries",
+    );
+    let killed = fixture.execute_as(&ann, &kill, Parameters::none());
+    assert!(killed.is_ok(), "{killed:?}");
+}
+
+#[test]
+fn queries_are_counted_by_how_they_ended() {
+    let fixture = Fixture::new();
+    fixture.run(&["SELECT 1", "SELECT 2"]);
+    fixture.check_error("SELECT nothing", ErrorCode::ColumnNotFound, Some((1, 8)), "nothing");
+    let stream = start(&fixture);
+    let query_id = stream.query_id().to_owned();
+    drop(stream);
+    finished(&fixture, &query_id);
+    assert_eq!(
+        fixture.database.ended_queries(),
+        [("finished", 2), ("failed", 1), ("cancelled", 1)]
+    );
 }
 
 #[test]

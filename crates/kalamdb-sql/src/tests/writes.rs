@@ -198,7 +198,13 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "DELETE FROM system.users",
         ErrorCode::InvalidStatement,
         Some((1, 13)),
-        "DROP USER",
+        "by DELETE; use CREATE USER",
+    );
+    fixture.check_error(
+        "UPDATE system.queries SET rows = 0",
+        ErrorCode::InvalidStatement,
+        Some((1, 8)),
+        "by UPDATE",
     );
     fixture.check(ALL, &["1|1|one|1.0000000000"]);
     fixture.check("SELECT * FROM n", &[]);
@@ -301,4 +307,22 @@ fn concurrent_updates_of_one_row_all_count() {
     }
     assert!(done > 0);
     fixture.check("SELECT a FROM t", &[&done.to_string()]);
+}
+
+#[test]
+fn changes_are_on_the_account_of_all_queries() {
+    let fixture = Fixture::with(|options| options.memory_limit_bytes = 16 << 20);
+    fixture.run(&[
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, a TEXT)",
+        "CREATE STREAM TABLE s (id BIGINT PRIMARY KEY, a TEXT) WITH (TTL_SECONDS = 3600)",
+        // A load goes to disk when it grows.
+        "INSERT INTO t SELECT value, repeat('x', 1000) FROM generate_series(1, 10000)",
+    ]);
+    for sql in ["UPDATE t SET a = a || 'y'", "INSERT INTO s SELECT id, a FROM t"] {
+        fixture.check_error(sql, ErrorCode::OutOfMemory, None, "memory_limit");
+    }
+    fixture.check("SELECT count(*) FROM t WHERE length(a) = 1000", &["10000"]);
+    fixture.check("SELECT count(*) FROM s", &["0"]);
+    // What failed holds nothing any more.
+    fixture.check_count("UPDATE t SET a = a || 'y' WHERE id <= 4000", Parameters::none(), 4_000);
 }

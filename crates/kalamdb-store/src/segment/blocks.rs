@@ -143,10 +143,6 @@ impl SummedWriter {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.file.name()
-    }
-
     /// Ends the blocks, whose checksums it returns; what is written from now on is the tail.
     pub(crate) fn start_tail(&mut self) -> Vec<u64> {
         self.end_block();

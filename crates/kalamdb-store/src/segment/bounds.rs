@@ -20,15 +20,15 @@ pub(crate) struct ColumnBounds {
 
 /// Bounds of parts of a column, one value for each part; null where unknown, which includes parts that have only nulls.
 #[derive(Clone, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// The rows of each part.
-    pub(crate) rows: Vec<Range<u32>>,
+    pub rows: Vec<Range<u32>>,
     /// Not larger than any value, of the column's type. It need not be a value: long ones are cut.
-    pub(crate) min: ArrayRef,
+    pub min: ArrayRef,
     /// Not smaller than any value, of the column's type.
-    pub(crate) max: ArrayRef,
+    pub max: ArrayRef,
     /// How many nulls.
-    pub(crate) nulls: UInt64Array,
+    pub nulls: UInt64Array,
 }
 
 /// Bounds of a column of the schema.

@@ -1,18 +1,22 @@
 //! The columns of a segment file: their names, order, types in the file and encodings.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::{ColumnPath, SchemaDescriptor};
+use parquet::schema::types::SchemaDescriptor;
 
 use crate::mover::SegmentCompression;
+use crate::row::fixed_width;
 use crate::schema::StoreSchema;
 use crate::segment::SegmentColumn;
 use crate::segment::form::Form;
-use crate::tuning::{DICTIONARY_BYTES, PAGE_BYTES, PAGE_ROWS, ZSTD_LEVEL};
+use crate::tuning::{DICTIONARY_BYTES, PAGE_BYTES, PAGE_ROWS, SAMPLE_ROWS, ZSTD_LEVEL};
 
 /// Which columns a segment has beside the schema's: `_row_id`, then `_seq` and `_updated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +42,6 @@ pub(crate) struct FileColumn {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) schema: Arc<StoreSchema>,
-    pub(crate) shape: SegmentShape,
     pub(crate) columns: Vec<FileColumn>,
     /// With the names and types in the file.
     pub(crate) arrow: SchemaRef,
@@ -76,7 +79,6 @@ impl Layout {
         }
         Self {
             schema,
-            shape,
             columns,
             arrow: Arc::new(Schema::new(fields)),
         }
@@ -103,11 +105,12 @@ impl Layout {
         }
     }
 
-    /// How the columns are written, given the schema that they have in Parquet.
+    /// How the columns are written, given the schema that they have in Parquet and the first rows.
     pub(crate) fn properties(
         &self,
         compression: SegmentCompression,
         parquet: &SchemaDescriptor,
+        sample: &[ArrayRef],
     ) -> Result<WriterProperties, ParquetError> {
         let compression = match compression {
             SegmentCompression::Lz4 => Compression::LZ4_RAW,
@@ -125,26 +128,59 @@ impl Layout {
             .set_dictionary_enabled(true)
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_statistics_enabled(EnabledStatistics::Page);
-        // Values that hardly repeat: a dictionary would be read for nothing, and sorted numbers have small differences.
-        let last_of_key = self.key_positions().and_then(|positions| positions.last().copied());
-        let distinct = [last_of_key, self.position(SegmentColumn::Seq)];
-        for position in distinct.into_iter().flatten() {
-            let Some(column) = parquet
-                .columns()
-                .iter()
-                .find(|column| is_root(column.path(), &self.arrow, position))
-            else {
+        let key = self.key_positions().unwrap_or_default();
+        let seq = self.position(SegmentColumn::Seq);
+        for column in parquet.columns() {
+            let name = column.path().parts().first();
+            let Some(position) = name.and_then(|name| self.arrow.index_of(name).ok()) else {
                 continue;
             };
-            properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
-            if matches!(column.physical_type(), Type::INT32 | Type::INT64) {
+            let integer = matches!(column.physical_type(), Type::INT32 | Type::INT64);
+            let sorted = key.contains(&position) || seq == Some(position);
+            // Sorted numbers have small differences; a dictionary of values that hardly repeat is read for nothing.
+            if sorted && integer {
                 properties = properties.set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED);
+            }
+            let distinct = key.last() == Some(&position) || sample.get(position).is_some_and(mostly_distinct);
+            if distinct || (sorted && integer) {
+                properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
             }
         }
         Ok(properties.build())
     }
 }
 
-fn is_root(path: &ColumnPath, schema: &Schema, position: usize) -> bool {
-    path.parts().first() == Some(schema.field(position).name())
+/// Whether most values are different from each other, as far as these few rows tell.
+fn mostly_distinct(sample: &ArrayRef) -> bool {
+    fn count<'a, T: Hash + Eq + 'a>(values: impl Iterator<Item = T>) -> usize {
+        values.collect::<HashSet<T>>().len()
+    }
+    let rows = sample.len() - sample.null_count();
+    if rows < SAMPLE_ROWS {
+        return false;
+    }
+    let data = sample.to_data();
+    let distinct = match sample.data_type() {
+        DataType::Utf8 => count(sample.as_string::<i32>().iter().flatten()),
+        DataType::LargeUtf8 => count(sample.as_string::<i64>().iter().flatten()),
+        DataType::Binary => count(sample.as_binary::<i32>().iter().flatten()),
+        DataType::LargeBinary => count(sample.as_binary::<i64>().iter().flatten()),
+        other => match fixed_width(other) {
+            Some(width) if width > 0 => {
+                let values = data.buffers()[0]
+                    .as_slice()
+                    .chunks_exact(width)
+                    .skip(data.offset())
+                    .take(data.len());
+                count(
+                    values
+                        .enumerate()
+                        .filter(|(row, _)| data.is_valid(*row))
+                        .map(|(_, value)| value),
+                )
+            }
+            _ => return false,
+        },
+    };
+    distinct * 4 > rows * 3
 }

@@ -13,7 +13,7 @@ use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
 use crate::error::StoreError;
 use crate::segment::file::SegmentFile;
 use crate::segment::{RowNumbers, SegmentColumn};
-use crate::tuning::{PAGE_ROWS, SEGMENT_FIRST_ROWS, SEGMENT_READAHEAD_BYTES};
+use crate::tuning::{PAGE_ROWS, SEGMENT_BATCH_BYTES, SEGMENT_FIRST_ROWS, SEGMENT_READAHEAD_BYTES};
 
 /// Batches of some columns of some rows, in order.
 #[derive(Debug)]
@@ -121,14 +121,24 @@ impl Cursor {
             }
             last = range.end;
         }
-        let schema = file.metadata.metadata().file_metadata().schema_descr();
+        let metadata = file.metadata.metadata();
+        let projection = ProjectionMask::roots(metadata.file_metadata().schema_descr(), positions.iter().copied());
+        // Long rows come in fewer: a batch is to hold about so many bytes.
+        let longest = metadata.row_groups().iter().map(|group| {
+            let columns = group.columns().iter().enumerate();
+            let projected = columns.filter(|(leaf, _)| projection.leaf_included(*leaf));
+            let bytes: i64 = projected.map(|(_, column)| column.uncompressed_size()).sum();
+            bytes / group.num_rows().max(1)
+        });
+        let longest = usize::try_from(longest.max().unwrap_or(0)).unwrap_or(1);
+        let batch_rows = batch_rows.min(SEGMENT_BATCH_BYTES / longest.max(1)).max(1);
         Ok(Self {
             positions: positions.to_vec(),
-            projection: ProjectionMask::roots(schema, positions.iter().copied()),
+            projection,
             rest: rows.into(),
             current: VecDeque::new(),
             reader: None,
-            batch_rows: batch_rows.max(1),
+            batch_rows,
             step_rows: SEGMENT_FIRST_ROWS.max(batch_rows),
         })
     }

@@ -12,6 +12,7 @@ use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
+use parquet::schema::types::SchemaDescriptor;
 
 use crate::error::StoreError;
 use crate::files::Files;
@@ -38,7 +39,7 @@ pub(crate) struct SegmentSummary {
 
 /// Writes one segment. Dropped unfinished, it leaves no file.
 pub(crate) struct SegmentWriter {
-    writer: ArrowWriter<SummedWriter>,
+    writer: Writer,
     layout: Layout,
     index: IndexBuilder,
     nan: Vec<bool>,
@@ -49,6 +50,20 @@ pub(crate) struct SegmentWriter {
     rows: u32,
     min_key: Option<Vec<u8>>,
     max_key: Vec<u8>,
+    /// Of the file, for messages.
+    name: String,
+}
+
+/// How columns are encoded is decided when there are rows to look at.
+enum Writer {
+    Waiting {
+        file: Box<SummedWriter>,
+        parquet: SchemaDescriptor,
+        compression: SegmentCompression,
+    },
+    Encoding(Box<ArrowWriter<SummedWriter>>),
+    /// Between the two, and after an error.
+    Gone,
 }
 
 struct Piece {
@@ -79,16 +94,15 @@ impl SegmentWriter {
         compression: SegmentCompression,
     ) -> Result<Self, StoreError> {
         let layout = Layout::new(schema, shape);
-        let unwritable = |error: ParquetError| StoreError::Unsupported(error.to_string());
         let parquet = ArrowSchemaConverter::new().convert(&layout.arrow).map_err(unwritable)?;
-        let properties = layout.properties(compression, &parquet).map_err(unwritable)?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_parquet_schema(parquet);
-        let file = SummedWriter::new(files.create(storage, path)?);
-        let writer = ArrowWriter::try_new_with_options(file, layout.arrow.clone(), options).map_err(unwritable)?;
+        let file = files.create(storage, path)?;
         Ok(Self {
-            writer,
+            name: file.name().to_string(),
+            writer: Writer::Waiting {
+                file: Box::new(SummedWriter::new(file)),
+                parquet,
+                compression,
+            },
             index: IndexBuilder::new(layout.key_positions().is_some()),
             nan: vec![false; layout.columns.len()],
             layout,
@@ -117,16 +131,17 @@ impl SegmentWriter {
         let total = total
             .filter(|&total| total <= SEGMENT_ROWS)
             .ok_or_else(|| StoreError::Unsupported(format!("a segment has at most {SEGMENT_ROWS} rows")))?;
-        self.check_order(scope, keys)?;
-        let mut in_file = Vec::with_capacity(columns.len());
+        let (mut in_file, mut bytes) = (Vec::with_capacity(columns.len()), 0);
         for ((array, column), nan) in columns.iter().zip(&self.layout.columns).zip(&mut self.nan) {
             *nan = *nan || has_nan(array);
             let array = column.form.to_file(array)?;
-            self.pending_bytes += array.to_data().get_slice_memory_size().unwrap_or(0);
+            bytes += memory_of(&array);
             in_file.push(array);
         }
+        self.check_order(scope, keys)?;
         self.rows = total;
         self.pending_rows += rows;
+        self.pending_bytes += bytes;
         self.pending.push_back(Piece {
             scope,
             keys: keys.cloned(),
@@ -143,33 +158,30 @@ impl SegmentWriter {
         self.rows
     }
 
-    /// About how large the file will be with what was added so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size() + self.pending_bytes) as u64
-    }
-
     /// Completes the file; it is durable then.
     pub(crate) fn finish(mut self) -> Result<SegmentSummary, StoreError> {
         while self.pending_rows > 0 {
             self.encode_chunk()?;
         }
-        self.end_group()?;
         let min_key = self
             .min_key
             .take()
             .ok_or_else(|| StoreError::Unsupported("a segment without rows cannot be written".to_string()))?;
+        let mut writer = self.take_writer(&[])?;
+        let name = &self.name;
+        end_group(&mut writer, &mut self.index, name)?;
         // The writer buffers, and what is counted from here on has to be exact.
-        self.writer.sync().map_err(|error| self.io_failed(error))?;
-        let tail_offset = self.writer.bytes_written() as u64;
-        let checksums = self.writer.inner_mut().start_tail();
+        writer.sync().map_err(|error| storage_failed(name, error.into()))?;
+        let tail_offset = writer.bytes_written() as u64;
+        let checksums = writer.inner_mut().start_tail();
         let nan_columns: Vec<usize> = (0..self.nan.len()).filter(|&column| self.nan[column]).collect();
         let index = self.index.encode(&checksums, &nan_columns);
-        self.writer.write_all(&index).map_err(|error| self.io_failed(error))?;
+        writer
+            .write_all(&index)
+            .map_err(|error| storage_failed(name, error.into()))?;
         let place = format!("{tail_offset} {}", index.len());
-        self.writer
-            .append_key_value_metadata(KeyValue::new(METADATA_KEY.to_string(), place));
-        let name = self.writer.inner().name().to_string();
-        let file = self.writer.into_inner().map_err(|error| failed(&name, error))?;
+        writer.append_key_value_metadata(KeyValue::new(METADATA_KEY.to_string(), place));
+        let file = writer.into_inner().map_err(|error| storage_failed(name, error))?;
         let (size_bytes, checksum) = file.finish()?;
         Ok(SegmentSummary {
             rows: self.rows,
@@ -225,9 +237,9 @@ impl SegmentWriter {
         // Without stored keys, the rows of one scope may come in any order.
         let follows = self.min_key.is_none() || self.max_key < first || (keys.is_none() && self.max_key == first);
         if !sorted || !follows || keys.is_some_and(|keys| keys.null_count() > 0) {
+            let name = &self.name;
             return Err(StoreError::Storage(format!(
-                "{}: rows are not in the order of their keys",
-                self.writer.inner().name()
+                "{name}: rows are not in the order of their keys"
             )));
         }
         self.min_key.get_or_insert(first);
@@ -237,7 +249,11 @@ impl SegmentWriter {
 
     /// Encodes the first of the gathered rows, as many as make a chunk.
     fn encode_chunk(&mut self) -> Result<(), StoreError> {
-        let room = ROW_GROUP_ROWS - self.writer.in_progress_rows();
+        let in_group = match &self.writer {
+            Writer::Encoding(writer) => writer.in_progress_rows(),
+            Writer::Waiting { .. } | Writer::Gone => 0,
+        };
+        let room = ROW_GROUP_ROWS - in_group;
         // Of long rows fewer, so that a row group can end when it is large enough.
         let row_bytes = self.pending_bytes / self.pending_rows.max(1) + 1;
         let limit = room
@@ -260,68 +276,96 @@ impl SegmentWriter {
             }
         }
         self.pending_rows -= rows;
-        self.pending_bytes = match self.pending.len() {
-            0 => 0,
-            _ => self
-                .pending
-                .iter()
-                .flat_map(|piece| &piece.columns)
-                .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
-                .sum(),
-        };
-        let mut columns = Vec::with_capacity(self.layout.columns.len());
-        for column in 0..self.layout.columns.len() {
-            let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece.columns[column].as_ref()).collect();
-            columns.push(match parts.as_slice() {
-                [one] => one.slice(0, one.len()),
-                parts => arrow::compute::concat(parts).map_err(|error| StoreError::Unsupported(error.to_string()))?,
-            });
-        }
+        self.pending_bytes = self
+            .pending
+            .iter()
+            .flat_map(|piece| &piece.columns)
+            .map(memory_of)
+            .sum();
+        let columns: Vec<ArrayRef> = (0..self.layout.columns.len())
+            .map(|column| {
+                let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece.columns[column].as_ref()).collect();
+                match parts.as_slice() {
+                    [_] => Ok(pieces[0].columns[column].clone()),
+                    parts => arrow::compute::concat(parts),
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                self.writer = Writer::Gone;
+                StoreError::Unsupported(error.to_string())
+            })?;
+        // After an error it stays away: rows are lost, and there can be no file.
+        let mut writer = self.take_writer(&columns)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.layout.arrow.clone(), columns, &options)
             .map_err(|error| StoreError::Unsupported(error.to_string()))?;
-        self.writer
+        writer
             .write(&batch)
-            .map_err(|error| failed(self.writer.inner().name(), error))?;
+            .map_err(|error| storage_failed(&self.name, error))?;
         for piece in &pieces {
             let keys = piece
                 .keys
                 .as_ref()
                 .map(|keys| (0..keys.len()).map(|row| keys.value(row)));
             // A piece has fewer rows than a file may have.
-            self.index
-                .add(piece.scope, u32::try_from(piece.rows).unwrap_or(u32::MAX), keys);
+            let rows = u32::try_from(piece.rows).unwrap_or(u32::MAX);
+            self.index.add(piece.scope, rows, keys);
         }
-        if self.writer.in_progress_rows() >= ROW_GROUP_ROWS || self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.end_group()?;
+        if writer.in_progress_rows() >= ROW_GROUP_ROWS || writer.in_progress_size() >= ROW_GROUP_BYTES {
+            end_group(&mut writer, &mut self.index, &self.name)?;
         }
+        self.writer = Writer::Encoding(writer);
         Ok(())
     }
 
-    fn end_group(&mut self) -> Result<(), StoreError> {
-        self.writer
-            .flush()
-            .map_err(|error| failed(self.writer.inner().name(), error))?;
-        self.index.end_group();
-        Ok(())
+    /// The writer, started with the first rows if it has not been.
+    fn take_writer(&mut self, first: &[ArrayRef]) -> Result<Box<ArrowWriter<SummedWriter>>, StoreError> {
+        let (file, parquet, compression) = match std::mem::replace(&mut self.writer, Writer::Gone) {
+            Writer::Encoding(writer) => return Ok(writer),
+            Writer::Waiting {
+                file,
+                parquet,
+                compression,
+            } => (file, parquet, compression),
+            Writer::Gone => {
+                let name = &self.name;
+                return Err(StoreError::Storage(format!("{name}: writing it has failed before")));
+            }
+        };
+        let properties = self
+            .layout
+            .properties(compression, &parquet, first)
+            .map_err(unwritable)?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_parquet_schema(parquet);
+        let writer = ArrowWriter::try_new_with_options(*file, self.layout.arrow.clone(), options);
+        writer.map(Box::new).map_err(unwritable)
     }
+}
 
-    fn io_failed(&self, error: io::Error) -> StoreError {
-        failed(self.writer.inner().name(), ParquetError::from(error))
-    }
+fn end_group(writer: &mut ArrowWriter<SummedWriter>, index: &mut IndexBuilder, name: &str) -> Result<(), StoreError> {
+    writer.flush().map_err(|error| storage_failed(name, error))?;
+    index.end_group();
+    Ok(())
+}
+
+fn unwritable(error: ParquetError) -> StoreError {
+    StoreError::Unsupported(error.to_string())
 }
 
 impl fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SegmentWriter")
-            .field("file", &self.writer.inner().name())
+            .field("file", &self.name)
             .field("rows", &self.rows)
             .finish_non_exhaustive()
     }
 }
 
 /// The storage's own words if it was the storage that failed.
-fn failed(name: &str, error: ParquetError) -> StoreError {
+fn storage_failed(name: &str, error: ParquetError) -> StoreError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -331,6 +375,11 @@ fn failed(name: &str, error: ParquetError) -> StoreError {
         cause = error.source();
     }
     StoreError::Storage(format!("{name}: {error}"))
+}
+
+/// What a column, perhaps part of a larger one, takes itself.
+fn memory_of(array: &ArrayRef) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
 /// NaN has no place in Parquet's statistics: a column with one has no bounds.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Progress;
-use crate::segment::index::{Index, IndexBuilder};
+use crate::segment::index::{BLOCK_BYTES, Index, IndexBuilder};
 
 fn schema() -> Arc<StoreSchema> {
     schema_of(&[DataType::Int64, DataType::Utf8], vec![0])
@@ -65,6 +65,42 @@ fn every_flipped_byte_is_found() {
     }
     assert_eq!(use_it(&place, &entry).expect("reads"), whole);
     assert_eq!(verify(&place, &entry).expect("is whole"), entry.size_bytes);
+}
+
+#[test]
+fn damage_in_one_of_many_blocks_is_found() {
+    let place = Place::new();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(0..5000)),
+        Arc::new(StringArray::from_iter_values(
+            (0..5000u64).map(|id| format!("{:x}", (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))),
+        )),
+    ];
+    let entry = place.write(&schema(), PLAIN, &[(1, columns.clone())]);
+    assert!(entry.tail_offset > 3 * BLOCK_BYTES, "{}", entry.tail_offset);
+    let path = place.directory.path().join(PATH);
+    let bytes = fs::read(&path).expect("a file");
+    let file = OpenOptions::new().write(true).open(&path).expect("a file");
+    let open = place.open(&schema(), &entry);
+    for position in (0..entry.tail_offset)
+        .step_by(611)
+        .chain([BLOCK_BYTES - 1, BLOCK_BYTES, entry.tail_offset - 1])
+    {
+        let byte = bytes[position as usize];
+        file.write_all_at(&[byte ^ 0x10], position).expect("written");
+        assert_named(open.verify(&Quiet).expect_err("damaged"), "checksum");
+        let both = [SegmentColumn::Column(0), SegmentColumn::Column(1)];
+        assert_named(
+            read(&open, &both, vec![0..5000], 1000).expect_err("damaged"),
+            "checksum",
+        );
+        // What does not need the block is as it was.
+        if let Ok((_, read)) = read(&open, &both, vec![10..11], 1000) {
+            assert_eq!(read, [columns[0].slice(10, 1), columns[1].slice(10, 1)]);
+        }
+        file.write_all_at(&[byte], position).expect("written");
+    }
+    assert_eq!(open.verify(&Quiet).expect("is whole"), entry.size_bytes);
 }
 
 #[test]

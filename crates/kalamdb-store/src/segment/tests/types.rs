@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Field, Fields, IntervalDayTime, IntervalMonthDa
 
 use super::*;
 use crate::RowEncoder;
+use crate::segment::Bounds;
 use crate::segment::form::Form;
 
 fn item(data_type: DataType) -> Arc<Field> {

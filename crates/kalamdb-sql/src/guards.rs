@@ -1,0 +1,66 @@
+//! Puts functions that refuse in the place of those that wrap numbers or fill the memory, once all expressions have their types.
+
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::growth;
+use crate::operators;
+use crate::types;
+
+/// The rule; it comes after type coercion.
+#[derive(Debug)]
+pub(crate) struct Guards;
+
+impl AnalyzerRule for Guards {
+    fn name(&self) -> &str {
+        "guards"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let schema = if let LogicalPlan::TableScan(scan) = &plan {
+                scan.projected_schema.as_ref().clone()
+            } else {
+                merge_schema(&plan.inputs())
+            };
+            // Names, types and nullability stay, and with them every schema.
+            plan.map_expressions(|expr| guarded(expr, &schema))
+        })?;
+        Ok(rewritten.data)
+    }
+}
+
+/// The same expression, guarded; for expressions outside plans, after their coercion.
+///
+/// # Errors
+/// UNSUPPORTED for a cast to a type whose single value would be too large.
+pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(binary) => Ok(operators::guard_binary(binary, schema)),
+        Expr::Negative(operand) => Ok(operators::guard_negation(operand, schema)),
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "arrow_cast" | "arrow_try_cast") => {
+            let cast = Expr::ScalarFunction(call);
+            check_width(&cast.get_type(schema)?)?;
+            Ok(Transformed::no(cast))
+        }
+        Expr::ScalarFunction(call) => Ok(growth::bounded(call)),
+        Expr::Cast(cast) => {
+            check_width(cast.field.data_type())?;
+            Ok(Transformed::no(Expr::Cast(cast)))
+        }
+        Expr::TryCast(cast) => {
+            check_width(cast.field.data_type())?;
+            Ok(Transformed::no(Expr::TryCast(cast)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+fn check_width(data_type: &arrow::datatypes::DataType) -> Result<()> {
+    types::check_width(data_type).map_err(|error| DataFusionError::External(Box::new(error)))
+}

@@ -1,0 +1,402 @@
+//! Operators that fail where DataFusion's would wrap or fill the memory: `+`, `-` and `*` of integers, `||` of texts and bytes.
+//!
+//! Problem: DataFusion 55 computes integers with wrapping kernels (`9223372036854775807 + 1` is a negative number), and `||`
+//! without any account of its memory. Proper way: `BinaryExpr::with_fail_on_overflow` of the physical plan, which nothing in
+//! planning asks for. Chosen: once the operands have their types, such an operator becomes a function that computes with arrow's
+//! checked kernels. It has the operator's name, type and nullability, so that columns are called as before and no schema changes.
+//! Evidence: `Operator::Plus` in `evaluate` of datafusion-physical-expr 55 `expressions/binary.rs`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arrow::array::Datum;
+use arrow::compute::kernels::concat_elements::concat_elements_dyn;
+use arrow::compute::kernels::numeric::{add, mul, neg, sub};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::interval_arithmetic::{Interval, apply_operator};
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+use datafusion::scalar::ScalarValue;
+
+use crate::growth::{self, MOST_JOINED_BYTES};
+
+/// The function in the place of a `left op right`, if it is one of ours and both sides have its type.
+pub(crate) fn guard_binary(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
+    let kind = match binary.op {
+        Operator::Plus => Kind::Add,
+        Operator::Minus => Kind::Subtract,
+        Operator::Multiply => Kind::Multiply,
+        Operator::StringConcat => Kind::Join,
+        _ => return Transformed::no(Expr::BinaryExpr(binary)),
+    };
+    match (type_of(&binary.left, schema), type_of(&binary.right, schema)) {
+        (Some(left), Some(right)) if left == right && kind.takes(&left) => {
+            Transformed::yes(call(kind, left, vec![*binary.left, *binary.right]))
+        }
+        _ => Transformed::no(Expr::BinaryExpr(binary)),
+    }
+}
+
+/// The function in the place of a `- operand`, if that is an integer.
+pub(crate) fn guard_negation(operand: Box<Expr>, schema: &DFSchema) -> Transformed<Expr> {
+    match type_of(&operand, schema) {
+        Some(data_type) if Kind::Negate.takes(&data_type) => {
+            Transformed::yes(call(Kind::Negate, data_type, vec![*operand]))
+        }
+        _ => Transformed::no(Expr::Negative(operand)),
+    }
+}
+
+/// `None` for what has no type here: other rules say what is wrong with it.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    // Asked of the function itself, a chain of operators would be walked down again from each of its links.
+    if let Expr::ScalarFunction(call) = expr
+        && let Some(operation) = call.func.inner().downcast_ref::<Operation>()
+    {
+        return Some(operation.data_type.clone());
+    }
+    expr.get_type(schema).ok() // See above.
+}
+
+fn call(kind: Kind, data_type: DataType, args: Vec<Expr>) -> Expr {
+    // Exact: rules that try an expression with NULL for its columns then give the NULL the type.
+    let signature = Signature::exact(vec![data_type.clone(); args.len()], Volatility::Immutable);
+    let operation = Operation {
+        kind,
+        data_type,
+        signature,
+    };
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(operation)), args))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Add,
+    Subtract,
+    Multiply,
+    Negate,
+    Join,
+}
+
+impl Kind {
+    fn sign(self) -> &'static str {
+        match self {
+            Kind::Add => "+",
+            Kind::Subtract | Kind::Negate => "-",
+            Kind::Multiply => "*",
+            Kind::Join => "||",
+        }
+    }
+
+    /// Whether operands of a type are ours.
+    fn takes(self, data_type: &DataType) -> bool {
+        match self {
+            Kind::Add | Kind::Subtract | Kind::Multiply => data_type.is_integer(),
+            Kind::Negate => data_type.is_signed_integer(),
+            Kind::Join => matches!(
+                data_type,
+                DataType::Utf8
+                    | DataType::LargeUtf8
+                    | DataType::Utf8View
+                    | DataType::Binary
+                    | DataType::LargeBinary
+                    | DataType::BinaryView
+            ),
+        }
+    }
+}
+
+/// An operator on operands of one type, which is the result's too.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Operation {
+    kind: Kind,
+    data_type: DataType,
+    signature: Signature,
+}
+
+impl Operation {
+    /// As DataFusion names the operator's column. One text grows on the way down, since a chain may be long.
+    fn write_name(&self, args: &[Expr], name: &mut String) -> std::fmt::Result {
+        let write_operand = |operand: &Expr, name: &mut String| match operand {
+            Expr::ScalarFunction(call) => match call.func.inner().downcast_ref::<Operation>() {
+                Some(operation) => operation.write_name(&call.args, name),
+                None => write!(name, "{}", operand.schema_name()),
+            },
+            _ => write!(name, "{}", operand.schema_name()),
+        };
+        match args {
+            [operand] => {
+                name.push_str("(- ");
+                write_operand(operand, name)?;
+                name.push(')');
+            }
+            [left, right] => {
+                write_operand(left, name)?;
+                write!(name, " {} ", self.kind.sign())?;
+                write_operand(right, name)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl ScalarUDFImpl for Operation {
+    fn name(&self) -> &str {
+        self.kind.sign()
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let mut name = String::new();
+        self.write_name(args, &mut name)
+            .map_err(|error| DataFusionError::Plan(error.to_string()))?;
+        Ok(name)
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.data_type.clone(), nullable)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match (self.kind, args.args.as_slice()) {
+            (Kind::Add, [left, right]) => apply(left, right, add),
+            (Kind::Subtract, [left, right]) => apply(left, right, sub),
+            (Kind::Multiply, [left, right]) => apply(left, right, mul),
+            (Kind::Negate, [ColumnarValue::Array(array)]) => Ok(ColumnarValue::Array(neg(array.as_ref())?)),
+            (Kind::Negate, [ColumnarValue::Scalar(value)]) => {
+                let negated = neg(value.to_scalar()?.get().0)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negated, 0)?))
+            }
+            (Kind::Join, [ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)]) => {
+                check_join(&args.args, 1)?;
+                let joined = concat_elements_dyn(&left.to_array()?, &right.to_array()?)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&joined, 0)?))
+            }
+            (Kind::Join, [left, right]) => {
+                check_join(&args.args, args.number_rows)?;
+                let (left, right) = (left.to_array(args.number_rows)?, right.to_array(args.number_rows)?);
+                Ok(ColumnarValue::Array(concat_elements_dyn(&left, &right)?))
+            }
+            (kind, operands) => plan_err!("{} takes no {} operands", kind.sign(), operands.len()),
+        }
+    }
+
+    fn evaluate_bounds(&self, inputs: &[&Interval]) -> Result<Interval> {
+        match (self.kind, inputs) {
+            (Kind::Add, [left, right]) => apply_operator(&Operator::Plus, left, right),
+            (Kind::Subtract, [left, right]) => apply_operator(&Operator::Minus, left, right),
+            (Kind::Multiply, [left, right]) => apply_operator(&Operator::Multiply, left, right),
+            (Kind::Negate, [operand]) => operand.arithmetic_negate(),
+            _ => Interval::make_unbounded(&self.data_type),
+        }
+    }
+
+    // What fails rather than wrap keeps an order.
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        Ok(match (self.kind, inputs) {
+            (Kind::Add, [left, right]) => left.sort_properties.add(&right.sort_properties),
+            (Kind::Subtract, [left, right]) => left.sort_properties.sub(&right.sort_properties),
+            (Kind::Negate, [operand]) => -operand.sort_properties,
+            _ => SortProperties::Unordered,
+        })
+    }
+}
+
+fn check_join(args: &[ColumnarValue], rows: usize) -> Result<()> {
+    growth::check(Kind::Join.sign(), growth::together(args, rows)?, MOST_JOINED_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Fields;
+    use kalamdb_core::ErrorCode;
+
+    use crate::parameters::Parameters;
+    use crate::planning::Planner;
+    use crate::statement::{self, Statement};
+    use crate::testing::Fixture;
+
+    #[test]
+    fn integers_do_not_wrap() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id BIGINT PRIMARY KEY, b BIGINT, i INT, s SMALLINT, u BIGINT UNSIGNED)",
+            "INSERT INTO t VALUES (1, 9223372036854775807, 2147483647, 32767, 0), (2, -9223372036854775808, 1, 1, 1)",
+        ]);
+        let overflows = |sql: &str| fixture.check_error(sql, ErrorCode::InvalidArgument, None, "out of range");
+        for expression in [
+            "b + 1",
+            "b + b",
+            "b * 2",
+            "b - 1 - 1",
+            "-b",
+            "i + i",
+            "s + s",
+            "i * i * i * i",
+            "u - CAST(1 AS BIGINT UNSIGNED)",
+            "sum(b + 1)",
+            "CASE WHEN id > 0 THEN b + 1 END",
+        ] {
+            overflows(&format!("SELECT {expression} FROM t"));
+        }
+        overflows("SELECT 9223372036854775807 + 1");
+        overflows("SELECT 9223372036854775807 * CAST(2 AS BIGINT)");
+        overflows("SELECT -9223372036854775807 - 2");
+        overflows("SELECT id FROM t WHERE b + 1 > 0");
+        overflows("SELECT id FROM t ORDER BY b + 1");
+        overflows("UPDATE t SET b = b + 1");
+        overflows("INSERT INTO t SELECT id + 10, b + 1, i, s, u FROM t");
+        overflows("INSERT INTO t (id, b) VALUES (3, 9223372036854775807 + 1)");
+        fixture.check(
+            "SELECT b, i FROM t ORDER BY id",
+            &["9223372036854775807|2147483647", "-9223372036854775808|1"],
+        );
+    }
+
+    #[test]
+    fn what_fits_is_computed_as_before() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id BIGINT PRIMARY KEY, a INT NOT NULL, b INT)",
+            "INSERT INTO t VALUES (1, 10, 3), (2, 20, NULL), (3, 30, 5)",
+        ]);
+        fixture.check(
+            "SELECT a + b, a - b, a * b, -b FROM t ORDER BY id",
+            &["13|7|30|-3", "NULL|NULL|NULL|NULL", "35|25|150|-5"],
+        );
+        fixture.check("SELECT a + 1 FROM t WHERE a + 1 = 21", &["21"]);
+        fixture.check(
+            "SELECT a % 20 + 1, count(*) FROM t GROUP BY a % 20 + 1 ORDER BY a % 20 + 1",
+            &["1|1", "11|2"],
+        );
+        fixture.check(
+            "SELECT a + 1 FROM t GROUP BY a + 1 HAVING max(a + 1) > 20 ORDER BY -(a + 1)",
+            &["31", "21"],
+        );
+        fixture.check("SELECT sum(a * 2) - 1, count(*) + 1 FROM t", &["119|4"]);
+        fixture.check("SELECT id FROM t ORDER BY id LIMIT 1 + 1 OFFSET 2 - 1", &["2", "3"]);
+        fixture.check("SELECT value FROM generate_series(2 - 1, 1 + 2)", &["1", "2", "3"]);
+        fixture.check(
+            "SELECT ntile(1 + 1) OVER (ORDER BY id), lag(a, 3 - 2) OVER (ORDER BY id) FROM t",
+            &["1|NULL", "1|10", "2|20"],
+        );
+        fixture.check(
+            "SELECT sum(a + 1) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t ORDER BY id",
+            &["11", "32", "52"],
+        );
+        fixture.check(
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT i FROM n ORDER BY i",
+            &["1", "2", "3"],
+        );
+        fixture.check(
+            "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM t u WHERE u.id = t.id + 1) ORDER BY id",
+            &["1", "2"],
+        );
+        fixture.check(
+            "SELECT (SELECT max(u.a) + 1 FROM t u WHERE u.id = t.id AND u.id > 1) FROM t ORDER BY id",
+            &["NULL", "21", "31"],
+        );
+        fixture.check(
+            "SELECT x.id, y.b + 1 FROM t x LEFT JOIN t y ON x.id = y.id AND y.b > 3 WHERE x.id > 1 ORDER BY x.id",
+            &["2|NULL", "3|6"],
+        );
+        fixture.check(
+            "SELECT x.id FROM t x LEFT JOIN t y ON x.id = y.id WHERE y.b + 1 > 4",
+            &["3"],
+        );
+        fixture.check(
+            "SELECT x.id FROM t x JOIN t y ON x.id + 1 = y.id ORDER BY x.id",
+            &["1", "2"],
+        );
+        fixture.check_count("UPDATE t SET a = a + 1, b = -b WHERE id = 4 - 1", Parameters::none(), 1);
+        fixture.check("SELECT a, b FROM t WHERE id = 3", &["31|-5"]);
+    }
+
+    #[test]
+    fn columns_are_called_as_before() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE TABLE t (id BIGINT PRIMARY KEY, a TEXT)"]);
+        let described = |fields: &Fields| -> Vec<(String, bool)> {
+            fields
+                .iter()
+                .map(|field| (field.name().clone(), field.is_nullable()))
+                .collect()
+        };
+        for sql in [
+            "SELECT id + 1, (id * 2 - id) * 3, -id, a || 'x', sum(id + 1) OVER () FROM t",
+            "SELECT id - 1, max(id + 1), min(-id), max(a || 'y'), count(*) + 1 FROM t GROUP BY id - 1",
+        ] {
+            let Ok(Statement::Query(statement)) = statement::parse(sql) else {
+                panic!("{sql}: no query");
+            };
+            let planner = Planner::new(&fixture.database, &fixture.root).expect("a planner");
+            let planned = planner.plan(*statement, &[]).expect("it plans");
+            let result = planner.result_schema(&planned.plan, false).expect("it is analyzed");
+            assert_eq!(
+                described(result.fields()),
+                described(planned.plan.schema().fields()),
+                "{sql}"
+            );
+            let first = result.field(0).name();
+            assert!(first.contains("id + ") || first.contains("id - "), "{first}");
+        }
+    }
+
+    #[test]
+    fn constants_still_bind_the_key() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE TABLE t (id BIGINT PRIMARY KEY, a TEXT)"]);
+        for predicate in [
+            "id = 7 + 1",
+            "id = -(-8)",
+            "id > 2 * 3 AND id < 10 - 1",
+            "id IN (1 + 1, 2 * 2)",
+        ] {
+            let plan = fixture
+                .rows(&format!("EXPLAIN SELECT * FROM t WHERE {predicate}"))
+                .join("\n");
+            assert!(plan.contains("key=[id"), "{predicate}: {plan}");
+        }
+    }
+
+    #[test]
+    fn texts_are_joined_as_before_up_to_a_bound() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id BIGINT PRIMARY KEY, a TEXT)",
+            "INSERT INTO t VALUES (1, 'x'), (2, NULL)",
+        ]);
+        fixture.check(
+            "SELECT a || 'y', 'y' || a || 'z', a || id FROM t ORDER BY id",
+            &["xy|yxz|x1", "NULL|NULL|NULL"],
+        );
+        let large = "x".repeat(500_000);
+        fixture.check_error(
+            &format!("SELECT value || '{large}' FROM generate_series(1, 100000)"),
+            ErrorCode::StatementTooLarge,
+            None,
+            "|| would make",
+        );
+    }
+}
