@@ -21,7 +21,7 @@ pub(crate) const EVENTS: StoreId = StoreId(2);
 pub(crate) const READINGS: StoreId = StoreId(3);
 /// Every type.
 pub(crate) const KINDS: StoreId = StoreId(4);
-/// A chunk of a deletion vector that is a bitmap, and one that is a list.
+/// A chunk of a deletion vector that is a bitmap, and one that is a list; a file of several blocks.
 pub(crate) const NUMBERS: StoreId = StoreId(5);
 /// A flush that ended after the seal.
 pub(crate) const SEALED: StoreId = StoreId(6);
@@ -32,6 +32,9 @@ pub(crate) const EMPTY: StoreId = StoreId(8);
 /// Its segment is in another storage.
 pub(crate) const ELSEWHERE: StoreId = StoreId(9);
 
+/// Rows that expire, in two buckets.
+pub(crate) const SESSIONS: StoreId = StoreId(10);
+
 /// The scope of a user that was dropped, with rows in [`READINGS`] that are not erased yet.
 pub(crate) const DROPPED: ScopeId = ScopeId(9);
 /// The storage of [`ELSEWHERE`]; in the fixture, the directory `other`.
@@ -40,7 +43,7 @@ pub(crate) const OTHER: StorageId = StorageId(1);
 /// Of every table.
 pub(crate) const VERSION: SchemaVersion = SchemaVersion(3);
 /// The newest number.
-pub(crate) const LAST_SEQ: u64 = 7447;
+pub(crate) const LAST_SEQ: u64 = 7453;
 /// What the catalog above keeps in the store.
 pub(crate) const RECORD: (&str, &[u8]) = ("catalog", b"kept as it is \x00\xFF");
 
@@ -49,6 +52,8 @@ pub(crate) struct Table {
     pub(crate) store: StoreId,
     pub(crate) schema: Arc<StoreSchema>,
     pub(crate) options: SegmentOptions,
+    /// When it is read, seconds.
+    pub(crate) now: i64,
     pub(crate) scopes: Vec<Rows>,
     /// Keys that were there and are not any more.
     pub(crate) gone: Vec<(ScopeId, Vec<u8>)>,
@@ -75,6 +80,7 @@ pub(crate) fn tables() -> Vec<Table> {
         sealed(),
         empty(),
         elsewhere(),
+        sessions(),
     ]
 }
 
@@ -106,34 +112,36 @@ fn notes() -> Table {
         store: NOTES,
         schema: texts(),
         options: options(SegmentCompression::Lz4),
+        now: 0,
         scopes: vec![text_rows(&rows)],
         gone: vec![(ScopeId::GLOBAL, big_endian(12)), (ScopeId::GLOBAL, big_endian(17))],
     }
 }
 
 fn events() -> Table {
-    let row_ids: [u64; 6] = [26, 28, 29, 31, 33, 38];
+    let row_ids: [u64; 6] = [28, 29, 31, 33, 38, 26];
     let kinds = vec![
-        Some("login"),
         None,
         Some("logout"),
         Some("login"),
         Some("timeout"),
         Some("last"),
+        Some("relogged"),
     ];
-    let amounts = Decimal128Array::from(vec![Some(100), Some(-250), None, Some(0), Some(99_999), None]);
+    let amounts = Decimal128Array::from(vec![Some(-250), None, Some(0), Some(99_999), None, Some(5)]);
     let amounts = amounts.with_precision_and_scale(12, 2).expect("they have fewer digits");
     let row_id = |id: u64| id.to_be_bytes().to_vec();
     Table {
         store: EVENTS,
         schema: schema(&[DataType::Utf8, DataType::Decimal128(12, 2)], &[]),
         options: options(SegmentCompression::Zstd),
+        now: 0,
         scopes: vec![Rows {
             scope: ScopeId::GLOBAL,
             keys: row_ids.map(row_id).to_vec(),
             columns: vec![Arc::new(StringArray::from(kinds)), Arc::new(amounts)],
-            seqs: row_ids.to_vec(),
-            updated: vec![6, 6, 6, 7, 7, 8],
+            seqs: vec![28, 29, 31, 33, 38, 7448],
+            updated: vec![6, 6, 7, 7, 8, 22],
         }],
         gone: [27, 30, 32, 39].map(|id| (ScopeId::GLOBAL, row_id(id))).to_vec(),
     }
@@ -194,6 +202,7 @@ fn readings() -> Table {
         store: READINGS,
         schema: schema(&types, &[2, 4, 5, 3, 1]),
         options: options(SegmentCompression::Snappy),
+        now: 0,
         scopes: vec![
             rows(1, &first, &[39, 40, 46], &[9, 9, 10]),
             rows(2, &second, &[41, 42], &[9, 9]),
@@ -217,6 +226,7 @@ fn kinds() -> Table {
         store: KINDS,
         schema: schema(&types, &[0]),
         options: options(SegmentCompression::None),
+        now: 0,
         scopes: vec![Rows {
             scope: ScopeId::GLOBAL,
             keys: ["80000001", "80000002", "80000003", "80000004", "80000005", "80000006"]
@@ -235,18 +245,24 @@ pub(crate) fn number_is_gone(id: i64) -> bool {
     (id <= 4096 && id % 3 == 0) || (5001..=5010).contains(&id)
 }
 
+/// The value of a row of [`NUMBERS`]: all bits differ from row to row, so that the file has several checksummed blocks.
+pub(crate) fn number_value(id: i64) -> i64 {
+    id.wrapping_mul(0x1E37_79B9_7F4A_7C15).rotate_left(17)
+}
+
 fn numbers() -> Table {
     let live: Vec<i64> = (1..=6000).filter(|&id| !number_is_gone(id)).collect();
     Table {
         store: NUMBERS,
         schema: schema(&[DataType::Int64, DataType::Int64], &[0]),
         options: options(SegmentCompression::Lz4),
+        now: 0,
         scopes: vec![Rows {
             scope: ScopeId::GLOBAL,
             keys: live.iter().map(|&id| big_endian(id)).collect(),
             columns: vec![
                 Arc::new(Int64Array::from(live.clone())),
-                Arc::new(Int64Array::from_iter_values(live.iter().map(|id| id % 7))),
+                Arc::new(Int64Array::from_iter_values(live.iter().map(|&id| number_value(id)))),
             ],
             seqs: live.iter().map(|id| id.unsigned_abs() + 57).collect(),
             updated: vec![14; live.len()],
@@ -270,6 +286,7 @@ fn sealed() -> Table {
         store: SEALED,
         schema: texts(),
         options: options(SegmentCompression::Lz4),
+        now: 0,
         scopes: vec![text_rows(&rows)],
         gone: vec![(ScopeId::GLOBAL, big_endian(6))],
     }
@@ -280,6 +297,7 @@ fn empty() -> Table {
         store: EMPTY,
         schema: texts(),
         options: options(SegmentCompression::Lz4),
+        now: 0,
         scopes: vec![text_rows(&[])],
         gone: vec![(ScopeId::GLOBAL, big_endian(1))],
     }
@@ -298,8 +316,25 @@ fn elsewhere() -> Table {
             storage: OTHER,
             compression: SegmentCompression::Lz4,
         },
+        now: 0,
         scopes: vec![text_rows(&rows)],
         gone: vec![(ScopeId::GLOBAL, big_endian(2))],
+    }
+}
+
+fn sessions() -> Table {
+    let schema = texts();
+    Table {
+        store: SESSIONS,
+        schema: Arc::new(StoreSchema {
+            lifetime: Lifetime::Expiring,
+            ..StoreSchema::clone(&schema)
+        }),
+        options: options(SegmentCompression::Lz4),
+        now: 60,
+        scopes: vec![text_rows(&[(2, "until 100", 7451, 23), (3, "until 200", 7453, 25)])],
+        // The first expired at that very time.
+        gone: vec![(ScopeId::GLOBAL, big_endian(1)), (ScopeId::GLOBAL, big_endian(4))],
     }
 }
 

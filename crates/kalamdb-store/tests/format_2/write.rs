@@ -14,8 +14,8 @@ use kalamdb_store::{
 use rocksdb::{DB, Options, WriteBatch};
 
 use crate::expected::{
-    DROPPED, ELSEWHERE, EMPTY, EVENTS, KINDS, NAMELESS, NORTH, NOTES, NUMBERS, READINGS, RECORD, RETIRED, SEALED,
-    VERSION, ZERO, number_is_gone, reading_columns, table, texts,
+    DROPPED, ELSEWHERE, EVENTS, KINDS, NAMELESS, NORTH, NOTES, NUMBERS, READINGS, RECORD, RETIRED, SEALED, SESSIONS,
+    VERSION, ZERO, number_is_gone, number_value, reading_columns, table, tables, texts,
 };
 use crate::{FAMILIES, Quiet, SECOND, copy_directory, fixture, kinds, open};
 
@@ -37,6 +37,8 @@ fn write_the_fixture() {
     write_sealed(&store);
     write_elsewhere(&store);
     write_retired(&store);
+    rewrite_an_event(&store);
+    write_sessions(&store);
     drop(store);
     bring_back_what_is_to_be_erased(path);
 
@@ -50,12 +52,11 @@ fn write_the_fixture() {
 }
 
 fn create_all(store: &Arc<Store<()>>) {
-    let stores = [
-        NOTES, EVENTS, READINGS, KINDS, NUMBERS, SEALED, RETIRED, EMPTY, ELSEWHERE,
-    ];
-    let create = |store| TableChange::Create(store, TableVersion::new(VERSION, Lifetime::Durable));
+    let create = |(store, lifetime)| TableChange::Create(store, TableVersion::new(VERSION, lifetime));
+    let stores = tables().into_iter().map(|table| (table.store, table.schema.lifetime));
+    let changes = stores.chain([(RETIRED, Lifetime::Durable)]).map(create).collect();
     let meta = vec![(RECORD.0.to_string(), Some(RECORD.1.to_vec()))];
-    step(store, 1, stores.map(create).to_vec(), meta);
+    step(store, 1, changes, meta);
     for counter in [Counter::Store, Counter::Scope, Counter::Table] {
         assert_eq!(store.next_id(counter).expect("an id"), 1);
     }
@@ -80,14 +81,15 @@ fn write_notes(store: &Arc<Store<()>>) {
     load(store, 5, NOTES, &again, OnDuplicate::Replace);
 }
 
+fn events(kinds: Vec<Option<&str>>, amounts: Vec<Option<i128>>) -> Vec<ArrayRef> {
+    let amounts = Decimal128Array::from(amounts).with_precision_and_scale(12, 2);
+    vec![
+        Arc::new(StringArray::from(kinds)),
+        Arc::new(amounts.expect("they have fewer digits")),
+    ]
+}
+
 fn write_events(store: &Arc<Store<()>>) {
-    let events = |kinds: Vec<Option<&str>>, amounts: Vec<Option<i128>>| -> Vec<ArrayRef> {
-        let amounts = Decimal128Array::from(amounts).with_precision_and_scale(12, 2);
-        vec![
-            Arc::new(StringArray::from(kinds)),
-            Arc::new(amounts.expect("they have fewer digits")),
-        ]
-    };
     let loaded = events(
         vec![Some("login"), Some("gone"), None, Some("logout")],
         vec![Some(100), Some(1), Some(-250), None],
@@ -146,7 +148,7 @@ fn write_kinds(store: &Arc<Store<()>>) {
 fn write_numbers(store: &Arc<Store<()>>) {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(1..=6000)),
-        Arc::new(Int64Array::from_iter_values((1..=6000).map(|id| id % 7))),
+        Arc::new(Int64Array::from_iter_values((1..=6000).map(number_value))),
     ];
     load(store, 14, NUMBERS, &columns, OnDuplicate::Fail);
     let gone: Vec<Vec<u8>> = (1..=6000).filter(|&id| number_is_gone(id)).map(number_key).collect();
@@ -178,6 +180,49 @@ fn write_retired(store: &Arc<Store<()>>) {
     commit(store, 20, rows, vec![]);
     let changes = vec![TableChange::Retire(RETIRED), TableChange::RetireScope(DROPPED)];
     step(store, 21, changes, vec![]);
+}
+
+/// A large UPDATE of a table without a key: a load whose row keeps its id.
+fn rewrite_an_event(store: &Arc<Store<()>>) {
+    let table = table(EVENTS);
+    let (schema, options) = (&table.schema, &table.options);
+    let id = 26u64.to_be_bytes();
+    let found = removals(store, EVENTS, ScopeId::GLOBAL, &[id.to_vec()]).remove(0);
+    let fail = OnDuplicate::Fail;
+    let mut load = BulkLoad::begin(store, EVENTS, ScopeId::GLOBAL, schema, options, fail, true).expect("begins");
+    assert!(load.remove(&found.key, found.location, found.seq));
+    let row = puts(
+        EVENTS,
+        schema,
+        ScopeId::GLOBAL,
+        &events(vec![Some("relogged")], vec![Some(5)]),
+    )
+    .remove(0);
+    load.write_encoded(vec![(Some(Arc::from(id)), row.value)])
+        .expect("writes");
+    let publication = block_on(load.finish()).expect("finishes");
+    step(store, 22, vec![TableChange::Publish(publication)], vec![]);
+}
+
+fn write_sessions(store: &Arc<Store<()>>) {
+    let session = |id: i64, until: i64| {
+        let columns = text_columns(&[(id, format!("until {until}"))]);
+        let row = RowEncoder::new(table(SESSIONS).schema).expect("a schema");
+        Put {
+            store: SESSIONS,
+            scope: ScopeId::GLOBAL,
+            key: PutKey::Key(number_key(id)),
+            value: row.encode(&columns, 0, Some(until * SECOND)).expect("a row"),
+        }
+    };
+    commit(store, 23, vec![session(1, 60), session(2, 100)], vec![]);
+    let rotate = TableChange::Rotate {
+        store: SESSIONS,
+        seals: Some(100 * SECOND),
+        now_micros: 24 * SECOND,
+    };
+    step(store, 24, vec![rotate], vec![]);
+    commit(store, 25, vec![session(3, 200)], vec![]);
 }
 
 /// Writes, byte by byte, what a crash would have left if the store had not erased it before it was closed.
@@ -236,9 +281,10 @@ fn step(store: &Arc<Store<()>>, second: i64, changes: Vec<TableChange>, meta: Ve
 fn load(store: &Arc<Store<()>>, second: i64, target: StoreId, columns: &[ArrayRef], on_duplicate: OnDuplicate) {
     let table = table(target);
     let (schema, options) = (&table.schema, &table.options);
-    let mut load = BulkLoad::begin(store, target, ScopeId::GLOBAL, schema, options, on_duplicate).expect("begins");
+    let mut load =
+        BulkLoad::begin(store, target, ScopeId::GLOBAL, schema, options, on_duplicate, false).expect("begins");
     load.write(columns, columns[0].len()).expect("writes");
-    let publication = load.finish().expect("finishes");
+    let publication = block_on(load.finish()).expect("finishes");
     step(store, second, vec![TableChange::Publish(publication)], vec![]);
 }
 
