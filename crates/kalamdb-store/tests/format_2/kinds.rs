@@ -256,9 +256,11 @@ fn large_list() -> ArrayRef {
     Arc::new(builder.finish())
 }
 
+type Entries = &'static [(&'static str, Option<i64>)];
+
 fn map() -> ArrayRef {
     let mut builder = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
-    let maps: [Option<&[(&str, Option<i64>)]>; ROWS] = [
+    let maps: [Option<Entries>; ROWS] = [
         Some(&[("a", Some(1)), ("b", None)]),
         None,
         Some(&[]),
