@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -26,6 +27,15 @@ pub(crate) enum Keys {
     Ranges(Arc<Vec<KeyConstraint>>),
 }
 
+/// A column as it leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Output {
+    /// The field of the request at this position.
+    Column(usize),
+    /// The request's first fields, so many, as one.
+    Row { columns: usize },
+}
+
 /// Reads one table's rows of one principal in one view.
 pub(crate) struct ScanExec {
     table: Arc<Table>,
@@ -34,19 +44,21 @@ pub(crate) struct ScanExec {
     /// Without a key of its own.
     request: ScanRequest,
     keys: Keys,
+    outputs: Arc<[Output]>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ScanExec {
-    /// `schema` describes the fields of `request`, in order; the key of `request` is `keys`'s to give.
+    /// `schema` describes the `outputs`; the key of `request` is `keys`'s to give.
     pub(crate) fn new(
         table: Arc<Table>,
         principal: Principal,
         view: View,
         request: ScanRequest,
         keys: Keys,
+        outputs: impl Into<Arc<[Output]>>,
         schema: SchemaRef,
     ) -> Self {
         let properties = PlanProperties::new(
@@ -62,6 +74,7 @@ impl ScanExec {
             view,
             request,
             keys,
+            outputs: outputs.into(),
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -177,6 +190,7 @@ impl ExecutionPlan for ScanExec {
             principal: self.principal.clone(),
             view: self.view.clone(),
             request: self.request.clone(),
+            outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
             keys_read: MetricBuilder::new(&self.metrics).counter("keys_read", partition),
             baseline: BaselineMetrics::new(&self.metrics, partition),
@@ -208,6 +222,7 @@ impl ExecutionPlan for ScanExec {
             same.2,
             request,
             self.keys.clone(),
+            Arc::clone(&self.outputs),
             Arc::clone(&self.schema),
         )))
     }
@@ -222,6 +237,7 @@ struct Running {
     principal: Principal,
     view: View,
     request: ScanRequest,
+    outputs: Arc<[Output]>,
     schema: SchemaRef,
     keys_read: Count,
     baseline: BaselineMetrics,
@@ -286,11 +302,28 @@ impl Running {
             }
             // The plan's schema carries the columns' field metadata, which the store below knows nothing of.
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let batch =
-                RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?;
+            let columns = self.columns(&batch)?;
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
             return Ok(Some(batch));
         }
         Ok(None)
+    }
+}
+
+impl Running {
+    /// A batch's columns as they leave.
+    fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let outputs = self.outputs.iter().zip(self.schema.fields());
+        outputs
+            .map(|(output, field)| match (output, field.data_type()) {
+                (Output::Column(position), _) => Ok(Arc::clone(batch.column(*position))),
+                (Output::Row { columns }, DataType::Struct(fields)) => {
+                    let values = batch.columns()[..*columns].to_vec();
+                    Ok(Arc::new(StructArray::try_new(fields.clone(), values, None)?) as ArrayRef)
+                }
+                (Output::Row { .. }, other) => internal_err!("a row as one column has type {other}"),
+            })
+            .collect()
     }
 }
 
