@@ -194,7 +194,7 @@ pub(crate) fn writable(planner: &Planner, name: &ast::ObjectName, action: Action
             .engine()
             .mutate(planner.view(), planner.principal(), &table)
             .err(),
-        Action::Select | Action::Insert | Action::Define | Action::Maintain => planner
+        Action::Select | Action::Insert | Action::Define | Action::Flush | Action::Maintain => planner
             .database()
             .engine()
             .append(planner.principal(), &table, OnConflict::Error)
