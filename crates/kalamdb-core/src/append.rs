@@ -324,6 +324,7 @@ impl Appender {
         if buffer.rows.is_empty() {
             return Ok(0);
         }
+        self.engine.wait_for_room(&self.table, buffer.rows.len()).await?;
         let (store, scope) = (self.table.store, self.scope);
         let mut turn = Some(self.engine.turn(store, scope).await);
         if self.table.options.max_rows.is_none() {

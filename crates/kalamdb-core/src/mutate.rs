@@ -133,6 +133,7 @@ impl Mutator {
             return Ok(0);
         }
         self.check_puts_differ()?;
+        self.engine.wait_for_room(&self.table, self.puts.len()).await?;
         for _ in 0..COMMIT_ATTEMPTS {
             let request = self.request()?;
             match self.engine.store().commit(request).await {

@@ -1,6 +1,7 @@
 //! The crate as its callers use it: an open database, several principals, tables of every kind.
 
 mod definition;
+mod maintenance;
 mod opening;
 mod people;
 mod rows;

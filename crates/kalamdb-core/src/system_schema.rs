@@ -32,7 +32,7 @@ pub enum SystemTable {
     TableSchemas,
     /// Stored.
     Storages,
-    /// Stored.
+    /// The running server, which keeps the last ones in a store.
     Jobs,
     /// Stored.
     LiveQueries,
@@ -96,14 +96,19 @@ impl SystemTable {
             | SystemTable::Tables
             | SystemTable::TableSchemas
             | SystemTable::Storages
-            | SystemTable::Jobs
             | SystemTable::LiveQueries => true,
-            SystemTable::Sessions
+            SystemTable::Jobs
+            | SystemTable::Sessions
             | SystemTable::Queries
             | SystemTable::Transactions
             | SystemTable::Segments
             | SystemTable::Settings => false,
         }
+    }
+
+    /// Whether it has a store: rows of jobs are kept in one, but read from memory, which knows how far each is.
+    pub(crate) fn has_store(self) -> bool {
+        self.is_stored() || self == SystemTable::Jobs
     }
 }
 
