@@ -454,7 +454,7 @@ mod tests {
     fn what_had_not_ended_when_the_process_did_has_failed() {
         let (clock, jobs) = queue(10);
         for table_id in ["a", "b"] {
-            jobs.submit(Work::Flush, &table(table_id)).expect("queued");
+            let _nobody_waits = jobs.submit(Work::Flush, &table(table_id)).expect("queued");
         }
         let running = begin(&jobs);
         jobs.end(&running, &report(&running));

@@ -153,19 +153,22 @@ mod tests {
             finished_at_micros: None,
             ..full.clone()
         };
-        let save = |jobs: &[(&str, Option<&JobSnapshot>)]| {
+        let kept_after = |jobs: &[(&str, Option<&JobSnapshot>)]| {
             let jobs = jobs.iter().map(|(id, job)| ((*id).to_owned(), job.cloned())).collect();
-            super::save(db.engine.store(), &jobs, 8).expect("saved");
+            save(db.engine.store(), &jobs, 8).expect("saved");
             load(&db.engine.store().state()).expect("loads")
         };
         assert_eq!(
-            save(&[("01", Some(&full)), ("02", Some(&bare))]),
+            kept_after(&[("01", Some(&full)), ("02", Some(&bare))]),
             [full.clone(), bare.clone()]
         );
         let finished = JobSnapshot {
             status: JobStatus::Finished,
             ..bare
         };
-        assert_eq!(save(&[("01", None), ("02", Some(&finished)), ("03", None)]), [finished]);
+        assert_eq!(
+            kept_after(&[("01", None), ("02", Some(&finished)), ("03", None)]),
+            [finished]
+        );
     }
 }

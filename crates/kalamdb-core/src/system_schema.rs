@@ -146,13 +146,13 @@ impl SystemTable {
             SystemTable::Users => "CREATE USER, ALTER USER or DROP USER",
             SystemTable::Namespaces => "CREATE NAMESPACE or DROP NAMESPACE",
             SystemTable::Tables | SystemTable::TableSchemas => "CREATE TABLE, ALTER TABLE or DROP TABLE",
-            SystemTable::Storages => "CREATE STORAGE, ALTER STORAGE or DROP STORAGE",
-            SystemTable::Jobs => "STORAGE FLUSH TABLE, STORAGE COMPACT TABLE or KILL JOB",
+            SystemTable::Storages => "CREATE STORAGE or DROP STORAGE",
+            SystemTable::Jobs => "FLUSH TABLE, STORAGE COMPACT TABLE, STORAGE CHECK TABLE or KILL JOB",
             SystemTable::LiveQueries => "SUBSCRIBE TO",
             SystemTable::Sessions => "KILL SESSION",
             SystemTable::Queries => "KILL QUERY",
             SystemTable::Transactions => "BEGIN, COMMIT or ROLLBACK",
-            SystemTable::Segments => "STORAGE FLUSH TABLE or STORAGE COMPACT TABLE",
+            SystemTable::Segments => "FLUSH TABLE or STORAGE COMPACT TABLE",
             SystemTable::Settings => "the configuration file, an environment variable or a flag of `kalamdb serve`",
         }
     }

@@ -8,7 +8,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewTable, OnConflict, Result, Role, TableName,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableName,
     TableOptions, TableSchema,
 };
 
@@ -60,6 +60,29 @@ pub(crate) async fn run(
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
+        Definition::CreateStorage {
+            name,
+            location,
+            if_not_exists,
+        } => {
+            let principal = database.principal(&engine.view(), session)?;
+            let new = NewStorage {
+                name: name.clone(),
+                location,
+                if_not_exists,
+            };
+            match engine.create_storage(&principal, new).await? {
+                true => format!("storage {name} created"),
+                false => format!("storage {name} exists already"),
+            }
+        }
+        Definition::DropStorage { name, if_exists } => {
+            let principal = database.principal(&engine.view(), session)?;
+            match engine.drop_storage(&principal, &name, if_exists).await? {
+                true => format!("storage {name} dropped; its directory is left as it is"),
+                false => format!("there is no storage {name}"),
+            }
+        }
     };
     Ok(Completion { rows: None, message })
 }
