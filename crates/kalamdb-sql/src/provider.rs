@@ -121,7 +121,7 @@ impl Provider {
             TableKind::Shared | TableKind::User | TableKind::Stream => None,
             TableKind::System => match SystemTable::by_name(&self.table.name.table) {
                 Some(system) if !system.is_stored() => {
-                    Some(system_tables::rows(&self.database, &self.principal, system))
+                    Some(system_tables::rows(&self.database, &self.principal, &self.view, system))
                 }
                 Some(_) | None => None,
             },
