@@ -57,7 +57,9 @@ pub enum Action {
     Delete,
     /// CREATE, DROP, ALTER, TRUNCATE.
     Define,
-    /// FLUSH, COMPACT, CHECK.
+    /// FLUSH.
+    Flush,
+    /// COMPACT, CHECK.
     Maintain,
 }
 
@@ -100,6 +102,7 @@ impl Action {
             Action::Update => "UPDATE",
             Action::Delete => "DELETE",
             Action::Define => "DDL",
+            Action::Flush => "FLUSH",
             Action::Maintain => "MAINTENANCE",
         }
     }
@@ -172,26 +175,27 @@ impl Principal {
 fn may(role: Role, action: Action, kind: TableKind, level: AccessLevel) -> bool {
     match (kind, action) {
         (TableKind::System, Action::Select) => true,
-        (TableKind::System, Action::Insert | Action::Update | Action::Delete | Action::Define | Action::Maintain) => {
-            false
-        }
+        (
+            TableKind::System,
+            Action::Insert | Action::Update | Action::Delete | Action::Define | Action::Flush | Action::Maintain,
+        ) => false,
 
         (TableKind::User | TableKind::Stream, Action::Select | Action::Insert | Action::Update | Action::Delete) => {
             true
         }
-        (TableKind::User | TableKind::Stream, Action::Maintain) => role >= Role::Service,
-        (TableKind::User | TableKind::Stream, Action::Define) => role >= Role::Dba,
+        (TableKind::User | TableKind::Stream, Action::Flush) => role >= Role::Service,
+        (TableKind::User | TableKind::Stream, Action::Define | Action::Maintain) => role >= Role::Dba,
 
         (TableKind::Shared, Action::Select) => match level {
             AccessLevel::Public => true,
             AccessLevel::Private => role >= Role::Service,
             AccessLevel::Restricted => role >= Role::Dba,
         },
-        (TableKind::Shared, Action::Insert | Action::Update | Action::Delete | Action::Maintain) => match level {
+        (TableKind::Shared, Action::Insert | Action::Update | Action::Delete | Action::Flush) => match level {
             AccessLevel::Public | AccessLevel::Private => role >= Role::Service,
             AccessLevel::Restricted => role >= Role::Dba,
         },
-        (TableKind::Shared, Action::Define) => role >= Role::Dba,
+        (TableKind::Shared, Action::Define | Action::Maintain) => role >= Role::Dba,
     }
 }
 
@@ -201,41 +205,70 @@ mod tests {
     use TableKind::{Shared, Stream, System, User};
 
     const LEVELS: [AccessLevel; 3] = [AccessLevel::Public, AccessLevel::Private, AccessLevel::Restricted];
-    const ACTIONS: [Action; 6] = [
+    const ACTIONS: [Action; 7] = [
         Action::Select,
         Action::Insert,
         Action::Update,
         Action::Delete,
+        Action::Flush,
         Action::Define,
         Action::Maintain,
     ];
     const ROLES: [Role; 4] = [Role::User, Role::Service, Role::Dba, Role::System];
 
-    /// One letter a right (select, insert, update, delete, define = `c`, maintain), `-` for none; a column for each role.
+    /// One letter a right (select, insert, update, delete, flush, define = `c`, maintain), `-` for none; a column for each role.
     const RIGHTS: &[(TableKind, AccessLevel, [&str; 4])] = &[
-        (System, AccessLevel::Public, ["s-----", "s-----", "s-----", "s-----"]),
-        (System, AccessLevel::Private, ["s-----", "s-----", "s-----", "s-----"]),
+        (
+            System,
+            AccessLevel::Public,
+            ["s------", "s------", "s------", "s------"],
+        ),
+        (
+            System,
+            AccessLevel::Private,
+            ["s------", "s------", "s------", "s------"],
+        ),
         (
             System,
             AccessLevel::Restricted,
-            ["s-----", "s-----", "s-----", "s-----"],
+            ["s------", "s------", "s------", "s------"],
         ),
-        (Shared, AccessLevel::Public, ["s-----", "siud-m", "siudcm", "siudcm"]),
-        (Shared, AccessLevel::Private, ["------", "siud-m", "siudcm", "siudcm"]),
+        (
+            Shared,
+            AccessLevel::Public,
+            ["s------", "siudf--", "siudfcm", "siudfcm"],
+        ),
+        (
+            Shared,
+            AccessLevel::Private,
+            ["-------", "siudf--", "siudfcm", "siudfcm"],
+        ),
         (
             Shared,
             AccessLevel::Restricted,
-            ["------", "------", "siudcm", "siudcm"],
+            ["-------", "-------", "siudfcm", "siudfcm"],
         ),
-        (User, AccessLevel::Public, ["siud--", "siud-m", "siudcm", "siudcm"]),
-        (User, AccessLevel::Private, ["siud--", "siud-m", "siudcm", "siudcm"]),
-        (User, AccessLevel::Restricted, ["siud--", "siud-m", "siudcm", "siudcm"]),
-        (Stream, AccessLevel::Public, ["siud--", "siud-m", "siudcm", "siudcm"]),
-        (Stream, AccessLevel::Private, ["siud--", "siud-m", "siudcm", "siudcm"]),
+        (User, AccessLevel::Public, ["siud---", "siudf--", "siudfcm", "siudfcm"]),
+        (User, AccessLevel::Private, ["siud---", "siudf--", "siudfcm", "siudfcm"]),
+        (
+            User,
+            AccessLevel::Restricted,
+            ["siud---", "siudf--", "siudfcm", "siudfcm"],
+        ),
+        (
+            Stream,
+            AccessLevel::Public,
+            ["siud---", "siudf--", "siudfcm", "siudfcm"],
+        ),
+        (
+            Stream,
+            AccessLevel::Private,
+            ["siud---", "siudf--", "siudfcm", "siudfcm"],
+        ),
         (
             Stream,
             AccessLevel::Restricted,
-            ["siud--", "siud-m", "siudcm", "siudcm"],
+            ["siud---", "siudf--", "siudfcm", "siudfcm"],
         ),
     ];
 

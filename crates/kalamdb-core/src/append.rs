@@ -17,7 +17,6 @@ use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
-use crate::segment_options::segment_options;
 
 /// What to do with a row whose primary key exists (in the table or earlier in the same load).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +213,7 @@ impl Appender {
             OnConflict::Ignore => OnDuplicate::Ignore,
         };
         let table = &self.table;
-        let options = segment_options(&self.engine.store().state(), table)?;
+        let options = self.engine.view().catalog().segment_options(table)?;
         let mut load = BulkLoad::begin(
             self.engine.store(),
             table.store,
@@ -322,6 +321,7 @@ impl Appender {
         if buffer.rows.is_empty() {
             return Ok(0);
         }
+        self.engine.wait_for_room(&self.table, buffer.rows.len()).await?;
         let (store, scope) = (self.table.store, self.scope);
         let mut turn = Some(self.engine.turn(store, scope).await);
         if self.table.options.max_rows.is_none() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kalamdb_store::StoreId;
+use kalamdb_store::{StorageId, StoreId};
 
 use crate::options::TableOptions;
 use crate::schema::TableSchema;
@@ -59,10 +59,14 @@ pub struct Table {
 pub struct StorageEntry {
     /// Its name.
     pub storage_id: String,
+    /// What segments name it by, for ever.
+    pub id: StorageId,
     /// `filesystem`.
     pub storage_type: String,
-    /// Where.
+    /// Where: a directory; a relative one is in the data directory.
     pub uri: String,
+    /// Why it could not be opened when the server started; its tables are refused with this.
+    pub problem: Option<String>,
     /// When, µs.
     pub created_at_micros: i64,
     /// When last changed, µs.

@@ -84,14 +84,14 @@ impl CatalogChange {
         }
     }
 
-    /// Writes the storage's row anew: its count of tables is that of the new catalog.
+    /// Writes the storage's row anew: its count of tables is that of the new catalog. Removes it if the storage is gone.
     pub(crate) fn refresh_storage(&mut self, name: &str) -> Result<()> {
         match self.catalog.storages.get(name) {
             Some(storage) => {
                 let row = storage_row(storage, &self.catalog);
                 self.put(SystemTable::Storages, &row)
             }
-            None => Ok(()),
+            None => self.remove(SystemTable::Storages, &[text(name)]),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The engine: an open store with its clock, and the views that statements read.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,15 +10,21 @@ use kalamdb_store::{
     CommitError, DbState, Durability, ScopeId, Step, Store, StoreId, StoreOptions, StoreStatistics, TableChange,
 };
 
-use crate::access::Principal;
+use crate::access::{Action, Principal};
 use crate::append::{Appender, OnConflict};
 use crate::catalog::{Catalog, Table};
 use crate::change::Definitions;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
+use crate::hot_limit::HeldWriters;
+use crate::job_queue::Jobs;
+use crate::job_rows;
 use crate::login::Logins;
+use crate::maintenance::MaintenanceOptions;
+use crate::movers::Movers;
 use crate::mutate::Mutator;
 use crate::scan::{RowScan, ScanRequest};
+use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
 use crate::token::TokenKeys;
 
@@ -39,6 +45,8 @@ pub struct EngineOptions {
     pub statement_write_limit_bytes: usize,
     /// A bearer token's life, seconds.
     pub token_life_seconds: u64,
+    /// Flushes, compactions, and how far they may fall behind.
+    pub maintenance: MaintenanceOptions,
 }
 
 /// Writers that count rows (`MAX_ROWS`) or met a conflict wait for each other by (store, scope), so that they do not conflict
@@ -47,6 +55,13 @@ const TURNS: usize = 64;
 
 /// The open database.
 pub struct Engine {
+    /// First, so that they end before anything that they use.
+    movers: Option<Movers>,
+    jobs: Arc<Jobs>,
+    held: Arc<HeldWriters>,
+    wanted: Wanted,
+    maintenance: MaintenanceOptions,
+    data_dir: PathBuf,
     store: Arc<Store<Catalog>>,
     clock: Arc<dyn Clock>,
     /// The latest time that a view or commit was given, µs.
@@ -79,9 +94,25 @@ impl Engine {
             block_cache_bytes: options.block_cache_bytes,
             write_buffer_bytes: options.write_buffer_bytes,
         };
-        let store = Store::open(store_options, built_in_catalog(), |_, state| load_catalog(state))?;
+        let store = Store::open(store_options, built_in_catalog(), load_catalog)?;
         let first_start = crate::first_start::prepare(&store, &options, clock.as_ref())?;
-        let engine = Arc::new(Engine {
+        // A later change of the working directory does not change where it is.
+        let data_dir = options.data_dir.canonicalize().map_err(|error| {
+            Error::new(
+                ErrorCode::StorageError,
+                format!(
+                    "the data directory {} cannot be used: {error}",
+                    options.data_dir.display()
+                ),
+            )
+        })?;
+        let known_jobs = job_rows::load(&store.state())?;
+        let mut engine = Engine {
+            movers: None,
+            jobs: Arc::new(Jobs::new(clock.clone(), options.maintenance.job_history, known_jobs)),
+            held: Arc::default(),
+            wanted: Wanted::default(),
+            data_dir,
             token_keys: TokenKeys::new(&first_start.token_secret),
             logins: Logins::new(clock.as_ref())?,
             latest_micros: AtomicI64::new(clock.now_micros()),
@@ -89,11 +120,22 @@ impl Engine {
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             token_life_seconds: options.token_life_seconds,
             statement_write_limit_bytes: options.statement_write_limit_bytes,
+            maintenance: options.maintenance,
             store,
             clock,
-        });
+        };
         engine.finish_first_start(first_start).await?;
-        Ok(engine)
+        let Engine {
+            store,
+            clock,
+            jobs,
+            held,
+            maintenance,
+            ..
+        } = &engine;
+        let movers = Movers::start(maintenance.mover_threads.max(1), store, clock, jobs, held)?;
+        engine.movers = Some(movers);
+        Ok(Arc::new(engine))
     }
 
     /// The newest state, and the time.
@@ -126,7 +168,9 @@ impl Engine {
         table: &Arc<Table>,
         on_conflict: OnConflict,
     ) -> Result<Appender> {
-        Appender::into_table(self, principal, table, on_conflict)
+        let appender = Appender::into_table(self, principal, table, on_conflict)?;
+        self.view().check_storage(table)?;
+        Ok(appender)
     }
 
     /// Starts an UPDATE or DELETE of rows read in `view`.
@@ -134,7 +178,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::append`].
     pub fn mutate(self: &Arc<Self>, view: &View, principal: &Principal, table: &Arc<Table>) -> Result<Mutator> {
-        Mutator::new(self, view, principal, table)
+        let mutator = Mutator::new(self, view, principal, table)?;
+        view.check_storage(table)?;
+        Ok(mutator)
     }
 
     /// Erases buckets of STREAM rows that have all expired; returns how many. Reads never see such rows in any case. Called now
@@ -169,6 +215,27 @@ impl Engine {
             now_micros: self.now_micros(),
         };
         self.store.step(step).await.map(|_| ())
+    }
+
+    pub(crate) fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
+    }
+
+    pub(crate) fn held(&self) -> &HeldWriters {
+        &self.held
+    }
+
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    pub(crate) fn maintenance(&self) -> &MaintenanceOptions {
+        &self.maintenance
+    }
+
+    /// Absolute.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     pub(crate) fn definitions(&self) -> &Definitions {
@@ -222,6 +289,13 @@ impl View {
     /// # Errors
     /// PERMISSION_DENIED, TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
     pub fn scan(&self, principal: &Principal, table: &Arc<Table>, request: ScanRequest) -> Result<RowScan> {
+        principal.check(Action::Select, table)?;
+        self.check_storage(table)?;
         RowScan::open(self, principal, table, request)
+    }
+
+    /// Refuses a table whose storage could not be opened: some of its rows may be there.
+    fn check_storage(&self, table: &Table) -> Result<()> {
+        self.catalog().check_storage(&table.name, &table.options.storage)
     }
 }

@@ -49,7 +49,7 @@ pub enum ErrorCode {
     InvalidTicket,
     /// A protocol message that does not decode or breaks the protocol.
     InvalidRequest,
-    /// Too many queries, sessions or failed logins; wait.
+    /// Too many queries, sessions, failed logins, or rows that wait for a flush; wait.
     TooManyRequests,
     /// Memory for queries is used up.
     OutOfMemory,

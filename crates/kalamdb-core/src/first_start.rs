@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kalamdb_store::{Counter, SchemaVersion, ScopeId, Store};
+use kalamdb_store::{Counter, SchemaVersion, ScopeId, StorageId, Store};
 
 use crate::access::Role;
 use crate::catalog::{Catalog, Namespace, StorageEntry};
@@ -84,7 +84,7 @@ impl Engine {
     pub(crate) async fn finish_first_start(&self, first: FirstStart) -> Result<()> {
         self.change(|change| {
             for &system in SystemTable::ALL {
-                if system.is_stored() && change.state.table(system.store()).is_none() {
+                if system.has_store() && change.state.table(system.store()).is_none() {
                     let table = system.table();
                     change.create_store(system.store(), SchemaVersion(1), table.kind.lifetime());
                 }
@@ -106,8 +106,10 @@ impl Engine {
             change.refresh_namespace(DEFAULT_NAMESPACE)?;
             let storage = StorageEntry {
                 storage_id: DEFAULT_STORAGE.to_owned(),
+                id: StorageId::DEFAULT,
                 storage_type: "filesystem".to_owned(),
                 uri: DEFAULT_STORAGE_URI.to_owned(),
+                problem: None,
                 created_at_micros: now_micros,
                 updated_at_micros: now_micros,
             };

@@ -18,7 +18,6 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
 use crate::row_buffer::row_cost_bytes;
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
-use crate::segment_options::segment_options;
 
 /// Times that a request may be too old for the committer, which means that very much was committed meanwhile.
 const COMMIT_ATTEMPTS: usize = 4;
@@ -139,7 +138,7 @@ impl Mutator {
         let mut load = match self.load.take() {
             Some(load) => load,
             None => {
-                let options = segment_options(&self.view.state, &self.table)?;
+                let options = self.view.catalog().segment_options(&self.table)?;
                 let load = BulkLoad::begin(
                     self.engine.store(),
                     self.table.store,
@@ -184,6 +183,7 @@ impl Mutator {
             return Ok(0);
         }
         self.check_puts_differ()?;
+        self.engine.wait_for_room(&self.table, self.puts.len()).await?;
         for _ in 0..COMMIT_ATTEMPTS {
             let request = self.request()?;
             match self.engine.store().commit(request).await {

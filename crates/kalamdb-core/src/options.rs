@@ -20,7 +20,7 @@ pub struct FlushPolicy {
 pub struct TableOptions {
     /// Who may read and write it.
     pub access_level: AccessLevel,
-    /// SHARED and USER tables only. Kept and shown; obeyed once tables have segments.
+    /// SHARED and USER tables only.
     pub flush_policy: Option<FlushPolicy>,
     /// STREAM tables only, and required there.
     pub ttl_seconds: Option<u64>,

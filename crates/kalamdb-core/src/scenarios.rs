@@ -2,6 +2,7 @@
 
 mod definition;
 mod large_changes;
+mod maintenance;
 mod opening;
 mod people;
 mod rows;

@@ -10,7 +10,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use kalamdb_store::{
-    DbState, KeyEncoder, KeyRange, ScanColumn, ScanSpec, SchemaVersion, ScopeId, StoreId, StoreSchema,
+    DbState, KeyEncoder, KeyRange, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Store, StoreId, StoreSchema,
 };
 use std::ops::Bound;
 
@@ -18,6 +18,7 @@ use crate::access::Role;
 use crate::catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
 use crate::error::{Error, ErrorCode, Result};
 use crate::schema::TableSchema;
+use crate::storages::{self, StorageNumbers};
 use crate::system_schema::{SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
 
@@ -59,7 +60,7 @@ pub(crate) fn user_row(user: &UserRow) -> Vec<ArrayRef> {
         text(user.role.as_str()),
         time(user.created_at_micros),
         time(user.updated_at_micros),
-        no_time(),
+        optional_time(None),
         Arc::new(UInt64Array::from(vec![user.scope.0])),
         optional_text(user.password_hash.as_deref()),
         Arc::new(UInt64Array::from(vec![user.credential_version])),
@@ -168,7 +169,7 @@ pub(crate) fn find_user(state: &Arc<DbState<Catalog>>, user_id: &str) -> Result<
 }
 
 /// The catalog of a state: what is stored, and the tables of schema `system`. Before the first start's step it has only those.
-pub(crate) fn load_catalog(state: &Arc<DbState<Catalog>>) -> Result<Catalog> {
+pub(crate) fn load_catalog(store: &Store<Catalog>, state: &Arc<DbState<Catalog>>) -> Result<Catalog> {
     let mut catalog = built_in_catalog();
     if state.table(SystemTable::Namespaces.store()).is_none() {
         return Ok(catalog);
@@ -185,14 +186,22 @@ pub(crate) fn load_catalog(state: &Arc<DbState<Catalog>>) -> Result<Catalog> {
             .insert(namespace.namespace_id.clone(), Arc::new(namespace));
         Ok(())
     })?;
+    let numbers = StorageNumbers::read(store)?;
     read_all(state, SystemTable::Storages, |rows, row| {
-        let storage = StorageEntry {
-            storage_id: rows.text("storage_id", row)?.to_owned(),
+        let storage_id = rows.text("storage_id", row)?.to_owned();
+        let id = numbers
+            .of(&storage_id)
+            .ok_or_else(|| rows.corrupt("storage_id", &format!("'{storage_id}', which has no number")))?;
+        let mut storage = StorageEntry {
+            storage_id,
+            id,
             storage_type: rows.text("storage_type", row)?.to_owned(),
             uri: rows.text("uri", row)?.to_owned(),
             created_at_micros: rows.number::<TimestampMicrosecondType>("created_at", row)?,
             updated_at_micros: rows.number::<TimestampMicrosecondType>("updated_at", row)?,
+            problem: None,
         };
+        storages::open(store, &mut storage);
         catalog.storages.insert(storage.storage_id.clone(), Arc::new(storage));
         Ok(())
     })?;
@@ -277,7 +286,8 @@ pub(crate) fn built_in_catalog() -> Catalog {
     catalog
 }
 
-fn read_all(
+/// Hands every row of a SYSTEM table to `each`.
+pub(crate) fn read_all(
     state: &Arc<DbState<Catalog>>,
     system: SystemTable,
     each: impl FnMut(&Rows<'_>, usize) -> Result<()>,
@@ -332,7 +342,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
 }
 
 /// A batch of a SYSTEM table's rows, read by column name.
-struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     table: SystemTable,
     batch: &'a RecordBatch,
 }
@@ -344,11 +354,11 @@ impl Rows<'_> {
             .ok_or_else(|| self.corrupt(name, "no such column"))
     }
 
-    fn text(&self, name: &str, row: usize) -> Result<&str> {
+    pub(crate) fn text(&self, name: &str, row: usize) -> Result<&str> {
         self.optional_text(name, row)?.ok_or_else(|| self.corrupt(name, "NULL"))
     }
 
-    fn optional_text(&self, name: &str, row: usize) -> Result<Option<&str>> {
+    pub(crate) fn optional_text(&self, name: &str, row: usize) -> Result<Option<&str>> {
         let column = self.column(name)?;
         let column = column
             .as_string_opt::<i32>()
@@ -364,18 +374,20 @@ impl Rows<'_> {
         Ok(column.value(row))
     }
 
-    fn number<T: ArrowPrimitiveType>(&self, name: &str, row: usize) -> Result<T::Native> {
+    pub(crate) fn number<T: ArrowPrimitiveType>(&self, name: &str, row: usize) -> Result<T::Native> {
+        self.optional_number::<T>(name, row)?
+            .ok_or_else(|| self.corrupt(name, "NULL"))
+    }
+
+    pub(crate) fn optional_number<T: ArrowPrimitiveType>(&self, name: &str, row: usize) -> Result<Option<T::Native>> {
         let column = self
             .column(name)?
             .as_primitive_opt::<T>()
             .ok_or_else(|| self.corrupt(name, "not a number"))?;
-        if column.is_null(row) {
-            return Err(self.corrupt(name, "NULL"));
-        }
-        Ok(column.value(row))
+        Ok(column.is_valid(row).then(|| column.value(row)))
     }
 
-    fn corrupt(&self, column: &str, found: &str) -> Error {
+    pub(crate) fn corrupt(&self, column: &str, found: &str) -> Error {
         let table = self.table.name();
         Error::new(
             ErrorCode::DataCorrupted,
@@ -384,7 +396,8 @@ impl Rows<'_> {
     }
 }
 
-fn optional_text(value: Option<&str>) -> ArrayRef {
+/// The same, or NULL.
+pub(crate) fn optional_text(value: Option<&str>) -> ArrayRef {
     Arc::new(StringArray::from(vec![value]))
 }
 
@@ -394,12 +407,14 @@ fn count(value: usize) -> ArrayRef {
     ]))
 }
 
-fn time(micros: i64) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"))
+/// One time as a column of one row.
+pub(crate) fn time(micros: i64) -> ArrayRef {
+    optional_time(Some(micros))
 }
 
-fn no_time() -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(vec![None::<i64>]).with_timezone("UTC"))
+/// The same, or NULL.
+pub(crate) fn optional_time(micros: Option<i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"))
 }
 
 #[cfg(test)]
@@ -420,10 +435,12 @@ mod tests {
         };
         let storage = StorageEntry {
             storage_id: "local".to_owned(),
+            id: kalamdb_store::StorageId::DEFAULT,
             storage_type: "filesystem".to_owned(),
             uri: "file:///".to_owned(),
             created_at_micros: 1,
             updated_at_micros: 1,
+            problem: None,
         };
         let table = SystemTable::Jobs.table();
         let rows = [

@@ -32,7 +32,7 @@ pub enum SystemTable {
     TableSchemas,
     /// Stored.
     Storages,
-    /// Stored.
+    /// The running server, which keeps the last ones in a store.
     Jobs,
     /// Stored.
     LiveQueries,
@@ -96,14 +96,19 @@ impl SystemTable {
             | SystemTable::Tables
             | SystemTable::TableSchemas
             | SystemTable::Storages
-            | SystemTable::Jobs
             | SystemTable::LiveQueries => true,
-            SystemTable::Sessions
+            SystemTable::Jobs
+            | SystemTable::Sessions
             | SystemTable::Queries
             | SystemTable::Transactions
             | SystemTable::Segments
             | SystemTable::Settings => false,
         }
+    }
+
+    /// Whether it has a store: rows of jobs are kept in one, but read from memory, which knows how far each is.
+    pub(crate) fn has_store(self) -> bool {
+        self.is_stored() || self == SystemTable::Jobs
     }
 }
 
@@ -141,13 +146,13 @@ impl SystemTable {
             SystemTable::Users => "CREATE USER, ALTER USER or DROP USER",
             SystemTable::Namespaces => "CREATE NAMESPACE or DROP NAMESPACE",
             SystemTable::Tables | SystemTable::TableSchemas => "CREATE TABLE, ALTER TABLE or DROP TABLE",
-            SystemTable::Storages => "CREATE STORAGE, ALTER STORAGE or DROP STORAGE",
-            SystemTable::Jobs => "STORAGE FLUSH TABLE, STORAGE COMPACT TABLE or KILL JOB",
+            SystemTable::Storages => "CREATE STORAGE or DROP STORAGE",
+            SystemTable::Jobs => "FLUSH TABLE, STORAGE COMPACT TABLE, STORAGE CHECK TABLE or KILL JOB",
             SystemTable::LiveQueries => "SUBSCRIBE TO",
             SystemTable::Sessions => "KILL SESSION",
             SystemTable::Queries => "KILL QUERY",
             SystemTable::Transactions => "BEGIN, COMMIT or ROLLBACK",
-            SystemTable::Segments => "STORAGE FLUSH TABLE or STORAGE COMPACT TABLE",
+            SystemTable::Segments => "FLUSH TABLE or STORAGE COMPACT TABLE",
             SystemTable::Settings => "the configuration file, an environment variable or a flag of `kalamdb serve`",
         }
     }

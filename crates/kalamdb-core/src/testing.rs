@@ -17,6 +17,7 @@ use crate::clock::DrivenClock;
 use crate::define::{CreateMode, NewTable};
 use crate::engine::{Engine, EngineOptions, View};
 use crate::error::Result;
+use crate::maintenance::MaintenanceOptions;
 use crate::options::TableOptions;
 use crate::scan::{ScanField, ScanRequest};
 use crate::schema::Column;
@@ -53,6 +54,7 @@ impl Database {
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
             token_life_seconds: 3600,
+            maintenance: MaintenanceOptions::default(),
         };
         let engine = block_on(Engine::open(options, clock.clone()))?;
         let root = engine.user(&engine.view(), "root")?.expect("root is there").principal;

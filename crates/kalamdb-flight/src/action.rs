@@ -147,7 +147,8 @@ async fn create_prepared(scene: &Scene<'_>, request: ActionCreatePreparedStateme
         schema_message(&plan.parameters)?
     };
     let (dataset_schema, is_update) = match plan.kind {
-        StatementKind::Query => (plan.schema_message.clone(), false),
+        // An operation's rows come by FlightInfo, as a query's do.
+        StatementKind::Query | StatementKind::Operation => (plan.schema_message.clone(), false),
         StatementKind::Update => (Bytes::new(), true),
     };
     let result = ActionCreatePreparedStatementResult {
@@ -181,7 +182,7 @@ fn cancel(scene: &Scene<'_>, info: &FlightInfo) -> Result<CancelStatus> {
         };
         let ticket = ticket::open(&handle, session.principal())?;
         match ticket.work {
-            Work::Finished => return Ok(CancelStatus::NotCancellable),
+            Work::Finished | Work::Report(_) => return Ok(CancelStatus::NotCancellable),
             Work::Query(_) => {
                 for query_id in scene.running.of(&ticket.id) {
                     cancelled |= scene.database.cancel_query(session, &query_id)?;

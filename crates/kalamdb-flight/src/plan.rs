@@ -23,7 +23,7 @@ pub(crate) const METADATA_PREFIX: &str = "ARROW:FLIGHT:SQL:";
 /// A described statement.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Query or update.
+    /// Query, update or operation.
     pub(crate) kind: StatementKind,
     /// What FlightInfo states and DoGet sends; no columns for an update.
     pub(crate) schema: SchemaRef,
@@ -41,7 +41,7 @@ impl Plan {
     pub(crate) fn of(description: Description) -> Result<Plan> {
         let schema = match description.kind {
             StatementKind::Update => Arc::new(Schema::empty()),
-            StatementKind::Query => result_schema(&description.result, &description.origins),
+            StatementKind::Query | StatementKind::Operation => result_schema(&description.result, &description.origins),
         };
         let schema_message = schema_message(&schema)?;
         Ok(Plan {
@@ -72,7 +72,7 @@ impl Plan {
                 ErrorCode::InvalidArgument,
                 format!("a query takes one row of parameters, but {rows} are bound"),
             )),
-            (StatementKind::Query | StatementKind::Update, _) => Ok(()),
+            (StatementKind::Query | StatementKind::Update | StatementKind::Operation, _) => Ok(()),
         }
     }
 }

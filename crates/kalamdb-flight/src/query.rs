@@ -1,5 +1,6 @@
 //! Statements that are read: FlightInfo for a descriptor, and the stream for a ticket. A query runs at DoGet; a statement that
-//! changes something runs exactly once, when its FlightInfo is asked for.
+//! changes something runs exactly once, when its FlightInfo is asked for; if it has rows that say what it did, the ticket holds
+//! them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +10,15 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Location, Ticket};
 use bytes::Bytes;
 use kalamdb_core::{Error, ErrorCode, Result};
-use kalamdb_sql::{Completion, Database, Execution, Parameters, RowStream, Session, StatementKind};
+use kalamdb_sql::{Completion, Database, Execution, Parameters, Report, RowStream, Session, StatementKind};
 use parking_lot::Mutex;
 
 use crate::auth::SessionLease;
 use crate::plan::Plan;
 use crate::ticket::{self, NewQuery, QueryTicket, TicketId};
 
-/// FlightInfo of a statement. A query is only planned; anything else runs now, and its count is `total_records`.
+/// FlightInfo of a statement. A query is only planned; anything else runs now, and its count or that of its rows is
+/// `total_records`.
 ///
 /// # Errors
 /// Whatever planning and running say.
@@ -42,6 +44,11 @@ pub(crate) async fn statement_info(
         StatementKind::Update => {
             let count = run_update(database, session, sql, Parameters { batch: parameters }).await?;
             (ticket::for_finished(clock, session.principal()), count)
+        }
+        StatementKind::Operation => {
+            let rows = run_operation(database, session, sql, &plan.schema).await?;
+            let count = i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+            (ticket::for_report(clock, session.principal(), &rows)?, count)
         }
     };
     Ok(info(plan.schema_message.clone(), ticket, total_records))
@@ -74,7 +81,8 @@ pub(crate) fn addressed(mut info: FlightInfo, descriptor: FlightDescriptor, adve
     info
 }
 
-/// Runs a statement that returns no rows; how many it changed, 0 where rows are not the matter.
+/// Runs a statement that is no query; how many rows it changed, 0 where rows are not the matter. Rows that say what it did are
+/// not for whoever asks for a count.
 ///
 /// # Errors
 /// Whatever running says; INVALID_STATEMENT for a query.
@@ -85,11 +93,30 @@ pub(crate) async fn run_update(
     parameters: Parameters,
 ) -> Result<i64> {
     match database.execute(session, sql, parameters).await? {
-        Execution::Done(Completion { rows, .. }) => Ok(i64::try_from(rows.unwrap_or(0)).unwrap_or(i64::MAX)),
+        Execution::Done(Completion { rows, .. })
+        | Execution::Report(Report {
+            completion: Completion { rows, .. },
+            ..
+        }) => Ok(i64::try_from(rows.unwrap_or(0)).unwrap_or(i64::MAX)),
         Execution::Rows(_) => Err(Error::new(
             ErrorCode::InvalidStatement,
             "the statement returns rows; run it as a query (GetFlightInfo), not as an update",
         )),
+    }
+}
+
+/// Runs a statement whose rows say what it did; the rows, with the stated schema.
+async fn run_operation(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    sql: &str,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let not_stated = |found: &str| Error::new(ErrorCode::Internal, format!("the statement gave {found}"));
+    match database.execute(session, sql, Parameters::none()).await? {
+        Execution::Report(Report { rows, .. }) => RecordBatch::try_new(Arc::clone(schema), rows.columns().to_vec())
+            .map_err(|error| not_stated(&error.to_string())),
+        Execution::Done(_) | Execution::Rows(_) => Err(not_stated("no report")),
     }
 }
 
@@ -130,7 +157,9 @@ pub(crate) async fn fetch(
             ErrorCode::Conflict,
             "a table of the query changed its columns since the query was planned; run it again",
         )),
-        Execution::Done(_) => Err(Error::new(ErrorCode::InvalidTicket, "the ticket is not of a query")),
+        Execution::Done(_) | Execution::Report(_) => {
+            Err(Error::new(ErrorCode::InvalidTicket, "the ticket is not of a query"))
+        }
     }
 }
 

@@ -199,6 +199,7 @@ impl Door {
                 let ticket = ticket::open(&handle, lease.session().principal())?;
                 match ticket.work {
                     Work::Finished => Ok(self.send(SchemaRef::new(Schema::empty()), stream::empty(), lease)),
+                    Work::Report(rows) => Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease)),
                     Work::Query(query) => {
                         let fetch = redeem(&self.database, &lease, *query).await?;
                         let noted = self.running.note(ticket.id, fetch.rows.query_id());
@@ -235,7 +236,7 @@ impl Door {
                 let fetch = fetch(&self.database, lease, sql, Arc::clone(&plan.schema), parameters).await?;
                 Ok(self.send_rows(fetch, ()))
             }
-            StatementKind::Update => Err(Error::new(
+            StatementKind::Update | StatementKind::Operation => Err(Error::new(
                 ErrorCode::InvalidTicket,
                 "a statement that changes something runs at GetFlightInfo or DoPut, not at DoGet",
             )),

@@ -30,6 +30,8 @@ pub(crate) enum Work {
     Query(Box<QueryTicket>),
     /// Nothing: the statement ran when FlightInfo was asked for. An empty stream with no columns.
     Finished,
+    /// Nothing, likewise; these rows say what it did.
+    Report(RecordBatch),
 }
 
 /// A query that runs at DoGet.
@@ -86,6 +88,17 @@ pub(crate) fn for_finished(clock: &dyn Clock, principal: &Principal) -> Bytes {
     )
 }
 
+/// A ticket for a statement that ran already, with the rows that say what it did.
+///
+/// # Errors
+/// INTERNAL when they cannot be encoded.
+pub(crate) fn for_report(clock: &dyn Clock, principal: &Principal, rows: &RecordBatch) -> Result<Bytes> {
+    let work = own::statement_ticket::Work::Report(own::Report {
+        rows: encode_batch(rows)?,
+    });
+    Ok(sealed(clock, principal, work))
+}
+
 /// The ticket behind the `statement_handle` of a TicketStatementQuery.
 ///
 /// # Errors
@@ -109,6 +122,7 @@ pub(crate) fn open(handle: &[u8], principal: &Principal) -> Result<StatementTick
     }
     let work = match ticket.work.ok_or_else(damaged)? {
         own::statement_ticket::Work::Finished(own::Finished {}) => Work::Finished,
+        own::statement_ticket::Work::Report(report) => Work::Report(decode_batch(&report.rows)?),
         own::statement_ticket::Work::Query(query) => Work::Query(Box::new(open_query(query)?)),
     };
     Ok(StatementTicket { id: ticket.id, work })
@@ -175,7 +189,7 @@ fn encode_batch(batch: &RecordBatch) -> Result<Bytes> {
     write().map(Bytes::from).map_err(|error| {
         Error::new(
             ErrorCode::Internal,
-            format!("the parameters could not be put into a ticket: {error}"),
+            format!("rows could not be put into a ticket: {error}"),
         )
     })
 }
@@ -262,6 +276,15 @@ mod tests {
         assert_eq!(opened.work, Work::Query(Box::new(bare)));
         let finished = handle_of(&for_finished(&SystemClock, &principal("a", 1)));
         assert_eq!(open(&finished, &principal("a", 1)).expect("opens").work, Work::Finished);
+        let rows = query().parameters.expect("a batch");
+        let report = for_report(&SystemClock, &principal("a", 1), &rows).expect("a ticket");
+        let opened = open(&handle_of(&report), &principal("a", 1)).expect("opens");
+        assert_eq!(opened.work, Work::Report(rows.clone()));
+        // However few they are, their columns are there.
+        let none = rows.slice(0, 0);
+        let report = for_report(&SystemClock, &principal("a", 1), &none).expect("a ticket");
+        let opened = open(&handle_of(&report), &principal("a", 1)).expect("opens");
+        assert_eq!(opened.work, Work::Report(none));
     }
 
     #[test]

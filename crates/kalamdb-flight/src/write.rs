@@ -78,7 +78,7 @@ async fn run_script(database: &Arc<Database>, session: &Arc<Session>, sql: Strin
 async fn prepared_update(scene: &Scene<'_>, handle: &[u8], upload: Upload) -> Result<i64> {
     let prepared = scene.prepared.find(scene.database, scene.session, handle).await?;
     match prepared.plan.kind {
-        StatementKind::Update => {}
+        StatementKind::Update | StatementKind::Operation => {}
         StatementKind::Query => {
             return Err(Error::new(
                 ErrorCode::InvalidStatement,

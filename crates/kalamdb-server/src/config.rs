@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kalamdb_core::{Durability, EngineOptions};
+use kalamdb_core::{Durability, EngineOptions, MaintenanceOptions};
 use kalamdb_flight::FlightOptions;
 use kalamdb_sql::{DatabaseOptions, Setting};
 
@@ -53,6 +53,14 @@ pub struct Config {
     pub token_life: Duration,
     /// Finished queries that are remembered.
     pub query_history: usize,
+    /// Threads that flush, compact and check.
+    pub mover_threads: usize,
+    /// Rows of one table that are not in segments yet.
+    pub hot_limit_bytes: usize,
+    /// How long a writer waits for room below that.
+    pub hot_limit_wait: Duration,
+    /// Jobs that ended and are remembered.
+    pub job_history: usize,
     /// Rows per batch of a result.
     pub batch_rows: usize,
     /// Aim of one Flight message's size.
@@ -132,6 +140,10 @@ impl Config {
             session_idle: Duration::from_secs(30 * 60),
             token_life: Duration::from_secs(12 * 60 * 60),
             query_history: 1000,
+            mover_threads: 1,
+            hot_limit_bytes: 256 << 20,
+            hot_limit_wait: Duration::from_secs(30),
+            job_history: 1000,
             batch_rows: 8192,
             message_bytes: 2 << 20,
             max_request_bytes: 64 << 20,
@@ -227,6 +239,12 @@ impl Config {
             write_buffer_bytes: self.write_buffer_bytes,
             statement_write_limit_bytes: self.statement_write_limit_bytes,
             token_life_seconds: whole_seconds(self.token_life),
+            maintenance: MaintenanceOptions {
+                mover_threads: self.mover_threads,
+                hot_limit_bytes: self.hot_limit_bytes as u64,
+                hot_limit_wait_ms: whole_millis(self.hot_limit_wait),
+                job_history: self.job_history,
+            },
         }
     }
 

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
 use kalamdb_core::{Error, ErrorCode, Result};
 use kalamdb_flight::SessionLease;
-use kalamdb_sql::{Database, Execution, Parameters, RowStream, SessionValue, StatementKind};
+use kalamdb_sql::{Database, Execution, Parameters, Report, RowStream, SessionValue, StatementKind};
 use serde_json::value::RawValue;
 
 use crate::http::Door;
@@ -164,6 +164,18 @@ async fn run_one(script: &Script, index: usize, output: &mut Output) -> Result<(
             end_result(done.rows.unwrap_or(0), &done.message, out);
             return output.flush_if_full().await;
         }
+        Execution::Report(Report { rows, completion }) => {
+            let mut rendered = Vec::new();
+            write_rows(&rows, true, &mut rendered).map_err(|error| unwritable(&error))?;
+            let out = output.begin_result();
+            out.extend_from_slice(b"{\"columns\":");
+            write_columns(&rows.schema(), out);
+            out.extend_from_slice(b",\"rows\":[");
+            out.extend_from_slice(&rendered);
+            out.extend_from_slice(b"],");
+            end_result(rows.num_rows() as u64, &completion.message, out);
+            return output.flush_if_full().await;
+        }
         Execution::Rows(rows) => rows,
     };
     // The status of the answer is open until there are rows or their end.
@@ -243,7 +255,7 @@ async fn arrow_stream(script: Script) -> Result<Response, Refusal> {
         .describe(script.lease.session(), &script.statements[0])
         .await?;
     match description.kind {
-        StatementKind::Query => {}
+        StatementKind::Query | StatementKind::Operation => {}
         StatementKind::Update => {
             return Err(refuse(
                 "the statement returns no rows; ask for application/json".to_owned(),
@@ -252,6 +264,13 @@ async fn arrow_stream(script: Script) -> Result<Response, Refusal> {
     }
     let mut rows = match script.execute(0).await? {
         Execution::Rows(rows) => rows,
+        Execution::Report(Report { rows, .. }) => {
+            let mut writer =
+                StreamWriter::try_new(Vec::new(), &rows.schema()).map_err(|error| arrow_failure(&error))?;
+            writer.write(&rows).map_err(|error| arrow_failure(&error))?;
+            let bytes = writer.into_inner().map_err(|error| arrow_failure(&error))?;
+            return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(ARROW_STREAM))], bytes).into_response());
+        }
         Execution::Done(_) => {
             return Err(refuse(
                 "the statement returned no rows; ask for application/json".to_owned(),

@@ -20,6 +20,11 @@ use crate::metrics::Metrics;
 /// How often idle sessions and expired rows are looked for.
 const TEND_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often flushes and compactions are looked for that are due: FLUSH_POLICY counts whole seconds ...
+const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// ... and how soon again at the word of a writer.
+const MAINTAIN_PAUSE: Duration = Duration::from_millis(50);
+
 /// After the drain, cancelled statements have so long to end before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
@@ -142,6 +147,7 @@ fn start(
         )),
         http: tokio::spawn(http::serve(http.listener, door, deadline.clone())),
         tend: tokio::spawn(tend(Arc::clone(&floors.database), stopping.clone())),
+        maintain: tokio::spawn(maintain(Arc::clone(&floors.database), stopping.clone())),
     };
     let supervisor = tokio::spawn(supervise(
         floors,
@@ -164,6 +170,7 @@ struct Tasks {
     flight: JoinHandle<io::Result<()>>,
     http: JoinHandle<io::Result<()>>,
     tend: JoinHandle<()>,
+    maintain: JoinHandle<()>,
 }
 
 /// Waits for the end, whatever brings it, and stops everything top-down.
@@ -179,6 +186,7 @@ async fn supervise(
     let mut flight_ended = false;
     let mut http_ended = false;
     let mut tend_ended = false;
+    let mut maintain_ended = false;
     tokio::select! {
         // In this order: a door that ends because it was asked to has not ended by itself.
         biased;
@@ -195,6 +203,10 @@ async fn supervise(
         ended = &mut tasks.tend => {
             tend_ended = true;
             failures.push(early("the tending task", ended.map(Ok)));
+        }
+        ended = &mut tasks.maintain => {
+            maintain_ended = true;
+            failures.push(early("the maintaining task", ended.map(Ok)));
         }
     }
     tracing::info!(drain_ms = drain.as_millis(), "stopping");
@@ -232,6 +244,9 @@ async fn supervise(
     if !tend_ended {
         failures.extend(failed("the tending task", tasks.tend.await.map(Ok)));
     }
+    if !maintain_ended {
+        failures.extend(failed("the maintaining task", tasks.maintain.await.map(Ok)));
+    }
     floors.close().await;
     tracing::info!("stopped");
     match failures.into_iter().next() {
@@ -266,6 +281,24 @@ async fn tend(database: Arc<Database>, stopping: CancellationToken) {
         }
         if let Err(error) = database.tend().await {
             tracing::warn!(%error, "tending failed; it is tried again");
+        }
+    }
+}
+
+/// Has flushes and compactions started when they are due, until `stopping`.
+async fn maintain(database: Arc<Database>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(MAINTAIN_INTERVAL) => {}
+            () = database.engine().wait_for_due() => {}
+        }
+        if let Err(error) = database.maintain().await {
+            tracing::warn!(%error, "looking for flushes that are due failed; it is tried again");
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(MAINTAIN_PAUSE) => {}
         }
     }
 }

@@ -161,6 +161,31 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Count(|config| &mut config.query_history, 0..=1_000_000),
     },
     Definition {
+        name: "mover_threads",
+        about: "Threads that flush, compact and check tables, for all tables together; each works on one table at a time.",
+        default_in_words: None,
+        field: Field::Count(|config| &mut config.mover_threads, 1..=64),
+    },
+    Definition {
+        name: "hot_limit",
+        about: "Rows of one table that are not in segments yet: from half of it on the table is flushed whatever its \
+                FLUSH_POLICY, and at all of it INSERT and UPDATE wait for a flush to make room.",
+        default_in_words: None,
+        field: Field::Size(|config| &mut config.hot_limit_bytes, MIB..=TIB),
+    },
+    Definition {
+        name: "hot_limit_wait",
+        about: "How long they wait before they are refused with TOO_MANY_REQUESTS.",
+        default_in_words: None,
+        field: Field::Time(|config| &mut config.hot_limit_wait, 0..=600),
+    },
+    Definition {
+        name: "job_history",
+        about: "Ended jobs that system.jobs remembers, across restarts.",
+        default_in_words: None,
+        field: Field::Count(|config| &mut config.job_history, 1..=100_000),
+    },
+    Definition {
         name: "batch_rows",
         about: "Rows in one batch of a result at most.",
         default_in_words: None,

@@ -104,6 +104,10 @@ pub(crate) async fn run(
             kill_session(database, &view, &principal, &session_id)?;
             format!("session '{session_id}' ended")
         }
+        Administration::KillJob { job_id } => {
+            engine.cancel_job(&principal, &job_id)?;
+            format!("job '{job_id}' is being cancelled")
+        }
     };
     Ok(Completion { rows: None, message })
 }

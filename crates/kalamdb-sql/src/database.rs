@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::environment::Environment;
-use crate::execution::{Completion, Execution, RowStream};
+use crate::execution::{Completion, Execution, Report, RowStream};
 use crate::ingest::{self, IngestRequest};
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::parameters::Parameters;
@@ -253,6 +253,7 @@ impl Database {
                 cancel_with_stream,
             ))),
             Head::Done(completion) => Ok(Execution::Done(completion)),
+            Head::Report(report) => Ok(Execution::Report(report)),
         }
     }
 
@@ -337,9 +338,24 @@ impl Database {
         Ok(may && self.queries.cancel(|id, _| id == query_id) > 0)
     }
 
-    /// Cancels everything that still runs; part of stopping the server.
+    /// Starts the flushes and compactions that are due and does not wait for them; the server calls it every second, and when
+    /// [`Engine::wait_for_due`] resolves.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when the server is stopping.
+    pub async fn maintain(self: &Arc<Self>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.on_query_runtime(async move {
+            engine.run_due();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Cancels everything that still runs, jobs included; part of stopping the server.
     pub fn cancel_all(&self) {
         self.queries.cancel(|_, _| true);
+        self.engine.stop_maintenance();
     }
 
     /// Open sessions, for `system.sessions`.
@@ -411,6 +427,8 @@ pub(crate) enum Head {
     Rows(SchemaRef),
     /// All is done.
     Done(Completion),
+    /// All is done, and these rows say what.
+    Report(Report),
 }
 
 /// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it.
@@ -428,12 +446,12 @@ async fn supervise(
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
     match interruptible(&query, timeout, work).await {
-        Ok(completion) => {
-            if let Some(rows) = completion.as_ref().and_then(|completion| completion.rows) {
+        Ok(ended) => {
+            if let Some(rows) = ended.changed_rows() {
                 query.add_rows(rows, 0);
             }
             query.finished();
-            output.done(completion);
+            output.done(ended);
         }
         Err(error) => {
             query.failed(&error);

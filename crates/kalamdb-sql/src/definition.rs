@@ -8,7 +8,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewTable, OnConflict, Result, Role, TableName,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableName,
     TableOptions, TableSchema,
 };
 
@@ -62,6 +62,29 @@ pub(crate) async fn run(
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
+        Definition::CreateStorage {
+            name,
+            location,
+            if_not_exists,
+        } => {
+            let principal = database.principal(&engine.view(), session)?;
+            let new = NewStorage {
+                name: name.clone(),
+                location,
+                if_not_exists,
+            };
+            match engine.create_storage(&principal, new).await? {
+                true => format!("storage {name} created"),
+                false => format!("storage {name} exists already"),
+            }
+        }
+        Definition::DropStorage { name, if_exists } => {
+            let principal = database.principal(&engine.view(), session)?;
+            match engine.drop_storage(&principal, &name, if_exists).await? {
+                true => format!("storage {name} dropped; its directory is left as it is"),
+                false => format!("there is no storage {name}"),
+            }
+        }
     };
     Ok(Completion { rows: None, message })
 }
@@ -452,7 +475,7 @@ mod tests {
             let done = fixture.block_on(fixture.database.execute(&fixture.root, sql, Parameters::none()));
             match done {
                 Ok(Execution::Done(completion)) => assert_eq!(completion.message, message),
-                Ok(Execution::Rows(_)) => panic!("{sql} gives no rows"),
+                Ok(Execution::Rows(_) | Execution::Report(_)) => panic!("{sql} gives no rows"),
                 Err(error) => panic!("{sql}: {error}"),
             }
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{FieldRef, Fields};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
@@ -19,7 +19,7 @@ use crate::insert::{batch, column_index, counted, visible, writable};
 use crate::names::{placed, position};
 use crate::parameters::{self, Parameters};
 use crate::planning::{Planned, Planner};
-use crate::provider::{ROW_KEY, ROW_LOCATION, SEQ};
+use crate::provider::{ROW_KEY, ROW_LOCATION, ROW_VALUES, SEQ};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::system_columns;
@@ -49,7 +49,12 @@ pub(crate) struct ChangePlan {
     new_values: Option<Vec<NewValue>>,
 }
 
+/// Where the SELECT of an UPDATE has [`ROW_VALUES`], if any value stays.
+const ROW_VALUES_AT: usize = FOUND.len();
+
 enum NewValue {
+    /// As it is: the column at this place of the SELECT's [`ROW_VALUES`].
+    Kept(usize),
     /// The SELECT's column at this position.
     Selected(usize),
     /// A literal, a parameter or DEFAULT: evaluated here, so that it reaches the column exactly.
@@ -128,24 +133,24 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
         Change::Delete(_) => None,
         Change::Update(update) => {
             let assigned = assignments(&table, update)?;
-            let mut new_values = Vec::new();
-            for index in visible(&table) {
-                let column = &table.schema.columns[index];
-                let expr = assigned
-                    .iter()
-                    .find(|(target, _)| *target == index)
-                    .map(|(_, expr)| *expr);
-                if let Some(expr) = expr
-                    && let Some(number) = parameters::placeholder(expr)?
-                {
-                    values::know(&mut known, number, column);
+            let columns = visible(&table);
+            if columns.iter().any(|index| assigned[*index].is_none()) {
+                projection.push(of_target(ROW_VALUES));
+            }
+            let mut new_values = Vec::with_capacity(columns.len());
+            for (place, index) in columns.into_iter().enumerate() {
+                let Some(expr) = assigned[index] else {
+                    new_values.push(NewValue::Kept(place));
+                    continue;
+                };
+                if let Some(number) = parameters::placeholder(expr)? {
+                    values::know(&mut known, number, &table.schema.columns[index]);
                 }
-                new_values.push(match expr {
-                    Some(expr) if is_given(expr)? => NewValue::Given(index, Box::new(expr.clone())),
-                    other => {
-                        projection.push(other.cloned().unwrap_or_else(|| of_target(&column.name)));
-                        NewValue::Selected(projection.len() - 1)
-                    }
+                new_values.push(if is_given(expr)? {
+                    NewValue::Given(index, Box::new(expr.clone()))
+                } else {
+                    projection.push(expr.clone());
+                    NewValue::Selected(projection.len() - 1)
                 });
             }
             Some(new_values)
@@ -281,10 +286,17 @@ fn rows(
     given: &RecordBatch,
 ) -> Result<RecordBatch> {
     let targets = visible(table);
+    let kept = || {
+        let values = selected.columns().get(ROW_VALUES_AT);
+        values
+            .and_then(|values| values.as_struct_opt())
+            .ok_or_else(|| Error::new(ErrorCode::Internal, "the rows to change come without their values"))
+    };
     let columns: Vec<ArrayRef> = new_values
         .iter()
         .zip(&targets)
         .map(|(value, target)| match value {
+            NewValue::Kept(place) => kept().map(|values| Arc::clone(values.column(*place))),
             NewValue::Selected(position) => assign(
                 selected.column(*position),
                 &Target::column(&table.schema.columns[*target]),
@@ -298,8 +310,9 @@ fn rows(
     defaults.complete(&targets, &columns, selected.num_rows())
 }
 
-fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<(usize, &'a ast::Expr)>> {
-    let mut assigned: Vec<(usize, &ast::Expr)> = Vec::with_capacity(update.assignments.len());
+/// For each column of the table what is assigned to it.
+fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<Option<&'a ast::Expr>>> {
+    let mut assigned: Vec<Option<&ast::Expr>> = vec![None; table.schema.columns.len()];
     for assignment in &update.assignments {
         let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
             return Err(unsupported("SET (a, b) = …; write SET a = …, b = …"));
@@ -311,11 +324,10 @@ fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<(usize,
             ));
         };
         let index = column_index(table, identifier)?;
-        if assigned.iter().any(|(earlier, _)| *earlier == index) {
+        if assigned[index].replace(&assignment.value).is_some() {
             let error = Error::new(ErrorCode::InvalidStatement, format!("column {identifier} is set twice"));
             return Err(placed(error, position(identifier)));
         }
-        assigned.push((index, &assignment.value));
     }
     Ok(assigned)
 }

@@ -16,6 +16,8 @@ pub enum Execution {
     Rows(RowStream),
     /// Done and durable.
     Done(Completion),
+    /// Done and durable, with rows that say what was done.
+    Report(Report),
 }
 
 /// A finished statement without rows.
@@ -25,6 +27,15 @@ pub struct Completion {
     pub rows: Option<u64>,
     /// What happened, for people: `3 rows inserted`, `table chat.messages created`.
     pub message: String,
+}
+
+/// A finished statement whose rows are about what it did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Few rows.
+    pub rows: RecordBatch,
+    /// The same in short.
+    pub completion: Completion,
 }
 
 /// The rows of a query. Dropping it cancels the query.

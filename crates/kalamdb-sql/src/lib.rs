@@ -30,6 +30,7 @@ mod literals;
 mod metadata;
 mod names;
 mod null_lists;
+mod operations;
 mod operators;
 mod parameters;
 mod plan_names;
@@ -56,7 +57,7 @@ mod testing;
 mod tests;
 
 pub use database::{Database, DatabaseOptions, Setting};
-pub use execution::{Completion, Execution, RowStream};
+pub use execution::{Completion, Execution, Report, RowStream};
 pub use ingest::{IfExists, IfNotExists, IngestRequest};
 pub use metadata::{TableFilter, TableInfo};
 pub use parameters::Parameters;

@@ -44,6 +44,8 @@ pub enum StatementKind {
     Query,
     /// Returns a count or nothing.
     Update,
+    /// Does something, once, and returns rows that say what: FLUSH, COMPACT, CHECK.
+    Operation,
 }
 
 /// What a statement is, without having run it.

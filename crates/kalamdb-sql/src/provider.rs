@@ -22,7 +22,7 @@ use kalamdb_core::{Principal, ScanField, ScanRequest, SystemTable, Table, TableK
 use crate::database::Database;
 use crate::key_range;
 use crate::pruning::Pruning;
-use crate::scan_exec::{Keys, ScanExec};
+use crate::scan_exec::{Keys, Output, ScanExec};
 use crate::system_tables;
 
 /// Commit order.
@@ -33,6 +33,9 @@ pub(crate) const UPDATED: &str = "_updated";
 pub(crate) const ROW_KEY: &str = "_row_key";
 /// The row's place, for the write handler.
 pub(crate) const ROW_LOCATION: &str = "_row_location";
+/// All of the table's own columns as one, for the write handler. Planning takes time by the square of a plan's columns; an
+/// UPDATE needs every value of its rows, and names few of them.
+pub(crate) const ROW_VALUES: &str = "_row_values";
 
 /// Which columns beside the table's own a statement reaches by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,16 @@ pub(crate) struct Provider {
     principal: Principal,
     view: View,
     schema: SchemaRef,
-    fields: Vec<ScanField>,
+    /// For each field of the schema.
+    fields: Vec<Origin>,
+}
+
+/// Where a column comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Scanned(ScanField),
+    /// [`ROW_VALUES`]: the columns of the table, which are the first ones here.
+    Row,
 }
 
 impl Provider {
@@ -72,9 +84,9 @@ impl Provider {
         exposure: Exposure,
     ) -> Self {
         let columns = table.schema.columns.iter().enumerate();
-        let mut fields: Vec<ScanField> = columns
+        let mut fields: Vec<Origin> = columns
             .filter(|(_, column)| !column.internal)
-            .map(|(index, _)| ScanField::Column(index))
+            .map(|(index, _)| Origin::Scanned(ScanField::Column(index)))
             .collect();
         let mut schema = Arc::clone(&table.schema.arrow);
         if exposure != Exposure::Plain && has_system_columns(&table) {
@@ -82,11 +94,14 @@ impl Provider {
             let utc_micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
             extended.push(Field::new(SEQ, DataType::UInt64, false));
             extended.push(Field::new(UPDATED, utc_micros, false));
-            fields.extend([ScanField::Seq, ScanField::Updated]);
+            fields.extend([ScanField::Seq, ScanField::Updated].map(Origin::Scanned));
             if exposure == Exposure::Mutation {
                 extended.push(Field::new(ROW_KEY, DataType::Binary, false));
                 extended.push(Field::new(ROW_LOCATION, DataType::UInt32, false));
-                fields.extend([ScanField::RowKey, ScanField::RowLocation]);
+                fields.extend([ScanField::RowKey, ScanField::RowLocation].map(Origin::Scanned));
+                let own = DataType::Struct(schema.fields().clone());
+                extended.push(Field::new(ROW_VALUES, own, false));
+                fields.push(Origin::Row);
             }
             schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
         }
@@ -106,7 +121,7 @@ impl Provider {
             TableKind::Shared | TableKind::User | TableKind::Stream => None,
             TableKind::System => match SystemTable::by_name(&self.table.name.table) {
                 Some(system) if !system.is_stored() => {
-                    Some(system_tables::rows(&self.database, &self.principal, system))
+                    Some(system_tables::rows(&self.database, &self.principal, &self.view, system))
                 }
                 Some(_) | None => None,
             },
@@ -126,9 +141,35 @@ impl Provider {
     fn stored_column(&self, name: &str) -> Option<usize> {
         let index = self.schema.index_of(name).ok()?;
         match self.fields.get(index)? {
-            ScanField::Column(index) => Some(*index),
-            ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation => None,
+            Origin::Scanned(ScanField::Column(index)) => Some(*index),
+            Origin::Scanned(ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation)
+            | Origin::Row => None,
         }
+    }
+
+    /// What a scan reads for these columns, and what becomes of it.
+    fn outputs(&self, read: &[usize]) -> (Vec<ScanField>, Vec<Output>) {
+        let own = self.table.schema.arrow.fields().len();
+        let mut fields: Vec<ScanField> = Vec::with_capacity(read.len());
+        let whole = read.iter().any(|index| self.fields[*index] == Origin::Row);
+        if whole {
+            fields.extend(self.fields[..own].iter().filter_map(|origin| match origin {
+                Origin::Scanned(field) => Some(*field),
+                Origin::Row => None,
+            }));
+        }
+        let outputs = read
+            .iter()
+            .map(|index| match self.fields[*index] {
+                Origin::Row => Output::Row { columns: own },
+                Origin::Scanned(_) if whole && *index < own => Output::Column(*index),
+                Origin::Scanned(field) => {
+                    fields.push(field);
+                    Output::Column(fields.len() - 1)
+                }
+            })
+            .collect();
+        (fields, outputs)
     }
 
     fn is_live(&self) -> bool {
@@ -217,10 +258,11 @@ impl TableProvider for Provider {
             }
         }
         let schema = Arc::new(self.schema.project(&read)?);
+        let (fields, outputs) = self.outputs(&read);
         let request = ScanRequest {
             part: (0, 1),
             prune,
-            fields: read.iter().map(|index| self.fields[*index]).collect(),
+            fields,
             key: None,
             limit: if left.is_none() { limit } else { None },
             batch_rows: state.config().batch_size(),
@@ -231,6 +273,7 @@ impl TableProvider for Provider {
             self.view.clone(),
             request,
             range.map_or(Keys::All, |range| Keys::Ranges(Arc::new(range.constraints))),
+            outputs,
             Arc::clone(&schema),
         ));
         let Some(filter) = left else { return Ok(scan) };

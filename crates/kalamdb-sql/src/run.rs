@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::database::{Database, Head};
 use crate::diagnostics;
 use crate::dml::{self, Change};
-use crate::execution::Completion;
+use crate::execution::{Completion, Report};
 use crate::insert;
 use crate::parameters::Parameters;
 use crate::planning::{Description, Planned, Planner, StatementKind};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, Statement};
-use crate::{administration, definition, show};
+use crate::{administration, definition, operations, show};
 
 /// Where a statement's outcome goes: first what it is, then its batches.
 pub(crate) struct Output {
@@ -48,10 +48,12 @@ impl Output {
             .map_err(|_| Error::new(ErrorCode::Cancelled, "the rows were not read to their end"))
     }
 
-    /// `None` after rows: their stream ends.
-    pub(crate) fn done(mut self, completion: Option<Completion>) {
-        if let Some(completion) = completion {
-            self.answer(Ok(Head::Done(completion)));
+    pub(crate) fn done(mut self, ended: Ended) {
+        match ended {
+            // Their stream ends.
+            Ended::Rows => {}
+            Ended::Completion(completion) => self.answer(Ok(Head::Done(completion))),
+            Ended::Report(report) => self.answer(Ok(Head::Report(report))),
         }
     }
 
@@ -72,7 +74,25 @@ impl Output {
     }
 }
 
-/// Runs a statement; its rows go to `output`, and then `None` comes back.
+/// What a statement that did not fail comes to.
+pub(crate) enum Ended {
+    /// Its rows went to the output.
+    Rows,
+    Completion(Completion),
+    Report(Report),
+}
+
+impl Ended {
+    /// Rows that it changed.
+    pub(crate) fn changed_rows(&self) -> Option<u64> {
+        match self {
+            Ended::Rows => None,
+            Ended::Completion(completion) | Ended::Report(Report { completion, .. }) => completion.rows,
+        }
+    }
+}
+
+/// Runs a statement; the rows of a query go to `output`.
 ///
 /// # Errors
 /// Whatever parsing, planning and running say.
@@ -83,13 +103,13 @@ pub(crate) async fn statement(
     parameters: Parameters,
     query: &RunningQuery,
     output: &mut Output,
-) -> Result<Option<Completion>> {
+) -> Result<Ended> {
     match statement::parse(sql)? {
         Statement::Query(statement) => {
             let planner = Planner::new(database, session)?;
             let planned = planner.plan(*statement, &[])?;
             rows(&planner, planned, &parameters, query, output).await?;
-            Ok(None)
+            Ok(Ended::Rows)
         }
         Statement::Explain {
             analyze,
@@ -101,26 +121,30 @@ pub(crate) async fn statement(
             let planner = Planner::new(database, session)?;
             let planned = explained(&planner, analyze, verbose, format, &statement, *original)?;
             rows(&planner, planned, &parameters, query, output).await?;
-            Ok(None)
+            Ok(Ended::Rows)
         }
         Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query)
             .await
-            .map(Some),
+            .map(Ended::Completion),
         Statement::Update(statement) => dml::run(database, session, Change::Update(&statement), &parameters, query)
             .await
-            .map(Some),
+            .map(Ended::Completion),
         Statement::Delete(statement) => dml::run(database, session, Change::Delete(&statement), &parameters, query)
             .await
-            .map(Some),
+            .map(Ended::Completion),
         Statement::Definition(statement) => {
             parameters.columns(&Fields::empty())?;
             query.planned();
-            definition::run(database, session, statement, query).await.map(Some)
+            definition::run(database, session, statement, query)
+                .await
+                .map(Ended::Completion)
         }
         Statement::Administration(statement) => {
             parameters.columns(&Fields::empty())?;
             query.planned();
-            administration::run(database, session, statement, query).await.map(Some)
+            administration::run(database, session, statement, query)
+                .await
+                .map(Ended::Completion)
         }
         Statement::Show(show) => {
             parameters.columns(&Fields::empty())?;
@@ -132,7 +156,12 @@ pub(crate) async fn statement(
             if batch.num_rows() > 0 {
                 send(batch, query, output).await?;
             }
-            Ok(None)
+            Ok(Ended::Rows)
+        }
+        Statement::Operation(operation) => {
+            parameters.columns(&Fields::empty())?;
+            query.planned();
+            operations::run(database, session, &operation).await.map(Ended::Report)
         }
     }
 }
@@ -184,6 +213,15 @@ pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, s
                 parameters: Arc::new(Schema::empty()),
             })
         }
+        Statement::Operation(operation) => {
+            let result = operations::schema(&operation);
+            Ok(Description {
+                kind: StatementKind::Operation,
+                origins: vec![None; result.fields().len()],
+                result,
+                parameters: Arc::new(Schema::empty()),
+            })
+        }
     }
 }
 
@@ -201,7 +239,11 @@ fn explained(
         Statement::Insert(statement) => ast::Statement::Query(insert::plan(planner, statement)?.query()?),
         Statement::Update(statement) => ast::Statement::Query(dml::plan(planner, Change::Update(statement))?.query()),
         Statement::Delete(statement) => ast::Statement::Query(dml::plan(planner, Change::Delete(statement))?.query()),
-        Statement::Explain { .. } | Statement::Definition(_) | Statement::Administration(_) | Statement::Show(_) => {
+        Statement::Explain { .. }
+        | Statement::Definition(_)
+        | Statement::Administration(_)
+        | Statement::Show(_)
+        | Statement::Operation(_) => {
             return Err(Error::new(
                 ErrorCode::InvalidStatement,
                 "this statement has no plan to explain",

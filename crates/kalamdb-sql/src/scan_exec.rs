@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -31,6 +32,15 @@ pub(crate) enum Keys {
     Ranges(Arc<Vec<KeyConstraint>>),
 }
 
+/// A column as it leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Output {
+    /// The field of the request at this position.
+    Column(usize),
+    /// The request's first fields, so many, as one.
+    Row { columns: usize },
+}
+
 /// Reads one table's rows of one principal in one view.
 pub(crate) struct ScanExec {
     table: Arc<Table>,
@@ -41,19 +51,21 @@ pub(crate) struct ScanExec {
     keys: Keys,
     /// Partitions, which are parts of the rows.
     parts: usize,
+    outputs: Arc<[Output]>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ScanExec {
-    /// `schema` describes the fields of `request`, in order; the key of `request` is `keys`'s to give.
+    /// `schema` describes the `outputs`; the key of `request` is `keys`'s to give.
     pub(crate) fn new(
         table: Arc<Table>,
         principal: Principal,
         view: View,
         request: ScanRequest,
         keys: Keys,
+        outputs: impl Into<Arc<[Output]>>,
         schema: SchemaRef,
     ) -> Self {
         let whole = matches!(keys, Keys::All) && request.limit.is_none();
@@ -76,6 +88,7 @@ impl ScanExec {
             view,
             request,
             keys,
+            outputs: outputs.into(),
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -194,6 +207,7 @@ impl ExecutionPlan for ScanExec {
                 part: (partition, self.parts),
                 ..self.request.clone()
             },
+            outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
             keys_read: MetricBuilder::new(&self.metrics).counter("keys_read", partition),
             baseline: BaselineMetrics::new(&self.metrics, partition),
@@ -227,6 +241,7 @@ impl ExecutionPlan for ScanExec {
             },
             keys: self.keys.clone(),
             parts: self.parts,
+            outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
             properties: Arc::clone(&self.properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -243,6 +258,7 @@ struct Running {
     principal: Principal,
     view: View,
     request: ScanRequest,
+    outputs: Arc<[Output]>,
     schema: SchemaRef,
     keys_read: Count,
     baseline: BaselineMetrics,
@@ -307,11 +323,28 @@ impl Running {
             }
             // The plan's schema carries the columns' field metadata, which the store below knows nothing of.
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let batch =
-                RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?;
+            let columns = self.columns(&batch)?;
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
             return Ok(Some(batch));
         }
         Ok(None)
+    }
+}
+
+impl Running {
+    /// A batch's columns as they leave.
+    fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let outputs = self.outputs.iter().zip(self.schema.fields());
+        outputs
+            .map(|(output, field)| match (output, field.data_type()) {
+                (Output::Column(position), _) => Ok(Arc::clone(batch.column(*position))),
+                (Output::Row { columns }, DataType::Struct(fields)) => {
+                    let values = batch.columns()[..*columns].to_vec();
+                    Ok(Arc::new(StructArray::try_new(fields.clone(), values, None)?) as ArrayRef)
+                }
+                (Output::Row { .. }, other) => internal_err!("a row as one column has type {other}"),
+            })
+            .collect()
     }
 }
 

@@ -99,10 +99,13 @@ pub(crate) async fn rows(
         Show::Namespaces => namespaces(schema, principal, view),
         Show::Tables { namespace, like } => tables(schema, principal, view, namespace.as_deref(), like.as_deref()),
         Show::Storages => of_system_table(schema, principal, view, SystemTable::Storages, None),
-        Show::Jobs => of_system_table(schema, principal, view, SystemTable::Jobs, None),
+        Show::Jobs => chosen(
+            &schema,
+            &system_tables::rows(database, principal, view, SystemTable::Jobs)?,
+        ),
         Show::Segments => chosen(
             &schema,
-            &system_tables::rows(database, principal, SystemTable::Segments)?,
+            &system_tables::rows(database, principal, view, SystemTable::Segments)?,
         ),
         Show::Columns { table } | Show::Describe { table, history: false } => {
             columns(schema, session, principal, view, table)
@@ -116,7 +119,7 @@ pub(crate) async fn rows(
             };
             of_system_table(schema, principal, view, SystemTable::TableSchemas, Some(key))
         }
-        Show::Setting { name } => settings(schema, database, session, principal, name.as_deref()),
+        Show::Setting { name } => settings(schema, database, session, principal, view, name.as_deref()),
     }
 }
 
@@ -243,7 +246,16 @@ fn columns(
     )
 }
 
-fn find_table(session: &Session, principal: &Principal, view: &View, name: &ObjectName) -> Result<Arc<Table>> {
+/// The table of that name, if the principal sees one.
+///
+/// # Errors
+/// TABLE_NOT_FOUND with the place of the name.
+pub(crate) fn find_table(
+    session: &Session,
+    principal: &Principal,
+    view: &View,
+    name: &ObjectName,
+) -> Result<Arc<Table>> {
     let full = TableName::new(
         name.namespace.clone().unwrap_or_else(|| session.namespace()),
         &name.name,
@@ -307,6 +319,7 @@ fn settings(
     database: &Arc<Database>,
     session: &Session,
     principal: &Principal,
+    view: &View,
     wanted: Option<&str>,
 ) -> Result<RecordBatch> {
     let options = session.options();
@@ -325,7 +338,7 @@ fn settings(
     });
     let mut all: Vec<ShownSetting> = own.collect();
     // The server's settings show to those who see system.settings.
-    let visible = system_tables::rows(database, principal, SystemTable::Settings)?.num_rows() > 0;
+    let visible = system_tables::rows(database, principal, view, SystemTable::Settings)?.num_rows() > 0;
     for setting in database.options().settings.iter().filter(|_| visible) {
         if !all.iter().any(|shown| shown.name == setting.name) {
             let Setting {

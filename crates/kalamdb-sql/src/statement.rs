@@ -2,6 +2,7 @@
 
 mod dialect;
 mod grammar;
+mod operation_grammar;
 mod placeholders;
 mod refusals;
 mod syntax;
@@ -53,6 +54,24 @@ pub(crate) enum Statement {
     Administration(Administration),
     /// SHOW and DESCRIBE: become a query over system tables.
     Show(Show),
+    /// FLUSH, COMPACT, CHECK: done once, with rows that say what was done.
+    Operation(Operation),
+}
+
+/// What is done to tables' segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Flush(Tables),
+    Compact(Tables),
+    Check(ObjectName),
+}
+
+/// Which tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    One(ObjectName),
+    /// All that the principal may.
+    All,
 }
 
 /// DDL.
@@ -74,6 +93,15 @@ pub(crate) enum Definition {
     },
     Truncate {
         names: Vec<ObjectName>,
+    },
+    CreateStorage {
+        name: String,
+        location: String,
+        if_not_exists: bool,
+    },
+    DropStorage {
+        name: String,
+        if_exists: bool,
     },
 }
 
@@ -138,6 +166,9 @@ pub(crate) enum Administration {
     KillSession {
         session_id: String,
     },
+    KillJob {
+        job_id: String,
+    },
 }
 
 /// SHOW and DESCRIBE.
@@ -175,6 +206,7 @@ impl std::fmt::Debug for Administration {
             Administration::Set { name, value } => write!(f, "Set({name}, {value:?})"),
             Administration::KillQuery { query_id } => write!(f, "KillQuery({query_id})"),
             Administration::KillSession { session_id } => write!(f, "KillSession({session_id})"),
+            Administration::KillJob { job_id } => write!(f, "KillJob({job_id})"),
         }
     }
 }

@@ -1,20 +1,29 @@
-//! Rows of the `system` tables that show the running server: sessions, queries, transactions, segments, settings.
+//! Rows of the `system` tables that show the running server: jobs, sessions, queries, transactions, segments, settings.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use kalamdb_core::{Error, ErrorCode, Principal, Result, SYSTEM_NAMESPACE, SystemRowFilter, SystemTable, TableName};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
+use kalamdb_core::{
+    Error, ErrorCode, JobSnapshot, Principal, Result, SYSTEM_NAMESPACE, SegmentInfo, SystemRowFilter, SystemTable,
+    TableName, View,
+};
 
 use crate::database::{Database, Setting};
 use crate::queries::QuerySnapshot;
 use crate::session::SessionSnapshot;
 
-/// The rows of a table that is not stored, as `principal` may see them, all columns in order.
+/// The rows of a table that is not stored, as `principal` may see them in `view`, all columns in order.
 ///
 /// # Errors
-/// INTERNAL if the columns made here are not those of the catalog, or for a table whose rows are stored.
-pub(crate) fn rows(database: &Arc<Database>, principal: &Principal, table: SystemTable) -> Result<RecordBatch> {
-    let view = database.engine().view();
+/// STORAGE_ERROR when the list of segments cannot be read; INTERNAL if the columns made here are not those of the catalog, or for a table whose rows are stored.
+pub(crate) fn rows(
+    database: &Arc<Database>,
+    principal: &Principal,
+    view: &View,
+    table: SystemTable,
+) -> Result<RecordBatch> {
     let name = TableName::new(SYSTEM_NAMESPACE, table.name());
     let schema = match view.catalog().table(&name) {
         Some(entry) => Arc::clone(&entry.schema.arrow),
@@ -32,8 +41,10 @@ pub(crate) fn rows(database: &Arc<Database>, principal: &Principal, table: Syste
             queries(&all)
         }
         SystemTable::Settings => settings(&database.options().settings),
-        // Transactions and segments come with later versions; until then there are none.
-        SystemTable::Transactions | SystemTable::Segments => {
+        SystemTable::Jobs => jobs(&database.engine().job_snapshots()),
+        SystemTable::Segments => segments(&view.segments()?),
+        // Transactions come with a later version; until then there are none.
+        SystemTable::Transactions => {
             return SystemRowFilter::new(table, principal, view.catalog()).apply(&RecordBatch::new_empty(schema));
         }
         SystemTable::Users
@@ -41,7 +52,6 @@ pub(crate) fn rows(database: &Arc<Database>, principal: &Principal, table: Syste
         | SystemTable::Tables
         | SystemTable::TableSchemas
         | SystemTable::Storages
-        | SystemTable::Jobs
         | SystemTable::LiveQueries => {
             return Err(Error::new(
                 ErrorCode::Internal,
@@ -86,6 +96,39 @@ fn queries(all: &[QuerySnapshot]) -> Vec<ArrayRef> {
         text(all.iter().map(|query| query.error_code)),
         times(all.iter().map(|query| Some(query.started_at_micros))),
         times(all.iter().map(|query| query.finished_at_micros)),
+    ]
+}
+
+fn jobs(all: &[JobSnapshot]) -> Vec<ArrayRef> {
+    vec![
+        text(all.iter().map(|job| Some(job.job_id.as_str()))),
+        text(all.iter().map(|job| Some(job.kind.as_str()))),
+        text(all.iter().map(|job| Some(job.table_id.as_str()))),
+        text(all.iter().map(|job| Some(job.status.as_str()))),
+        Arc::new(all.iter().map(|job| job.progress).collect::<Float64Array>()),
+        counts(all.iter().map(|job| Some(job.rows))),
+        counts(all.iter().map(|job| Some(job.bytes))),
+        text(all.iter().map(|job| job.error.as_deref())),
+        times(all.iter().map(|job| Some(job.created_at_micros))),
+        times(all.iter().map(|job| job.started_at_micros)),
+        times(all.iter().map(|job| job.finished_at_micros)),
+    ]
+}
+
+fn segments(all: &[SegmentInfo]) -> Vec<ArrayRef> {
+    let numbers = |values: Vec<u64>| Arc::new(UInt64Array::from(values)) as ArrayRef;
+    vec![
+        text(all.iter().map(|segment| Some(segment.segment_id.as_str()))),
+        text(all.iter().map(|segment| Some(segment.table_id.as_str()))),
+        text(all.iter().map(|segment| Some(segment.path.as_str()))),
+        counts(all.iter().map(|segment| Some(u64::from(segment.run)))),
+        counts(all.iter().map(|segment| Some(segment.rows))),
+        counts(all.iter().map(|segment| Some(segment.deleted_rows))),
+        counts(all.iter().map(|segment| Some(segment.size_bytes))),
+        numbers(all.iter().map(|segment| segment.min_seq).collect()),
+        numbers(all.iter().map(|segment| segment.max_seq).collect()),
+        text(all.iter().map(|segment| Some(segment.checksum.as_str()))),
+        times(all.iter().map(|segment| Some(segment.created_at_micros))),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
-use kalamdb_core::{DrivenClock, Durability, Engine, EngineOptions, ErrorCode, Result, UserRecord};
+use kalamdb_core::{DrivenClock, Durability, Engine, EngineOptions, ErrorCode, MaintenanceOptions, Result, UserRecord};
 
 use crate::database::{Database, DatabaseOptions};
 use crate::execution::{Execution, RowStream};
@@ -50,6 +50,7 @@ impl Fixture {
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 64 << 20,
             token_life_seconds: 3_600,
+            maintenance: MaintenanceOptions::default(),
         };
         let opened = Arc::clone(&clock);
         let engine = queries
@@ -107,6 +108,7 @@ impl Fixture {
             match self.database.execute(session, sql, parameters).await? {
                 Execution::Rows(stream) => collect(stream).await.map(Outcome::Rows),
                 Execution::Done(completion) => Ok(Outcome::Done(completion.rows)),
+                Execution::Report(report) => Ok(Outcome::Rows(vec![report.rows])),
             }
         })
     }
@@ -219,7 +221,8 @@ pub(crate) async fn collect(mut stream: RowStream) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
-fn texts(batch: &RecordBatch) -> Vec<String> {
+/// Its rows, one text each, values separated by `|`.
+pub(crate) fn texts(batch: &RecordBatch) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let columns: Vec<ArrayFormatter<'_>> = batch
         .columns()

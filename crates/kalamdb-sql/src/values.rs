@@ -393,10 +393,14 @@ impl<'a> Defaults<'a> {
     /// TYPE_MISMATCH, and whatever evaluating a default says.
     pub(crate) fn complete(&mut self, targets: &[usize], given: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
         let visible = crate::insert::visible(&self.table);
+        let mut given_to: Vec<Option<&ArrayRef>> = vec![None; self.table.schema.columns.len()];
+        for (target, values) in targets.iter().zip(given) {
+            given_to[*target] = Some(values);
+        }
         let mut columns = Vec::with_capacity(visible.len());
         for index in visible {
-            columns.push(match targets.iter().position(|target| *target == index) {
-                Some(position) => Arc::clone(&given[position]),
+            columns.push(match given_to[index] {
+                Some(values) => Arc::clone(values),
                 None => self.default(index, rows)?,
             });
         }

@@ -27,10 +27,12 @@ macro_rules! slt_files {
 slt_files!(
     literals,
     namespaces,
+    operations,
     refused,
     rows,
     select,
     show,
+    storages,
     system_columns,
     system_tables,
     tables,

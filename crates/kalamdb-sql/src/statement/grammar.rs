@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{Error, ErrorCode, Result, Role};
 
 use super::syntax::Source;
-use super::{Administration, Definition, Show, Statement, refusals, table_grammar};
+use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar};
 use crate::names::{CATALOG, folded, placed};
 
 /// Parses the statement that comes next.
@@ -36,6 +36,7 @@ pub(super) fn statement(source: &mut Source<'_>) -> Result<Statement> {
         "SHOW" => show(source),
         "DESCRIBE" | "DESC" => describe(source),
         "KILL" => kill(source),
+        "FLUSH" | "STORAGE" => operation_grammar::operation(source),
         _ => Err(source.unexpected("a statement")),
     }
 }
@@ -69,7 +70,11 @@ fn explain(source: &mut Source<'_>) -> Result<Statement> {
         Statement::Insert(insert) => Box::new(ast::Statement::Insert((**insert).clone())),
         Statement::Update(update) => Box::new(ast::Statement::Update((**update).clone())),
         Statement::Delete(delete) => Box::new(ast::Statement::Delete((**delete).clone())),
-        Statement::Explain { .. } | Statement::Definition(_) | Statement::Administration(_) | Statement::Show(_) => {
+        Statement::Explain { .. }
+        | Statement::Definition(_)
+        | Statement::Administration(_)
+        | Statement::Show(_)
+        | Statement::Operation(_) => {
             return Err(source.here(ErrorCode::InvalidStatement, "this statement has no plan to explain"));
         }
     };
@@ -157,6 +162,7 @@ fn create(source: &mut Source<'_>) -> Result<Statement> {
     match source.word(1).as_deref() {
         Some("NAMESPACE" | "SCHEMA") => create_namespace(source),
         Some("USER") if is_user => create_user(source),
+        Some("STORAGE") => operation_grammar::create_storage(source),
         _ => Ok(Statement::Definition(table_grammar::create_table(source)?)),
     }
 }
@@ -173,6 +179,9 @@ fn create_namespace(source: &mut Source<'_>) -> Result<Statement> {
 }
 
 fn drop(source: &mut Source<'_>) -> Result<Statement> {
+    if source.sees(&["DROP", "STORAGE"]) {
+        return operation_grammar::drop_storage(source);
+    }
     source.expect(&["DROP"])?;
     if source.eat_one(&["NAMESPACE", "SCHEMA"]) {
         let if_exists = source.eat(&["IF", "EXISTS"]);
@@ -194,7 +203,7 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
     }
     source.eat_one(&["SHARED", "STREAM"]);
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, NAMESPACE or USER after DROP"));
+        return Err(source.unexpected("TABLE, NAMESPACE, USER or STORAGE after DROP"));
     }
     let if_exists = source.eat(&["IF", "EXISTS"]);
     let names = table_names(source)?;
@@ -286,6 +295,12 @@ fn create_user(source: &mut Source<'_>) -> Result<Statement> {
 
 fn alter_user(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["ALTER"])?;
+    if source.sees(&["STORAGE"]) {
+        return Err(source.here(
+            ErrorCode::Unsupported,
+            "ALTER STORAGE is not supported yet: a storage keeps its directory; CREATE STORAGE makes another",
+        ));
+    }
     if !source.eat(&["USER"]) {
         return Err(source.unexpected("USER or TABLE after ALTER"));
     }
@@ -470,8 +485,12 @@ fn kill(source: &mut Source<'_>) -> Result<Statement> {
         Administration::KillSession {
             session_id: source.string("the session's id as a text literal")?,
         }
+    } else if source.eat(&["JOB"]) {
+        Administration::KillJob {
+            job_id: source.string("the job's id as a text literal")?,
+        }
     } else {
-        return Err(source.unexpected("QUERY or SESSION"));
+        return Err(source.unexpected("QUERY, SESSION or JOB"));
     };
     Ok(Statement::Administration(kill))
 }
@@ -486,12 +505,9 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         &["ALTER", "NAMESPACE"],
         &["ALTER", "SCHEMA"],
         &["ALTER", "VIEW"],
-        &["ALTER", "STORAGE"],
         &["CREATE", "VIEW"],
         &["CREATE", "OR", "REPLACE", "VIEW"],
-        &["CREATE", "STORAGE"],
         &["DROP", "VIEW"],
-        &["DROP", "STORAGE"],
         &["BEGIN"],
         &["START", "TRANSACTION"],
         &["COMMIT"],
@@ -504,12 +520,6 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         &["GRANT"],
         &["REVOKE"],
         &["EXECUTE", "AS"],
-        &["FLUSH"],
-        &["STORAGE", "FLUSH"],
-        &["STORAGE", "COMPACT"],
-        &["STORAGE", "CHECK"],
-        &["COMPACT"],
-        &["KILL", "JOB"],
         &["SUBSCRIBE"],
         &["UNSUBSCRIBE"],
     ];
@@ -614,6 +624,7 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         (&["LOCK"], ""),
         (&["COMMENT"], ""),
         (&["VACUUM"], "space is reclaimed by itself"),
+        (&["COMPACT"], "STORAGE COMPACT TABLE merges a table's segments"),
         (
             &["ANALYZE"],
             "statistics are kept by themselves; EXPLAIN ANALYZE measures a query",

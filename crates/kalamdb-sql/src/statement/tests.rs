@@ -69,6 +69,17 @@ fn shown(statement: &Statement) -> String {
         Statement::Show(Show::Columns { table }) => format!("columns of {}", name(table)),
         Statement::Show(Show::Describe { table, history }) => format!("describe {} {history}", name(table)),
         Statement::Show(other) => format!("{other:?}"),
+        Statement::Operation(operation) => {
+            let of = |tables: &Tables| match tables {
+                Tables::One(table) => name(table),
+                Tables::All => "all tables".to_string(),
+            };
+            match operation {
+                Operation::Flush(tables) => format!("flush {}", of(tables)),
+                Operation::Compact(tables) => format!("compact {}", of(tables)),
+                Operation::Check(table) => format!("check {}", name(table)),
+            }
+        }
     }
 }
 
@@ -310,6 +321,35 @@ const GOOD: &[(&str, &str)] = &[
     ("DESCRIBE table", "describe table false"),
     ("KILL QUERY 'abc'", "KillQuery(abc)"),
     ("KILL SESSION 'abc'", "KillSession(abc)"),
+    ("KILL JOB 'abc'", "KillJob(abc)"),
+    ("FLUSH TABLE chat.m", "flush chat.m"),
+    ("STORAGE FLUSH TABLE kalam.chat.m;", "flush chat.m"),
+    ("storage flush all", "flush all tables"),
+    ("STORAGE FLUSH TABLE ALL", "flush all tables"),
+    ("STORAGE FLUSH TABLE \"all\"", "flush all"),
+    ("STORAGE COMPACT TABLE m", "compact m"),
+    ("STORAGE COMPACT ALL", "compact all tables"),
+    ("STORAGE CHECK TABLE m", "check m"),
+    (
+        "CREATE STORAGE fast PATH '/mnt/fast'",
+        "CreateStorage { name: \"fast\", location: \"/mnt/fast\", if_not_exists: false }",
+    ),
+    (
+        "CREATE STORAGE IF NOT EXISTS 'Fast' TYPE 'filesystem' URI '/mnt/fast'",
+        "CreateStorage { name: \"Fast\", location: \"/mnt/fast\", if_not_exists: true }",
+    ),
+    (
+        "CREATE STORAGE FAST PATH '/mnt/fast' TYPE filesystem",
+        "CreateStorage { name: \"fast\", location: \"/mnt/fast\", if_not_exists: false }",
+    ),
+    (
+        "DROP STORAGE IF EXISTS fast",
+        "DropStorage { name: \"fast\", if_exists: true }",
+    ),
+    (
+        "DROP STORAGE 'Fast'",
+        "DropStorage { name: \"Fast\", if_exists: false }",
+    ),
 ];
 
 #[test]
@@ -606,7 +646,54 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ("SET x", SyntaxError, "= or TO", (1, 6)),
     ("SHOW CREATE TABLE t", Unsupported, "SHOW CREATE", (1, 6)),
     ("DESCRIBE SELECT 1", Unsupported, "takes a table", (1, 10)),
-    ("KILL 'x'", SyntaxError, "QUERY or SESSION", (1, 6)),
+    ("KILL 'x'", SyntaxError, "QUERY, SESSION or JOB", (1, 6)),
+    ("KILL JOB x", SyntaxError, "the job's id", (1, 10)),
+    ("FLUSH t", SyntaxError, "expected TABLE", (1, 7)),
+    ("FLUSH TABLE", SyntaxError, "the name of a table", (1, 12)),
+    ("STORAGE t", SyntaxError, "FLUSH, COMPACT or CHECK", (1, 9)),
+    ("STORAGE FLUSH t", SyntaxError, "or ALL", (1, 15)),
+    (
+        "STORAGE FLUSH ALL TABLES",
+        SyntaxError,
+        "the end of the statement",
+        (1, 19),
+    ),
+    ("STORAGE CHECK ALL", SyntaxError, "expected TABLE", (1, 15)),
+    ("COMPACT TABLE t", Unsupported, "STORAGE COMPACT TABLE", (1, 1)),
+    ("CREATE STORAGE", SyntaxError, "the name of a storage", (1, 15)),
+    ("CREATE STORAGE fast", SyntaxError, "expected PATH", (1, 20)),
+    ("CREATE STORAGE fast PATH /mnt", SyntaxError, "text literal", (1, 26)),
+    (
+        "CREATE STORAGE fast PATH '/a' URI '/b'",
+        SyntaxError,
+        "the end of the statement",
+        (1, 31),
+    ),
+    (
+        "CREATE STORAGE fast TYPE 's3' URI 's3://bucket'",
+        Unsupported,
+        "not supported yet",
+        (1, 26),
+    ),
+    (
+        "CREATE STORAGE fast TYPE floppy PATH '/a'",
+        InvalidArgument,
+        "'floppy' is not a type of storage",
+        (1, 26),
+    ),
+    ("DROP STORAGE", SyntaxError, "the name of a storage", (1, 13)),
+    (
+        "DROP STORAGE fast CASCADE",
+        SyntaxError,
+        "the end of the statement",
+        (1, 19),
+    ),
+    (
+        "ALTER STORAGE fast SET PATH '/b'",
+        Unsupported,
+        "CREATE STORAGE makes another",
+        (1, 7),
+    ),
     // Later versions.
     (
         "ALTER TABLE t ADD COLUMN a INT",
@@ -646,10 +733,6 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "EXECUTE AS is not supported yet",
         (1, 1),
     ),
-    ("CREATE STORAGE s TYPE x", Unsupported, "not supported yet", (1, 1)),
-    ("FLUSH TABLE t", Unsupported, "not supported yet", (1, 1)),
-    ("STORAGE COMPACT TABLE t", Unsupported, "not supported yet", (1, 1)),
-    ("KILL JOB 'x'", Unsupported, "KILL JOB is not supported yet", (1, 1)),
     ("SUBSCRIBE TO t", Unsupported, "not supported yet", (1, 1)),
     // Never.
     (

@@ -33,7 +33,7 @@ fn finished(fixture: &Fixture, query_id: &str) -> QuerySnapshot {
 fn start(fixture: &Fixture) -> crate::RowStream {
     match fixture.block_on(fixture.database.execute(&fixture.root, ENDLESS, Parameters::none())) {
         Ok(Execution::Rows(stream)) => stream,
-        Ok(Execution::Done(_)) => panic!("no rows"),
+        Ok(Execution::Done(_) | Execution::Report(_)) => panic!("no rows"),
         Err(error) => panic!("{error}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::parameters::Parameters;
-use crate::testing::Fixture;
+use crate::testing::{Fixture, parameters};
 use kalamdb_core::ErrorCode;
 
 fn fixture() -> Fixture {
@@ -325,4 +325,52 @@ fn changes_are_on_the_account_of_all_queries() {
     fixture.check("SELECT count(*) FROM s", &["0"]);
     // What failed holds nothing any more.
     fixture.check_count("UPDATE t SET a = a || 'y' WHERE id <= 4000", Parameters::none(), 4_000);
+}
+
+#[test]
+fn an_update_keeps_what_it_does_not_name() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE w (a TEXT NOT NULL, id INT PRIMARY KEY, list INT[], b BIGINT, c DECIMAL(10, 2), d TEXT, e DATE)",
+        "INSERT INTO w VALUES ('x', 1, [1, 2], 7, 1.5, NULL, '2024-01-01'), ('y', 2, NULL, NULL, NULL, 'd', NULL)",
+        "CREATE TABLE u (id INT PRIMARY KEY, v BIGINT)",
+        "INSERT INTO u VALUES (1, 100), (2, 200)",
+    ]);
+    let none = Parameters::none;
+    let all = "SELECT * FROM w ORDER BY id";
+    fixture.check_count("UPDATE w SET b = b + 1, d = a || id", none(), 2);
+    fixture.check(all, &["x|1|[1, 2]|8|1.50|x1|2024-01-01", "y|2|NULL|NULL|NULL|y2|NULL"]);
+    fixture.check_count("UPDATE w SET b = u.v FROM u WHERE u.id = w.id AND u.v > 100", none(), 1);
+    fixture.check_count("UPDATE w SET id = id + 10 WHERE b IN (SELECT v FROM u)", none(), 1);
+    fixture.check(all, &["x|1|[1, 2]|8|1.50|x1|2024-01-01", "y|12|NULL|200|NULL|y2|NULL"]);
+    let rows = parameters(vec![
+        Arc::new(arrow::array::StringArray::from(vec!["p", "q"])),
+        Arc::new(arrow::array::Int32Array::from(vec![1, 12])),
+    ]);
+    fixture.check_count("UPDATE w SET a = $1 WHERE id = $2", rows, 2);
+    fixture.check_count("UPDATE u SET id = id, v = 5", none(), 2);
+    fixture.check(all, &["p|1|[1, 2]|8|1.50|x1|2024-01-01", "q|12|NULL|200|NULL|y2|NULL"]);
+    fixture.check("SELECT * FROM u ORDER BY id", &["1|5", "2|5"]);
+}
+
+#[test]
+fn the_plan_of_an_update_is_as_wide_as_the_statement() {
+    let fixture = Fixture::new();
+    let columns: Vec<String> = (0..300).map(|number| format!("c{number} INT")).collect();
+    fixture.run(&[&format!(
+        "CREATE TABLE wide (id INT PRIMARY KEY, {})",
+        columns.join(", ")
+    )]);
+    let plan = fixture
+        .rows("EXPLAIN UPDATE wide SET c7 = c8 + 1 WHERE id = 1")
+        .join("\n");
+    assert!(plan.contains("c8"), "{plan}");
+    assert!(!plan.contains("c9"), "{plan}");
+    fixture.check_count(
+        "INSERT INTO wide (id, c8, c299) VALUES (1, 2, 3)",
+        Parameters::none(),
+        1,
+    );
+    fixture.check_count("UPDATE wide SET c7 = c8 + 1 WHERE id = 1", Parameters::none(), 1);
+    fixture.check("SELECT id, c7, c8, c298, c299 FROM wide", &["1|3|2|NULL|3"]);
 }
