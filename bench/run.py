@@ -14,100 +14,29 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "clients" / "python"), str(ROOT / "clients" / "python" / "tests")]
+from servers import (
+    PASSWORD, ROOT, count_rows, disk_bytes, fetch_batches, make_directory, put, start_kalamdb, start_noop, stop,
+)
+from work import Work, check, measure
 
-from conftest import binary, clean_environment, first_line, plain  # noqa: E402
+from conftest import plain  # noqa: E402
 from content import digest, types  # noqa: E402
 from kalamdb_connect import connect, flight as connect_flight, ingest_options  # noqa: E402
 
 KEY = ["l_orderkey", "l_linenumber"]
-PASSWORD = "a root password for benches"
-READY_SECONDS = 60
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
 #: Rows of one message that is sent; the ADBC driver takes at most 16 MiB.
 INGEST_ROWS = 65_536
-
-
-@dataclass
-class Server:
-    """A server process under measurement."""
-
-    name: str
-    process: subprocess.Popen
-    url: str
-
-    def cpu_seconds(self) -> float:
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-
-    def peak_resident_bytes(self) -> int:
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmHWM in /proc")
-
-
-@dataclass
-class Work:
-    """Repetitions of one piece of work on one server."""
-
-    name: str
-    server: str
-    rows: int
-    size_bytes: int
-    seconds: list[float] = field(default_factory=list)
-    server_cpu: list[float] = field(default_factory=list)
-    client_cpu: list[float] = field(default_factory=list)
-
-    def rows_per_second(self) -> list[float]:
-        return [self.rows / seconds for seconds in self.seconds]
-
-    def summary(self) -> dict:
-        rates = self.rows_per_second()
-        return {
-            "work": self.name,
-            "server": self.server,
-            "rows": self.rows,
-            "repetitions": len(rates),
-            "rows_per_second_median": statistics.median(rates),
-            "rows_per_second_min": min(rates),
-            "rows_per_second_max": max(rates),
-            "gb_per_second_median": self.size_bytes / statistics.median(self.seconds) / 1e9,
-            "server_cpu_seconds_median": statistics.median(self.server_cpu),
-            "client_cpu_seconds_median": statistics.median(self.client_cpu),
-            "seconds": self.seconds,
-        }
-
-
-def measure(work: Work, server: Server, run) -> None:
-    """Runs once more and notes wall time and the processor time of both sides."""
-    server_before, client_before = server.cpu_seconds(), own_cpu_seconds()
-    started = time.perf_counter()
-    rows = run()
-    work.seconds.append(time.perf_counter() - started)
-    work.server_cpu.append(server.cpu_seconds() - server_before)
-    work.client_cpu.append(own_cpu_seconds() - client_before)
-    assert rows == work.rows, f"{work.name} on {work.server}: {rows} rows instead of {work.rows}"
-
-
-def own_cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def lineitem(scale_factor: str) -> pa.Table:
@@ -124,75 +53,6 @@ def lineitem(scale_factor: str) -> pa.Table:
             (pathlib.Path(partial) / "lineitem.parquet").rename(file)
     table = pyarrow.parquet.read_table(file)
     return table.replace_schema_metadata(None).cast(plain(table.schema))
-
-
-def make_directory(path: pathlib.Path) -> pathlib.Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def start_kalamdb(data_dir: pathlib.Path, log: pathlib.Path) -> Server:
-    command = [binary(), "serve", "--data-dir", str(data_dir)]
-    command += ["--flight-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
-    environment = {**clean_environment(), "KALAMDB_ROOT_PASSWORD": PASSWORD}
-    return start("kalamdb", command, environment, log)
-
-
-def start_noop(file: pathlib.Path, log: pathlib.Path) -> Server:
-    command = [str(pathlib.Path(binary()).with_name("flight_noop")), str(file)]
-    if not pathlib.Path(command[0]).is_file():
-        sys.exit(f"{command[0]} is missing: build it with cargo build --release -p kalamdb-tests --bin flight_noop")
-    return start("L1", command, clean_environment(), log)
-
-
-def start(name: str, command: list[str], environment: dict[str, str], log: pathlib.Path) -> Server:
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
-        )
-    line = first_line(process, READY_SECONDS)
-    if not line.startswith("ready "):
-        process.kill()
-        sys.exit(f"{name} did not get ready: {line!r}\n{log.read_text()}")
-    words = dict(word.split("=", 1) for word in line.split()[1:])
-    return Server(name, process, f"grpc://{words['flight']}")
-
-
-def stop(server: Server) -> None:
-    server.process.stdin.close()
-    server.process.terminate()
-    try:
-        server.process.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        server.process.kill()
-        server.process.wait()
-
-
-def fetch_batches(client, options, descriptor):
-    """Every batch, as it comes off the wire."""
-    info = client.get_flight_info(descriptor, options)
-    for endpoint in info.endpoints:
-        for chunk in client.do_get(endpoint.ticket, options):
-            yield chunk.data
-
-
-def count_rows(batches) -> int:
-    return sum(batch.num_rows for batch in batches)
-
-
-def put(client, options, descriptor, table: pa.Table, chunk_rows: int) -> int:
-    """Sends a table by DoPut; returns how many rows the server says it took."""
-    writer, reader = client.do_put(descriptor, table.schema, options)
-    for batch in table.to_batches(max_chunksize=chunk_rows):
-        writer.write_batch(batch)
-    writer.done_writing()
-    answer = reader.read()
-    writer.close()
-    return int(answer.to_pybytes()) if answer else 0
-
-
-def disk_bytes(directory: pathlib.Path) -> int:
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
 
 
 def bench(scale_factor: str, repetitions: int, out: pathlib.Path) -> None:
@@ -277,11 +137,6 @@ def bench(scale_factor: str, repetitions: int, out: pathlib.Path) -> None:
     (out / "result.svg").write_text(chart(works))
     print_table(result)
     print(f"\nwritten: {out / 'result.json'}, {out / 'result.svg'}")
-
-
-def check(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise SystemExit(f"not measured: {otherwise}")
 
 
 def ratio(work: Work, base: Work) -> float:
