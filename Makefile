@@ -38,8 +38,9 @@ test: ## Run every check and test
 	&& cargo test --release --workspace --no-fail-fast \
 	&& "$(PYTHON)" -m pytest clients/python
 
-bench: ## Measure fetch and ingest beside a no-op Flight server; ARGS has options of bench/run.py
-	@$(READY_FOR_ALL) && cargo build --release --workspace --bins && exec "$(PYTHON)" bench/run.py $(ARGS)
+bench: ## Measure fetch and ingest beside a no-op Flight server (W=S1: memory with many rows, W=criterion: the store); ARGS has options
+	@$(READY_FOR_ALL) && $(if $(filter criterion,$(W)),exec cargo bench --workspace --bench store -- $(ARGS),\
+	cargo build --release --workspace --bins && exec "$(PYTHON)" bench/run.py $(ARGS))
 
 lint: ## Check formatting and lints
 	@$(READY_FOR_ALL) && cargo fmt --all --check && cargo clippy --release --workspace --all-targets -- -D warnings

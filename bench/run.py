@@ -1,4 +1,4 @@
-"""`make bench`: fetch and ingest of TPC-H lineitem, beside L1, as ratios of one run.
+"""`make bench`: fetch and ingest of TPC-H lineitem, beside L1, as ratios of one run. (`W=S1` is `s1`'s.)
 
 L1 is `flight_noop` (tests/src/bin): a Flight server that sends the same resident batches, in messages of the same size,
 to the same client, and drops what it is sent. Both servers run at once and are measured by turns, so that whatever else
@@ -24,8 +24,18 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet
 
+import s1
 from servers import (
-    PASSWORD, ROOT, count_rows, disk_bytes, fetch_batches, make_directory, put, start_kalamdb, start_noop, stop,
+    PASSWORD,
+    ROOT,
+    count_rows,
+    disk_bytes,
+    fetch_batches,
+    make_directory,
+    put,
+    start_kalamdb,
+    start_noop,
+    stop,
 )
 from work import Work, check, measure
 
@@ -194,9 +204,21 @@ def chart(works: list[Work]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--workload",
+        choices=["lineitem", "S1"],
+        default=os.environ.get("W") or "lineitem",
+        help="what is measured (W); default lineitem",
+    )
     parser.add_argument("--sf", default=os.environ.get("SF") or "1", help="TPC-H scale factor (SF); default 1")
     parser.add_argument(
         "--reps", type=int, default=int(os.environ.get("REPS") or 7), help="repetitions of each (REPS); default 7"
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=int(os.environ.get("ROWS") or 100_000_000),
+        help="rows of S1 (ROWS), which takes a tenth of them before; default 100 million",
     )
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "out", help="where results are written")
     given = parser.parse_args()
@@ -204,7 +226,10 @@ def main() -> None:
         parser.error("--reps must be at least 1")
     if shutil.which("make") is None and not os.environ.get("BINARY_UNDER_TEST"):
         parser.error("make is needed to find the binary; or set BINARY_UNDER_TEST")
-    bench(given.sf, given.reps, given.out)
+    if given.workload == "S1":
+        s1.bench(given.rows, given.out)
+    else:
+        bench(given.sf, given.reps, given.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,23 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
+class Memory:
+    """The resident memory of a process."""
+
+    pid: int
+
+    def peak_resident_bytes(self) -> int:
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmHWM in /proc")
+
+    def forget_peak(self) -> None:
+        """From here on the peak is counted anew."""
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+
+@dataclass
 class Server:
     """A server process under measurement."""
 
@@ -32,11 +49,11 @@ class Server:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
+    def memory(self) -> Memory:
+        return Memory(self.process.pid)
+
     def peak_resident_bytes(self) -> int:
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmHWM in /proc")
+        return self.memory().peak_resident_bytes()
 
 
 def make_directory(path: pathlib.Path) -> pathlib.Path:
