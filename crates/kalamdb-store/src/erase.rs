@@ -1,8 +1,8 @@
 //! Erasing in the background what nobody can see any more: retired stores and scopes, files of segments.
 //!
-//! Each job deletes ranges (or a file) and then, or in the same batch, the record that asked for it, so a job that was interrupted
-//! is done again at start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see; `delete_file_in_range` would take their
-//! files away.
+//! Each job deletes ranges (or a file) and then, or in the same batch, deletes or marks the record that asked for it, so a job that
+//! was interrupted is done again at start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see;
+//! `delete_file_in_range` would take their files away.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -122,7 +122,8 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
                     range(engine.rows(*lifetime), &key::scope_prefix(*store, *epoch, *scope));
                 }
             }
-            batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
+            // The record stays: segments may have rows of it until they are rewritten.
+            batch.put_cf(engine.meta(), meta::scope_retired(*scope), meta::ERASED);
         }
         EraseJob::Segment(segment, file) => {
             engine.files().delete(file.storage, &file.path)?;

@@ -128,14 +128,14 @@ impl<C: Send + Sync + 'static> Store<C> {
             version.segments = Arc::new(Segments::new(segments.remove(&store).unwrap_or_default()));
             tables.insert(store, Arc::new(version));
         }
-        let retired_scopes: HashSet<_> = inventory.retired_scopes.iter().copied().collect();
+        let retired_scopes: HashSet<_> = inventory.retired_scopes.iter().map(|(scope, _)| *scope).collect();
         for store in inventory.retired {
             eraser.handle().erase(EraseJob::Store(store));
         }
-        for scope in inventory.retired_scopes {
+        for (scope, _) in inventory.retired_scopes.iter().filter(|(_, erased)| !erased) {
             eraser
                 .handle()
-                .erase(EraseJob::Scope(scope, sequencer::places(&tables)));
+                .erase(EraseJob::Scope(*scope, sequencer::places(&tables)));
         }
         let pinned = Pinned::new(&engine);
         let state = DbState::new(Arc::new(empty), seq, Arc::new(tables), Arc::new(retired_scopes), pinned);
