@@ -457,10 +457,16 @@ fn find_in_segment<C>(
     };
     let deleted = Deleted::load(pinned, entry.segment, &(first..last + 1))?;
     rows.retain(|&(_, row)| !deleted.contains(row));
-    for ((index, row), view) in rows.iter().zip(views(entry, &file, &rows)?) {
-        answers[*index] = Some(Found {
-            location: Location::Cold(entry.segment, *row),
-            row: view,
+    // A key may be asked for twice.
+    let mut distinct: Vec<u32> = rows.iter().map(|&(_, row)| row).collect();
+    distinct.dedup();
+    let views = views(entry, &file, &distinct)?;
+    let mut at = 0;
+    for (index, row) in rows {
+        at += usize::from(distinct[at] != row);
+        answers[index] = Some(Found {
+            location: Location::Cold(entry.segment, row),
+            row: views[at].clone(),
         });
     }
     Ok(())
@@ -487,21 +493,21 @@ pub(crate) fn rows_of(
     }
 }
 
-/// `_seq` and `_updated` of rows, given in order.
-fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[(usize, u32)]) -> Result<Vec<RowView>, StoreError> {
+/// `_seq` and `_updated` of distinct rows, given in order.
+fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[u32]) -> Result<Vec<RowView>, StoreError> {
     let view = |seq, updated_micros| RowView {
         seq,
         updated_micros,
         expiry_micros: None,
     };
     if let SegmentSeqs::Base { .. } = entry.seqs {
-        let views = rows.iter().map(|&(_, row)| {
+        let views = rows.iter().map(|&row| {
             let (seq, updated_micros) = based(entry, row);
             view(seq, updated_micros)
         });
         return Ok(views.collect());
     }
-    let ranges = ranges_of(rows.iter().map(|&(_, row)| row));
+    let ranges = ranges_of(rows.iter().copied());
     let mut read = file.read(&[SegmentColumn::Seq, SegmentColumn::Updated], ranges, rows.len().max(1))?;
     let mut views = Vec::with_capacity(rows.len());
     while let Some((_, arrays, count)) = read.next()? {
