@@ -153,13 +153,17 @@ impl ColdScan {
     fn begin(&mut self, mut part: Part) -> Result<Option<(Part, SegmentRead)>, StoreError> {
         part.deleted = Deleted::load(&self.pinned, part.entry.segment, &part.rows)?;
         let ranges = part.deleted.without_dead_chunks(part.rows.clone());
-        let ranges = first_live(ranges, &part.deleted, self.remaining);
+        let mut wanted = self.remaining;
+        if mistake!(LimitsReadEverything) {
+            wanted = usize::MAX;
+        }
+        let ranges = first_live(ranges, &part.deleted, wanted);
         if ranges.is_empty() {
             return Ok(None);
         }
         self.columns = Columns::of(&self.spec, &part.entry);
         // No batch longer than the limit, so that no page is decoded further than that.
-        let batch_rows = self.spec.batch_rows.max(1).min(self.remaining);
+        let batch_rows = self.spec.batch_rows.max(1).min(wanted);
         let read = part.file.read(&self.columns.read, ranges, batch_rows)?;
         Ok(Some((part, read)))
     }
@@ -174,7 +178,7 @@ fn first_live(ranges: Vec<Range<u32>>, deleted: &Deleted, live: usize) -> Vec<Ra
             break;
         }
         let len = (range.end - range.start) as usize;
-        if deleted.is_empty() {
+        if deleted.is_empty() || mistake!(DeadRowsCountToTheLimit) {
             let taken = len.min(wanted);
             wanted -= taken;
             kept.push(range.start..range.start + taken as u32);
@@ -227,6 +231,9 @@ fn rows_in(
     scope: ScopeId,
     range: &KeyRange,
 ) -> Result<Range<u32>, StoreError> {
+    if mistake!(SegmentsAreOfOneUser) {
+        return Ok(0..entry.rows);
+    }
     if matches!((&range.start, &range.end), (Bound::Unbounded, Bound::Unbounded)) {
         return Ok(file.scope_rows(scope));
     }
@@ -280,6 +287,9 @@ impl Columns {
         let mut columns = Self::default();
         let stored = matches!(entry.seqs, SegmentSeqs::Stored { .. });
         let keys = has_keys(entry);
+        if mistake!(CountsReadColumns) {
+            columns.index(SegmentColumn::Column(0));
+        }
         for column in &spec.columns {
             let output = match *column {
                 ScanColumn::Column(index) => Output::Read(columns.index(SegmentColumn::Column(index))),
@@ -309,7 +319,7 @@ impl Columns {
         arrays: &[ArrayRef],
         rows: usize,
     ) -> Result<RecordBatch, StoreError> {
-        let live = part.deleted.live(numbers);
+        let live = part.deleted.live(numbers).filter(|_| !mistake!(ScansShowTheDead));
         let mut columns = Vec::with_capacity(self.output.len());
         for output in &self.output {
             let array = match *output {
@@ -456,7 +466,7 @@ fn find_in_segment<C>(
         return Ok(());
     };
     let deleted = Deleted::load(pinned, entry.segment, &(first..last + 1))?;
-    rows.retain(|&(_, row)| !deleted.contains(row));
+    rows.retain(|&(_, row)| !deleted.contains(row) || mistake!(LookUpsFindTheDead));
     // A key may be asked for twice.
     let mut distinct: Vec<u32> = rows.iter().map(|&(_, row)| row).collect();
     distinct.dedup();
@@ -557,7 +567,7 @@ pub(crate) fn get<C>(
                 continue;
             };
             let deleted = Deleted::load(state.pinned(), entry.segment, &(row..row + 1))?;
-            if deleted.contains(row) {
+            if deleted.contains(row) && !mistake!(PointReadsStopAtTheDead) {
                 continue;
             }
             let columns = Columns::of(spec, entry);
@@ -592,6 +602,9 @@ pub(crate) fn hot_overlaps<C>(
         return Ok(false);
     };
     for &epoch in &table.epochs {
+        if mistake!(LoadsForgetTheSealedEpoch) && epoch != table.current() {
+            continue;
+        }
         let prefix = key::epoch_prefix(store, epoch);
         let lower = [prefix.as_slice(), min_key].concat();
         let mut iterator = state.pinned().iterate(

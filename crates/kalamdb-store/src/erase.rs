@@ -112,18 +112,24 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
     };
     match job {
         EraseJob::Store(store) => {
+            if mistake!(RowsOfRetiredStoresStay) {
+                return Ok(());
+            }
             range(engine.hot(), &key::store_prefix(*store));
             range(engine.stream(), &key::store_prefix(*store));
             batch.delete_cf(engine.meta(), meta::retired(*store));
         }
         EraseJob::Scope(scope, stores) => {
             for (store, lifetime, epochs) in stores {
-                for epoch in epochs {
+                for epoch in epochs.iter().filter(|_| !mistake!(RowsOfRetiredScopesStay)) {
                     range(engine.rows(*lifetime), &key::scope_prefix(*store, *epoch, *scope));
                 }
             }
             // The record stays: segments may have rows of it until they are rewritten.
             batch.put_cf(engine.meta(), meta::scope_retired(*scope), meta::ERASED);
+            if mistake!(RetiredScopesAreForgotten) {
+                batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
+            }
         }
         EraseJob::Segment(segment, file) => {
             engine.files().delete(file.storage, &file.path)?;

@@ -35,6 +35,14 @@ impl Gate {
     }
 }
 
+#[cfg(test)]
+impl Gate {
+    /// Whether somebody holds the table.
+    pub(crate) fn is_held(&self, store: StoreId) -> bool {
+        self.held.lock().contains(&store)
+    }
+}
+
 impl Drop for GateGuard {
     fn drop(&mut self) {
         self.gate.held.lock().remove(&self.store);

@@ -322,8 +322,8 @@ fn hazard_15_a_truncate_during_a_flush_or_a_compaction_wins() {
             step(&store, vec![TableChange::Retire(T), TableChange::Create(next, version)]).expect("commits");
             insert(&store, next, 1, "new").expect("commits");
         });
-        let meanwhile = crate::testing::Meanwhile(|_, _| truncate.run());
-        let options = crate::testing::segment_options();
+        let meanwhile = Meanwhile(|_, _| truncate.run());
+        let options = segment_options();
         let moved = if compaction {
             store.compact(T, &schema(), &options, true, &meanwhile)
         } else {
@@ -553,9 +553,7 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         assert!(error.contains(&name), "{error}");
         assert!(store.state().scan(&schema(), spec(T, GLOBAL)).is_err());
-        let checked = store
-            .check(T, &schema(), &crate::testing::Meanwhile(|_, _| {}))
-            .expect("checks");
+        let checked = store.check(T, &schema(), &Meanwhile(|_, _| {})).expect("checks");
         assert_eq!(checked.problems.len(), 1);
     }
 }

@@ -137,6 +137,11 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             return Ok(());
         };
         let summary = current.writer.finish()?;
+        if mistake!(AnnouncementsAreTakenBackEarly) {
+            let mut batch = WriteBatch::default();
+            batch.delete_cf(self.store.engine().meta(), meta::file(current.segment));
+            self.store.engine().write_synced(batch)?;
+        }
         let file = current.file.file.take();
         let file = file.ok_or_else(|| StoreError::Storage("a segment was finished twice".to_string()))?;
         self.done.push(NewSegment::new(
@@ -172,7 +177,9 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
                 random_name()
             ),
         };
-        announce(self.store.engine(), segment, &file)?;
+        if !mistake!(FilesAreNotAnnounced) {
+            announce(self.store.engine(), segment, &file)?;
+        }
         let file = Intent {
             segment,
             file: Some(file),
