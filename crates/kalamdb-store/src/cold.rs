@@ -156,13 +156,17 @@ impl ColdScan {
         if let Some(prune) = &self.spec.prune {
             ranges = pruned(prune.as_ref(), &part.file, ranges);
         }
-        let ranges = first_live(ranges, &part.deleted, self.remaining);
+        let mut wanted = self.remaining;
+        if mistake!(LimitsReadEverything) {
+            wanted = usize::MAX;
+        }
+        let ranges = first_live(ranges, &part.deleted, wanted);
         if ranges.is_empty() {
             return Ok(None);
         }
         self.columns = Columns::of(&self.spec, &part.entry);
         // No batch longer than the limit, so that no page is decoded further than that.
-        let batch_rows = self.spec.batch_rows.max(1).min(self.remaining);
+        let batch_rows = self.spec.batch_rows.max(1).min(wanted);
         let read = part.file.read(&self.columns.read, ranges, batch_rows)?;
         Ok(Some((part, read)))
     }
@@ -223,7 +227,7 @@ fn first_live(ranges: Vec<Range<u32>>, deleted: &Deleted, live: usize) -> Vec<Ra
             break;
         }
         let len = (range.end - range.start) as usize;
-        if deleted.is_empty() {
+        if deleted.is_empty() || mistake!(DeadRowsCountToTheLimit) {
             let taken = len.min(wanted);
             wanted -= taken;
             kept.push(range.start..range.start + taken as u32);
@@ -276,6 +280,9 @@ fn rows_in(
     scope: ScopeId,
     range: &KeyRange,
 ) -> Result<Range<u32>, StoreError> {
+    if mistake!(SegmentsAreOfOneUser) {
+        return Ok(0..entry.rows);
+    }
     if matches!((&range.start, &range.end), (Bound::Unbounded, Bound::Unbounded)) {
         return Ok(file.scope_rows(scope));
     }
@@ -329,6 +336,9 @@ impl Columns {
         let mut columns = Self::default();
         let stored = matches!(entry.seqs, SegmentSeqs::Stored { .. });
         let keys = has_keys(entry);
+        if mistake!(CountsReadColumns) {
+            columns.index(SegmentColumn::Column(0));
+        }
         for column in &spec.columns {
             let output = match *column {
                 ScanColumn::Column(index) => Output::Read(columns.index(SegmentColumn::Column(index))),
@@ -358,7 +368,7 @@ impl Columns {
         arrays: &[ArrayRef],
         rows: usize,
     ) -> Result<RecordBatch, StoreError> {
-        let live = part.deleted.live(numbers);
+        let live = part.deleted.live(numbers).filter(|_| !mistake!(ScansShowTheDead));
         let mut columns = Vec::with_capacity(self.output.len());
         for output in &self.output {
             let array = match *output {
@@ -505,11 +515,17 @@ fn find_in_segment<C>(
         return Ok(());
     };
     let deleted = Deleted::load(pinned, entry.segment, &(first..last + 1))?;
-    rows.retain(|&(_, row)| !deleted.contains(row));
-    for ((index, row), view) in rows.iter().zip(views(entry, &file, &rows)?) {
-        answers[*index] = Some(Found {
-            location: Location::Cold(entry.segment, *row),
-            row: view,
+    rows.retain(|&(_, row)| !deleted.contains(row) || mistake!(LookUpsFindTheDead));
+    // A key may be asked for twice.
+    let mut distinct: Vec<u32> = rows.iter().map(|&(_, row)| row).collect();
+    distinct.dedup();
+    let views = views(entry, &file, &distinct)?;
+    let mut at = 0;
+    for (index, row) in rows {
+        at += usize::from(distinct[at] != row);
+        answers[index] = Some(Found {
+            location: Location::Cold(entry.segment, row),
+            row: views[at].clone(),
         });
     }
     Ok(())
@@ -536,21 +552,21 @@ pub(crate) fn rows_of(
     }
 }
 
-/// `_seq` and `_updated` of rows, given in order.
-fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[(usize, u32)]) -> Result<Vec<RowView>, StoreError> {
+/// `_seq` and `_updated` of distinct rows, given in order.
+fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[u32]) -> Result<Vec<RowView>, StoreError> {
     let view = |seq, updated_micros| RowView {
         seq,
         updated_micros,
         expiry_micros: None,
     };
     if let SegmentSeqs::Base { .. } = entry.seqs {
-        let views = rows.iter().map(|&(_, row)| {
+        let views = rows.iter().map(|&row| {
             let (seq, updated_micros) = based(entry, row);
             view(seq, updated_micros)
         });
         return Ok(views.collect());
     }
-    let ranges = ranges_of(rows.iter().map(|&(_, row)| row));
+    let ranges = ranges_of(rows.iter().copied());
     let mut read = file.read(&[SegmentColumn::Seq, SegmentColumn::Updated], ranges, rows.len().max(1))?;
     let mut views = Vec::with_capacity(rows.len());
     while let Some((_, arrays, count)) = read.next()? {
@@ -600,7 +616,7 @@ pub(crate) fn get<C>(
                 continue;
             };
             let deleted = Deleted::load(state.pinned(), entry.segment, &(row..row + 1))?;
-            if deleted.contains(row) {
+            if deleted.contains(row) && !mistake!(PointReadsStopAtTheDead) {
                 continue;
             }
             let columns = Columns::of(spec, entry);
@@ -635,6 +651,9 @@ pub(crate) fn hot_overlaps<C>(
         return Ok(false);
     };
     for &epoch in &table.epochs {
+        if mistake!(LoadsForgetTheSealedEpoch) && epoch != table.current() {
+            continue;
+        }
         let prefix = key::epoch_prefix(store, epoch);
         let lower = [prefix.as_slice(), min_key].concat();
         let mut iterator = state.pinned().iterate(

@@ -106,6 +106,11 @@ fn merge<C: Send + Sync + 'static>(
     // Before the state: what is deleted afterwards is heard of.
     let watch = store.watch(target, false)?;
     let state = store.state();
+    store.engine().moment("compaction-begun");
+    let watch = match mistake!(CompactionsWatchTooLate) {
+        true => store.watch(target, false)?,
+        false => watch,
+    };
     let version = state.table(target).ok_or(StoreError::Retired(target))?.clone();
     if version.schema_version != schema.version {
         return Err(StoreError::Retired(target));
@@ -122,7 +127,7 @@ fn merge<C: Send + Sync + 'static>(
         moves.expect(segment);
         let retired = state.retired_scopes().clone();
         sources.push(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
-            !retired.contains(&scope)
+            !retired.contains(&scope) || mistake!(CompactionsKeepRetiredScopes)
         }));
     }
     let mut merge = Merge::new(sources)?;
@@ -198,6 +203,9 @@ impl Moves {
                 let Location::Cold(segment, row) = location else {
                     continue;
                 };
+                if mistake!(CompactionsForgetRemovals) {
+                    continue;
+                }
                 let moved = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
                 if let Some(Some((output, row))) = moved {
                     let output = outputs[usize::from(output)];

@@ -193,6 +193,13 @@ impl Deleted {
         if rows.is_empty() {
             return Ok(deleted);
         }
+        let newest;
+        let pinned = if mistake!(ReadersTakeTheNewestBits) {
+            newest = Arc::new(Pinned::new(pinned.engine()));
+            &newest
+        } else {
+            pinned
+        };
         let engine = pinned.engine();
         let (first, last) = (rows.start / CHUNK_ROWS, (rows.end - 1) / CHUNK_ROWS);
         if first == last {

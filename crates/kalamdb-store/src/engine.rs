@@ -39,7 +39,13 @@ pub(crate) struct Engine {
     directory: Directory,
     #[cfg(test)]
     fault: parking_lot::Mutex<Option<Fault>>,
+    #[cfg(test)]
+    moments: parking_lot::Mutex<std::collections::HashMap<&'static str, Meanwhile>>,
 }
+
+/// What a test does at a moment.
+#[cfg(test)]
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// What a test makes the next writes do.
 #[cfg(test)]
@@ -96,6 +102,8 @@ impl Engine {
             directory,
             #[cfg(test)]
             fault: parking_lot::Mutex::new(None),
+            #[cfg(test)]
+            moments: parking_lot::Mutex::default(),
         };
         engine.database = engine.check_format()?;
         Ok(engine)
@@ -156,7 +164,10 @@ impl Engine {
 
     /// Writes a batch and syncs the log as the store's durability says.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        self.write_with(batch, self.durability == Durability::Synced)
+        self.write_with(
+            batch,
+            self.durability == Durability::Synced && !mistake!(CommitsAreNotSynced),
+        )
     }
 
     /// Writes a batch and syncs the log.
@@ -214,6 +225,26 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         *self.fault.lock() = fault;
+    }
+
+    /// A moment of which tests make use, once: they do something just then.
+    #[inline]
+    pub(crate) fn moment(&self, name: &str) {
+        #[cfg(test)]
+        {
+            let meanwhile = self.moments.lock().remove(name);
+            if let Some(meanwhile) = meanwhile {
+                meanwhile();
+            }
+        }
+        // Otherwise there is nothing to do.
+        #[cfg(not(test))]
+        let _ = name;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(&self, moment: &'static str, meanwhile: impl FnOnce() + Send + 'static) {
+        self.moments.lock().insert(moment, Box::new(meanwhile));
     }
 
     /// Checks the record in `meta`, or writes it into a new database.

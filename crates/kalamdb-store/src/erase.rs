@@ -1,8 +1,8 @@
 //! Erasing in the background what nobody can see any more: retired stores and scopes, files of segments.
 //!
-//! Each job deletes ranges (or a file) and then, or in the same batch, the record that asked for it, so a job that was interrupted
-//! is done again at start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see; `delete_file_in_range` would take their
-//! files away.
+//! Each job deletes ranges (or a file) and then, or in the same batch, deletes or marks the record that asked for it, so a job that
+//! was interrupted is done again at start-up. Ranges are deleted with `DeleteRange`, which older snapshots do not see;
+//! `delete_file_in_range` would take their files away.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -112,17 +112,24 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
     };
     match job {
         EraseJob::Store(store) => {
+            if mistake!(RowsOfRetiredStoresStay) {
+                return Ok(());
+            }
             range(engine.hot(), &key::store_prefix(*store));
             range(engine.stream(), &key::store_prefix(*store));
             batch.delete_cf(engine.meta(), meta::retired(*store));
         }
         EraseJob::Scope(scope, stores) => {
             for (store, lifetime, epochs) in stores {
-                for epoch in epochs {
+                for epoch in epochs.iter().filter(|_| !mistake!(RowsOfRetiredScopesStay)) {
                     range(engine.rows(*lifetime), &key::scope_prefix(*store, *epoch, *scope));
                 }
             }
-            batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
+            // The record stays: segments may have rows of it until they are rewritten.
+            batch.put_cf(engine.meta(), meta::scope_retired(*scope), meta::ERASED);
+            if mistake!(RetiredScopesAreForgotten) {
+                batch.delete_cf(engine.meta(), meta::scope_retired(*scope));
+            }
         }
         EraseJob::Segment(segment, file) => {
             engine.files().delete(file.storage, &file.path)?;

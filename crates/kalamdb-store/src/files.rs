@@ -200,6 +200,9 @@ impl StoredFile {
 
     /// Syncs the directories from the file's up to the storage's own; one that is gone needs none.
     fn sync_directories(&self) -> Result<(), StoreError> {
+        if mistake!(DirectoriesAreNotSynced) {
+            return Ok(());
+        }
         let (Some(local), Some(root)) = (&self.local, &self.storage.root) else {
             return Ok(());
         };
@@ -278,8 +281,8 @@ impl FileWriter {
             return Err(failed);
         }
         let synced = match &self.file.local {
-            Some(local) => sync_path(local).map_err(|error| self.file.failed(&error)),
-            None => Ok(()),
+            Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local).map_err(|error| self.file.failed(&error)),
+            _ => Ok(()),
         };
         if let Err(error) = synced.and_then(|()| self.file.sync_directories()) {
             // Nobody will name it. If it cannot even be removed, it is a file too many.
@@ -369,8 +372,16 @@ fn probe(root: &Path) -> io::Result<()> {
 }
 
 fn sync_path(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)?.sync_all()?;
+    #[cfg(test)]
+    SYNCED.lock().insert(path.to_path_buf());
+    Ok(())
 }
+
+/// Files and directories that were synced, for tests of power failures.
+#[cfg(test)]
+pub(crate) static SYNCED: parking_lot::Mutex<std::collections::BTreeSet<PathBuf>> =
+    parking_lot::Mutex::new(std::collections::BTreeSet::new());
 
 fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;

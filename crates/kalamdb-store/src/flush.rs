@@ -32,7 +32,10 @@ use crate::watch::News;
 /// Names a key without keeping it: two keys of one table never share one of these, for all that anybody will see.
 type Fingerprint = u128;
 
-fn fingerprint(scope: ScopeId, key: &[u8]) -> Fingerprint {
+fn fingerprint(scope: ScopeId, mut key: &[u8]) -> Fingerprint {
+    if mistake!(FlushesTellRowsByOneColumn) {
+        key = &key[..key.len().min(size_of::<i64>())];
+    }
     XxHash3_128::oneshot(&scoped(scope, key))
 }
 
@@ -104,6 +107,11 @@ fn move_epoch<C: Send + Sync + 'static>(
     // Before the state: what is removed afterwards is heard of.
     let watch = store.watch(target, false)?;
     let state = store.state();
+    store.engine().moment("flush-begun");
+    let watch = match mistake!(FlushesWatchTooLate) {
+        true => store.watch(target, false)?,
+        false => watch,
+    };
     let version = table(&state, target)?;
     if version.schema_version != schema.version {
         return Err(StoreError::Retired(target));
@@ -121,7 +129,7 @@ fn move_epoch<C: Send + Sync + 'static>(
             return Err(StoreError::Cancelled);
         }
         let count = part.keys.len();
-        if !state.retired_scopes().contains(&part.scope) {
+        if !state.retired_scopes().contains(&part.scope) || mistake!(FlushesKeepRetiredScopes) {
             let placed = writer.write(part.scope, Some(&part.keys), &part.columns, count)?;
             places.add(part.scope, &part.keys, &placed);
         }
@@ -218,7 +226,7 @@ impl Places {
         let places = self.places;
         Box::new(move |news: &News, resolution: &mut Resolution| {
             for (scope, key, location) in &news.removed {
-                if *location != Location::Hot(epoch) {
+                if *location != Location::Hot(epoch) || mistake!(FlushesForgetRemovals) {
                     continue;
                 }
                 let wanted = fingerprint(*scope, key);
@@ -308,7 +316,11 @@ impl Decoders {
                 id.map(u64::from_be_bytes)
             });
             let ids: UInt64Array = ids.collect();
-            columns.insert(self.schema.columns.len(), Arc::new(ids));
+            let mut ids: ArrayRef = Arc::new(ids);
+            if mistake!(FlushedRowsGetNewIds) {
+                ids = columns[self.schema.columns.len()].clone();
+            }
+            columns.insert(self.schema.columns.len(), ids);
         }
         Ok((keys, columns))
     }

@@ -32,4 +32,11 @@ impl Gate {
     pub(crate) fn enter_blocking(&self, store: StoreId) -> GateGuard {
         block_on(self.enter(store))
     }
+
+    /// Whether somebody holds the table.
+    #[cfg(test)]
+    pub(crate) fn is_held(&self, store: StoreId) -> bool {
+        let table = self.tables.lock().get(&store).cloned();
+        table.is_some_and(|table| table.try_lock().is_none())
+    }
 }

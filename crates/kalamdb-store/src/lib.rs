@@ -49,6 +49,9 @@
 //! # }
 //! ```
 
+#[macro_use]
+mod mistakes;
+
 mod bulk;
 mod cold;
 mod committer;
@@ -67,7 +70,17 @@ mod gate;
 #[cfg(test)]
 mod hazards;
 #[cfg(test)]
+mod hazards_of_commits;
+#[cfg(test)]
+mod hazards_of_loads;
+#[cfg(test)]
 mod hazards_of_movers;
+#[cfg(test)]
+mod hazards_of_publications;
+#[cfg(test)]
+mod hazards_of_reads;
+#[cfg(test)]
+mod hazards_of_tables;
 #[cfg(test)]
 mod histories;
 mod hot;

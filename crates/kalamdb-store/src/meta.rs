@@ -63,10 +63,14 @@ pub(crate) fn retired(store: StoreId) -> Vec<u8> {
     [RETIRED, &store.0.to_be_bytes()].concat()
 }
 
-/// A scope whose rows are to be erased in every store.
+/// A scope that is gone in every store. The value is empty until its hot rows are erased and [`ERASED`] from then on; those in
+/// segments go when the segments are rewritten.
 pub(crate) fn scope_retired(scope: ScopeId) -> Vec<u8> {
     [SCOPE_RETIRED, &scope.0.to_be_bytes()].concat()
 }
+
+/// See [`scope_retired`].
+pub(crate) const ERASED: &[u8] = &[1];
 
 /// The first value of a counter that was never handed out, u64.
 pub(crate) fn counter(counter: Counter) -> Vec<u8> {
@@ -92,7 +96,8 @@ pub(crate) struct Inventory {
     pub(crate) files: Vec<(SegmentId, FileName)>,
     pub(crate) hot: Vec<(StoreId, HotUsage)>,
     pub(crate) retired: Vec<StoreId>,
-    pub(crate) retired_scopes: Vec<ScopeId>,
+    /// Scopes that are gone, and whether their hot rows are erased.
+    pub(crate) retired_scopes: Vec<(ScopeId, bool)>,
 }
 
 impl Inventory {
@@ -123,8 +128,8 @@ impl Inventory {
             self.retired
                 .push(StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?)));
         } else if let Some(id) = name.strip_prefix(SCOPE_RETIRED) {
-            self.retired_scopes
-                .push(ScopeId(u64::from_be_bytes(id.try_into().map_err(|_| short())?)));
+            let scope = ScopeId(u64::from_be_bytes(id.try_into().map_err(|_| short())?));
+            self.retired_scopes.push((scope, value == ERASED));
         }
         Ok(())
     }

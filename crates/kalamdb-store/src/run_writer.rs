@@ -139,6 +139,11 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             return Ok(());
         };
         let summary = current.writer.finish()?;
+        if mistake!(AnnouncementsAreTakenBackEarly) {
+            let mut batch = WriteBatch::default();
+            batch.delete_cf(self.store.engine().meta(), meta::file(current.segment));
+            self.store.engine().write_synced(batch)?;
+        }
         let file = current.file.file.take();
         let file = file.ok_or_else(|| StoreError::Storage("a segment was finished twice".to_string()))?;
         self.done.push(NewSegment::new(
@@ -174,7 +179,9 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
                 random_name()
             ),
         };
-        announce(self.store.engine(), segment, &file)?;
+        if !mistake!(FilesAreNotAnnounced) {
+            announce(self.store.engine(), segment, &file)?;
+        }
         let file = Intent {
             segment,
             file: Some(file),
@@ -198,13 +205,13 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
     }
 }
 
-/// Writes down that the file may be there, before it is.
+/// Writes down, whatever the durability, that the file may be there, before it is.
 fn announce(engine: &Engine, segment: SegmentId, file: &FileName) -> Result<(), StoreError> {
     let record = serde_json::to_vec(file)
         .map_err(|error| StoreError::Storage(format!("a file's name cannot be written: {error}")))?;
     let mut batch = WriteBatch::default();
     batch.put_cf(engine.meta(), meta::file(segment), record);
-    engine.write(batch).map_err(StoreError::from)
+    engine.write_synced(batch).map_err(StoreError::from)
 }
 
 /// Tells files of one number apart: of databases that were restored from one another.

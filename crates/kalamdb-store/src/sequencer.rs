@@ -85,6 +85,8 @@ struct Group {
     hot: HashMap<StoreId, (i64, i64)>,
     /// Epochs that are current from now on, and empty.
     sealed: Vec<StoreId>,
+    /// Files come or go with it: it is synced whatever the durability.
+    moves_files: bool,
     last: Committed,
 }
 
@@ -97,6 +99,9 @@ impl Group {
     /// The chunk of a deletion vector as the group leaves it.
     fn chunk(&mut self, engine: &Engine, segment: SegmentId, row: u32) -> Result<&mut Chunk, StoreError> {
         let number = row / CHUNK_ROWS;
+        if mistake!(GroupsForgetTheirBits) {
+            self.chunks.remove(&(segment, number));
+        }
         Ok(match self.chunks.entry((segment, number)) {
             Entry::Occupied(chunk) => chunk.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
@@ -195,6 +200,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Ok(committed) => accepted.push((committed, reply)),
                 Err(error) => refused.push((error, reply)),
             }
+            if mistake!(GroupsDoNotSeeThemselves) {
+                self.recent.forget(std::mem::take(&mut group.remembered));
+            }
         }
         if !accepted.is_empty() {
             self.finish_group(group, &state, accepted);
@@ -210,18 +218,24 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     /// Writes a group's batch, publishes it, and answers those who are in it.
     fn finish_group(&mut self, mut group: Group, state: &DbState<C>, accepted: Vec<(Committed, Reply)>) {
         let written = self.write(&mut group);
-        if written.is_ok() {
+        if written.is_ok() || mistake!(FailedWritesAreShown) {
             self.publish(
                 group,
                 state.catalog().clone(),
                 state.tables().clone(),
                 state.retired_scopes().clone(),
             );
-        } else {
+        } else if !mistake!(FailedWritesAreRemembered) {
             self.recent.forget(group.remembered);
         }
+        if mistake!(NumbersOfFailedWritesAreUsedAgain) {
+            self.last_seq = self.shared.state.load().seq();
+        }
         for (committed, reply) in accepted {
-            let result = written.clone().map(|()| committed);
+            let mut result = written.clone().map(|()| committed);
+            if mistake!(FailedWritesAreAcknowledged) {
+                result = Ok(committed);
+            }
             self.count(&result);
             answer(reply, result);
         }
@@ -231,17 +245,18 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     fn validate(&self, state: &DbState<C>, request: &WriteRequest, group: &mut Group) -> Result<(), CommitError> {
         for claim in &request.tables {
             let table = live_table(state.tables(), state.retired_scopes(), claim.store, claim.scope)?;
-            if table.schema_version != claim.schema_version {
+            if table.schema_version != claim.schema_version && !mistake!(SchemaVersionsAreNotCompared) {
                 return Err(CommitError::Conflict);
             }
         }
-        if request.validated_at < self.recent.floor() {
+        if request.validated_at < self.recent.floor() && !mistake!(ForgottenCommitsAreTakenForNone) {
             return Err(CommitError::Stale);
         }
         for claim in request.tables.iter().filter(|claim| claim.exclusive) {
             if self
                 .recent
                 .written_after(self.recent.scope(claim.store, claim.scope), request.validated_at)
+                && !mistake!(ExclusiveClaimsAreNotCompared)
             {
                 return Err(CommitError::Conflict);
             }
@@ -255,14 +270,17 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         for removal in &request.removals {
             let table = live_table(state.tables(), state.retired_scopes(), removal.store, removal.scope)?;
             let key = self.recent.key(removal.store, removal.scope, &removal.key);
-            if self.recent.written_after(key, request.validated_at) {
+            if self.recent.written_after(key, request.validated_at) && !mistake!(RemovalsAreNotCompared) {
                 return Err(CommitError::Conflict);
             }
             // A row that has moved is looked up again; so is one that a load may have replaced.
-            if !table.holds(removal.location) || published_since(removal.store) {
+            let moved = !table.holds(removal.location) && !mistake!(MovedRowsAreNotLookedUpAgain);
+            let replaced = published_since(removal.store) && !mistake!(LoadsReplaceNothing);
+            if moved || replaced {
                 stale = true;
             } else if let Location::Cold(segment, row) = removal.location
                 && group.chunk(&self.shared.engine, segment, row)?.contains(row)
+                && !mistake!(RemovalsAreNotCompared)
             {
                 return Err(CommitError::Conflict);
             }
@@ -274,10 +292,11 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if self
                 .recent
                 .written_after(self.recent.key(put.store, put.scope, key), request.validated_at)
+                && !mistake!(PutsAreNotCompared)
             {
                 return Err(CommitError::Conflict);
             }
-            stale |= published_since(put.store);
+            stale |= published_since(put.store) && !mistake!(LoadsInsertNothing);
         }
         if stale { Err(CommitError::Stale) } else { Ok(()) }
     }
@@ -311,6 +330,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         updated_micros: i64,
         group: &mut Group,
     ) -> Result<(), CommitError> {
+        if mistake!(RemovalsFollowPuts) && !puts.is_empty() && !removals.is_empty() {
+            self.add_rows(tables, Vec::new(), puts, updated_micros, group)?;
+            return self.add_rows(tables, removals, Vec::new(), updated_micros, group);
+        }
         let engine = self.shared.engine.clone();
         let table = |store: StoreId| tables.get(&store).expect("validation found the store live");
         for removal in &removals {
@@ -323,7 +346,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             let table = table(removal.store);
             let seq = self.next_seq();
             match removal.location {
-                Location::Hot(epoch) => {
+                Location::Hot(mut epoch) => {
+                    if mistake!(RemovalsGoToTheCurrentEpoch) {
+                        epoch = table.current();
+                    }
                     key::hot_key(removal.store, epoch, removal.scope, &removal.key, &mut whole);
                     group.batch.delete_cf(engine.rows(table.lifetime), &whole);
                     if epoch == table.current() {
@@ -337,7 +363,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             let what = self.recent.key(removal.store, removal.scope, &removal.key);
             group.remembered.push(self.recent.remember(what, seq));
-            for watch in watches_of(&self.watches, removal.store) {
+            for watch in watches_of(&self.watches, removal.store).filter(|_| !mistake!(RemovalsAreNotHeard)) {
                 let heard = Heard::Removed(removal.scope, removal.key.clone(), removal.location);
                 group.watched.push((watch, heard));
             }
@@ -346,14 +372,18 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             let table = table(put.store);
             let seq = self.next_seq();
             row::stamp(&mut put.value, seq, updated_micros);
+            let mut epoch = table.current();
+            if mistake!(WritesGoToTheSealedEpoch) {
+                epoch = table.epochs[0];
+            }
             match put.key {
                 // Nobody can have looked for a row id that did not exist: there is nothing to remember.
-                PutKey::RowId => key::hot_key(put.store, table.current(), put.scope, &seq.0.to_be_bytes(), &mut whole),
+                PutKey::RowId => key::hot_key(put.store, epoch, put.scope, &seq.0.to_be_bytes(), &mut whole),
                 PutKey::Key(key) => {
-                    key::hot_key(put.store, table.current(), put.scope, &key, &mut whole);
+                    key::hot_key(put.store, epoch, put.scope, &key, &mut whole);
                     let what = self.recent.key(put.store, put.scope, &key);
                     group.remembered.push(self.recent.remember(what, seq));
-                    for watch in watches_of(&self.watches, put.store) {
+                    for watch in watches_of(&self.watches, put.store).filter(|_| !mistake!(InsertionsAreNotHeard)) {
                         group.watched.push((watch, Heard::Inserted(put.scope, key.clone())));
                     }
                 }
@@ -389,7 +419,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 TableChange::Retire(store) => {
                     let table = tables.remove(&store).ok_or(CommitError::Retired(store))?;
                     changed.remove(&store);
-                    for segment in table.segments.iter() {
+                    for segment in table.segments.iter().filter(|_| !mistake!(FilesOfRetiredStoresStay)) {
                         forget_segment(&engine, &mut group.batch, store, segment)?;
                         gone.push(segment.clone());
                     }
@@ -419,7 +449,12 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     }
                     Arc::make_mut(table).epochs.push(next);
                     group.sealed.push(store);
-                    changed.insert(store);
+                    if !mistake!(SealsAreNotWritten) {
+                        changed.insert(store);
+                    }
+                    if mistake!(SealsForgetRecentCommits) {
+                        self.recent = RecentCommits::new(Seq(0), RECENT_KEYS);
+                    }
                 }
                 TableChange::Rotate {
                     store,
@@ -447,9 +482,15 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 }
                 TableChange::Publish(publication) => {
                     let store = publication.store;
+                    if mistake!(PublicationsReviveStores) && !tables.contains_key(&store) {
+                        let version = TableVersion::new(publication.schema_version, Lifetime::Durable);
+                        tables.insert(store, Arc::new(version));
+                    }
                     let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
                     check_publication(&publication, table, &retired_scopes, &published)?;
-                    publication.catch_up()?;
+                    if !mistake!(TheLastNewsAreNotSettled) {
+                        publication.catch_up()?;
+                    }
                     let added = self.publish_segments(&publication, table, updated_micros, &mut group)?;
                     let table = Arc::make_mut(table);
                     for segment in &publication.inputs.segments {
@@ -458,8 +499,14 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                             gone.push(segment.clone());
                         }
                     }
-                    table.segments = Arc::new(table.segments.replace(&publication.inputs.segments, added));
-                    if let Some(epoch) = publication.inputs.epoch {
+                    if mistake!(MergedSegmentsStayListed) {
+                        table.segments = Arc::new(table.segments.replace(&[], added));
+                    } else {
+                        table.segments = Arc::new(table.segments.replace(&publication.inputs.segments, added));
+                    }
+                    if let Some(epoch) = publication.inputs.epoch
+                        && !mistake!(FlushedEpochsStayListed)
+                    {
                         table.epochs.retain(|&kept| kept != epoch);
                     }
                     changed.insert(store);
@@ -488,19 +535,27 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         };
         let committed = group.last;
 
+        group.moves_files = !(published.is_empty() && gone.is_empty());
         // From here on the files may be in the log: whoever drops them must not erase them.
         for publication in &published {
             publication.arm(false);
         }
         if let Err(error) = self.write(&mut group) {
             self.recent.forget(group.remembered);
-            if let CommitError::Storage(_) = error {
+            let refused = matches!(error, CommitError::Storage(_)) && !mistake!(FilesOfRefusedPublicationsStay);
+            if refused || mistake!(FilesOfUnknownPublicationsGo) {
                 published.iter().for_each(|publication| publication.arm(true));
             }
             return Err(error);
         }
         // The last state that shows them takes their files with it.
-        gone.iter().for_each(|segment| segment.retire());
+        for segment in gone.iter().filter(|_| !mistake!(ReplacedFilesStay)) {
+            segment.retire();
+            if mistake!(FilesGoWithTheirEntries) {
+                let job = EraseJob::Segment(segment.entry.segment, segment.entry.file());
+                self.eraser.erase(job);
+            }
+        }
         let catalog = step.catalog.unwrap_or_else(|| state.catalog().clone());
         self.publish(group, catalog, Arc::new(tables), Arc::new(retired_scopes));
         for publication in &published {
@@ -533,12 +588,13 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             .outputs
             .iter()
             .map(|output| output.segment.0)
+            .filter(|_| !mistake!(RunsAreMixedUp))
             .min()
             .unwrap_or(0);
         let mut added = Vec::with_capacity(publication.outputs.len());
         for output in &publication.outputs {
             let base = Seq(self.last_seq.0 + 1);
-            if output.seqs.is_none() {
+            if output.seqs.is_none() && !mistake!(LoadedRowsTakeNoNumbers) {
                 self.last_seq = Seq(self.last_seq.0 + u64::from(output.summary.rows));
             }
             let entry = output.entry(run, publication.schema_version, base, updated_micros);
@@ -547,7 +603,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             group
                 .batch
                 .put_cf(engine.meta(), meta::segment(store, output.segment), record);
-            group.batch.delete_cf(engine.meta(), meta::file(output.segment));
+            if !mistake!(PublishedFilesStayDoomed) {
+                group.batch.delete_cf(engine.meta(), meta::file(output.segment));
+            }
             added.push(Segment::new(entry, &self.eraser));
         }
         let resolution = publication.resolution.lock();
@@ -556,12 +614,18 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if !is_new && table.segments.get(segment).is_none() {
                 return Err(CommitError::Conflict);
             }
+            if mistake!(ReplacedColdRowsStay) && !is_new {
+                continue;
+            }
             let mut more = 0;
             for (number, chunk) in deleted.chunks() {
                 // Rows that others deleted meanwhile are in it already.
                 more += group.chunk(&engine, segment, number * CHUNK_ROWS)?.union(chunk);
             }
-            for watch in watches_of(&self.watches, store).filter(|_| !is_new) {
+            if mistake!(DeadRowsAreCountedTwice) {
+                more = deleted.len();
+            }
+            for watch in watches_of(&self.watches, store).filter(|_| !is_new && !mistake!(ReplacedRowsAreNotHeard)) {
                 let rows = deleted.rows().map(|row| Location::Cold(segment, row));
                 let heard = rows.map(|location| Heard::Removed(ScopeId::GLOBAL, Vec::new(), location));
                 group.watched.extend(heard.map(|heard| (watch.clone(), heard)));
@@ -573,22 +637,36 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if !table.epochs.contains(&epoch) {
                 return Err(CommitError::Conflict);
             }
+            if mistake!(ReplacedHotRowsStay) {
+                continue;
+            }
             key::hot_key(store, epoch, *scope, key, &mut whole);
             group.batch.delete_cf(engine.hot(), &whole);
             if epoch == table.current() {
                 group.hot.entry(store).or_default().0 -= 1;
             }
-            for watch in watches_of(&self.watches, store) {
+            for watch in watches_of(&self.watches, store).filter(|_| !mistake!(ReplacedRowsAreNotHeard)) {
                 group
                     .watched
                     .push((watch, Heard::Removed(*scope, key.clone(), Location::Hot(epoch))));
             }
         }
-        if let Some(epoch) = publication.inputs.epoch {
+        if let Some(epoch) = publication.inputs.epoch
+            && !mistake!(FlushedRowsStay)
+        {
             match &publication.inputs.hot_keys {
                 Some(keys) => keys.iter().for_each(|key| group.batch.delete_cf(engine.hot(), key)),
                 None => delete_epoch(engine.hot(), &mut group.batch, store, epoch),
             }
+        }
+        if mistake!(LargeFlushesDeleteTheNextEpoch)
+            && publication.inputs.epoch.is_some()
+            && publication.inputs.hot_keys.is_none()
+        {
+            let (from, to) = (key::epoch_prefix(store, table.current()), [u8::MAX; key::PREFIX_BYTES]);
+            group
+                .batch
+                .delete_range_cf(engine.hot(), from.as_slice(), to.as_slice());
         }
         Ok(added)
     }
@@ -602,6 +680,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             deleted: HashMap::new(),
             hot: HashMap::new(),
             sealed: Vec::new(),
+            moves_files: false,
             last: Committed {
                 seq: self.last_seq,
                 updated_micros: self.last_updated_micros,
@@ -613,11 +692,14 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     fn write(&mut self, group: &mut Group) -> Result<(), CommitError> {
         let engine = &self.shared.engine;
         for (&segment, &added) in &group.deleted {
-            let before = deletion_vector::committed_count(engine, segment)?;
+            let mut before = deletion_vector::committed_count(engine, segment)?;
+            if mistake!(DeadRowsAreCountedAnew) {
+                before = 0;
+            }
             deletion_vector::put_count(&mut group.batch, engine, segment, before + added);
         }
         for (&(segment, number), chunk) in &group.chunks {
-            if group.deleted.contains_key(&segment) {
+            if group.deleted.contains_key(&segment) && !mistake!(DeadRowsAreNotMarked) {
                 deletion_vector::put_chunk(&mut group.batch, engine, segment, number, chunk);
             }
         }
@@ -632,7 +714,11 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             meta::LAST,
             meta::encode_last(self.last_seq, self.last_updated_micros),
         );
-        let written = engine.write(std::mem::take(&mut group.batch));
+        let batch = std::mem::take(&mut group.batch);
+        let written = match group.moves_files && !mistake!(FilesMoveUnsynced) {
+            true => engine.write_synced(batch),
+            false => engine.write(batch),
+        };
         match written {
             Ok(()) => {
                 self.shared.hot.write().extend(usage);
@@ -676,6 +762,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     /// failed batch never entered, and begun another log. So a probe that is written settles that the failed batch is behind a
     /// log that recovery no longer needs, and a probe that fails means that nothing after it was attempted.
     fn probe(&mut self) -> Result<(), CommitError> {
+        if mistake!(WritesGoOnAfterAFailedSync) {
+            self.suspect = None;
+        }
         let Some(cause) = &self.suspect else { return Ok(()) };
         let engine = &self.shared.engine;
         let mut batch = WriteBatch::default();
@@ -705,15 +794,20 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         retired_scopes: Arc<HashSet<ScopeId>>,
     ) {
         self.recent.trim();
-        let pinned = Pinned::new(&self.shared.engine);
-        let state = DbState::new(catalog, group.last.seq, tables, retired_scopes, pinned);
-        self.shared.state.store(Arc::new(state));
-        for (watch, heard) in group.watched {
-            match heard {
-                Heard::Inserted(scope, key) => watch.inserted(scope, &key),
-                Heard::Removed(scope, key, location) => watch.removed(scope, &key, location),
-            }
+        let engine = &self.shared.engine;
+        let mut versions = tables;
+        if mistake!(VersionsLagBehind) {
+            versions = self.shared.state.load().tables().clone();
         }
+        let mut news = group.watched;
+        if mistake!(WatchesAreToldTooEarly) {
+            tell(std::mem::take(&mut news));
+            engine.moment("half-published");
+        }
+        let state = DbState::new(catalog, group.last.seq, versions, retired_scopes, Pinned::new(engine));
+        self.shared.state.store(Arc::new(state));
+        engine.moment("half-published");
+        tell(news);
     }
 
     fn next_seq(&mut self) -> Seq {
@@ -732,6 +826,16 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             Err(CommitError::Conflict) => self.shared.conflicts.fetch_add(1, Ordering::Relaxed),
             Err(_) => return,
         };
+    }
+}
+
+/// Tells watches what is in the published state.
+fn tell(news: Vec<(Arc<Watch>, Heard)>) {
+    for (watch, heard) in news {
+        match heard {
+            Heard::Inserted(scope, key) => watch.inserted(scope, &key),
+            Heard::Removed(scope, key, location) => watch.removed(scope, &key, location),
+        }
     }
 }
 
@@ -759,7 +863,9 @@ fn forget_segment(
     let id = segment.entry.segment;
     let record = serde_json::to_vec(&segment.entry.file())
         .map_err(|error| CommitError::Storage(format!("a file's name cannot be written: {error}")))?;
-    batch.put_cf(engine.meta(), meta::file(id), record);
+    if !mistake!(ReplacedFilesAreNotDoomed) {
+        batch.put_cf(engine.meta(), meta::file(id), record);
+    }
     batch.delete_cf(engine.meta(), meta::segment(store, id));
     deletion_vector::erase(batch, engine, id);
     Ok(())
@@ -777,6 +883,7 @@ fn check_publication(
             .outputs
             .iter()
             .any(|output| table.segments.get(output.segment).is_some());
+    let again = again && !mistake!(SegmentsArePublishedTwice);
     if again || published.iter().any(|other| other.store == publication.store) {
         return Err(CommitError::Storage("these segments were published before".to_string()));
     }
@@ -795,8 +902,8 @@ fn check_publication(
         return Err(CommitError::Conflict);
     }
     match publication.scopes.iter().find(|scope| retired_scopes.contains(scope)) {
-        Some(scope) => Err(CommitError::ScopeRetired(*scope)),
-        None => Ok(()),
+        Some(scope) if !mistake!(LoadsOfRetiredScopesArePublished) => Err(CommitError::ScopeRetired(*scope)),
+        _ => Ok(()),
     }
 }
 
@@ -812,7 +919,7 @@ fn live_table<'a>(
     scope: ScopeId,
 ) -> Result<&'a TableVersion, CommitError> {
     let table = tables.get(&store).ok_or(CommitError::Retired(store))?;
-    if retired_scopes.contains(&scope) {
+    if retired_scopes.contains(&scope) && !mistake!(RetiredScopesTakeWrites) {
         return Err(CommitError::ScopeRetired(scope));
     }
     Ok(table)

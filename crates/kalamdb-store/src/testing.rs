@@ -1,7 +1,9 @@
 //! What the tests of this crate share: a store in a temporary directory, with rows of (id Int64 key, text Utf8).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
@@ -9,9 +11,9 @@ use futures::executor::block_on;
 
 use crate::{
     BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
-    OnDuplicate, Progress, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion, ScopeId,
-    SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId, StoreOptions, StoreSchema,
-    StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+    OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion,
+    ScopeId, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId, StoreOptions,
+    StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 /// The catalog of tests.
@@ -235,6 +237,19 @@ pub(crate) fn load_all(load: &mut BulkLoad<u64>, ids: &[i64], text: &str) -> Res
     load.write(&columns, ids.len()).map(|_| ())
 }
 
+/// Completes a load and looks its keys up.
+pub(crate) fn finish(load: BulkLoad<u64>) -> Result<Arc<Publication>, StoreError> {
+    block_on(load.finish())
+}
+
+/// Loads rows (id, `<text> <id>`) of a scope and publishes them.
+pub(crate) fn load(store: &Arc<TestStore>, scope: ScopeId, on_duplicate: OnDuplicate, ids: &[i64], text: &str) {
+    let mut load = begin_load(store, scope, on_duplicate);
+    load_all(&mut load, ids, text).expect("writes");
+    let publication = finish(load).expect("finishes");
+    step(store, vec![TableChange::Publish(publication)]).expect("publishes");
+}
+
 pub(crate) fn segment_options() -> SegmentOptions {
     SegmentOptions {
         storage: StorageId::DEFAULT,
@@ -244,8 +259,13 @@ pub(crate) fn segment_options() -> SegmentOptions {
 
 /// All files under `segments`.
 pub(crate) fn segment_files(data_dir: &Path) -> Vec<std::path::PathBuf> {
+    files_under(&data_dir.join("segments"))
+}
+
+/// All files under a directory.
+pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
-    let mut directories = vec![data_dir.join("segments")];
+    let mut directories = vec![root.to_path_buf()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).expect("a directory") {
             let entry = entry.expect("an entry");
@@ -269,6 +289,46 @@ impl<F: Fn(u64, u64) + Sync> Progress for Meanwhile<F> {
     }
 
     fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Where a mover is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// It has written a batch of rows.
+    Rows,
+    /// All files are complete; what was removed meanwhile is not settled yet.
+    Written,
+    /// What was removed is settled, and the committer is asked next.
+    Settled,
+}
+
+/// Goes on to the end, and does something wherever the mover is.
+pub(crate) struct AtEach<F> {
+    meanwhile: F,
+    written: AtomicBool,
+}
+
+impl<F: Fn(At) + Sync> AtEach<F> {
+    pub(crate) fn new(meanwhile: F) -> Self {
+        Self {
+            meanwhile,
+            written: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<F: Fn(At) + Sync> Progress for AtEach<F> {
+    fn advance(&self, rows: u64, _bytes: u64) {
+        self.written.store(rows == 0, Ordering::SeqCst);
+        (self.meanwhile)(if rows == 0 { At::Written } else { At::Rows });
+    }
+
+    fn cancelled(&self) -> bool {
+        if self.written.swap(false, Ordering::SeqCst) {
+            (self.meanwhile)(At::Settled);
+        }
         false
     }
 }
@@ -315,6 +375,34 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
             copy_directory(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}
+
+/// Checks that every way of reading finds these rows of [`T`] once, and no others.
+#[track_caller]
+pub(crate) fn assert_rows(state: &Arc<DbState<u64>>, scope: ScopeId, expected: &BTreeMap<i64, String>) {
+    let mut scanned = collect(state.scan(&schema(), spec(T, scope)).expect("the scan starts"));
+    scanned.sort();
+    let found: Vec<(i64, &String)> = scanned.iter().map(|row| (row.0, &row.1)).collect();
+    assert_eq!(found, expected.iter().map(|(id, text)| (*id, text)).collect::<Vec<_>>());
+    let low = expected.keys().next().map_or(0, |id| id - 3);
+    let ids: Vec<i64> = (low..low + 10).chain(expected.keys().copied()).collect();
+    let keys: Vec<Vec<u8>> = ids.iter().map(|&id| key(id)).collect();
+    let all = state.find_all(&schema(), T, scope, &keys).expect("reads");
+    for ((id, key), found) in ids.iter().zip(&keys).zip(all) {
+        let seq = scanned.iter().find(|row| row.0 == *id).map(|row| row.2);
+        assert_eq!(found.map(|found| found.row.seq), seq, "{id} among many");
+        if *id < low + 40 {
+            let found = state.find(&schema(), T, scope, key, 0).expect("reads");
+            assert_eq!(found.map(|found| found.row.seq), seq, "{id}");
+            let read = state.get(&schema(), &spec(T, scope), key).expect("reads");
+            let texts: Vec<&str> = read.column(1).as_string::<i32>().iter().flatten().collect();
+            assert_eq!(
+                texts.first().copied(),
+                expected.get(id).map(String::as_str),
+                "{id} read"
+            );
         }
     }
 }

@@ -28,13 +28,13 @@ pub(crate) const GROUP_BYTES: usize = 8 << 20;
 
 /// Keys that the committer remembers to find conflicts: about 32 bytes each. A request validated before the oldest of them is
 /// answered with Stale.
-pub(crate) const RECENT_KEYS: usize = 512 * 1024;
+pub(crate) const RECENT_KEYS: usize = if cfg!(test) { 32 * 1024 } else { 512 * 1024 };
 
 /// Ids taken from a persisted counter at once. What is left of a block at shutdown is lost, and ids are plentiful.
 pub(crate) const COUNTER_BLOCK: u64 = 64;
 
 /// What a watch gathers, removals and insertions together, before a load or mover has to begin anew: 100 bytes each, about.
-pub(crate) const WATCH_KEYS: usize = 512 * 1024;
+pub(crate) const WATCH_KEYS: usize = if cfg!(test) { 5000 } else { 512 * 1024 };
 
 /// A last round of catching up with at most this many keys is left to the committer, which looks each of them up.
 pub(crate) const WATCH_REST_KEYS: usize = 256;

@@ -98,7 +98,7 @@ impl Blocks {
         let checksums = self.checksums.iter().skip((span.start / BLOCK_BYTES) as usize);
         let mut start = span.start;
         for (block, &checksum) in bytes.chunks(BLOCK_BYTES as usize).zip(checksums) {
-            if XxHash3_64::oneshot(block) != checksum {
+            if XxHash3_64::oneshot(block) != checksum && !mistake!(ChecksumsAreNotCompared) {
                 let end = start + block.len() as u64;
                 return Err(self.corrupt(format!(
                     "bytes {start} to {end} do not have the checksum they were written with"

@@ -1,0 +1,382 @@
+//! All mistakes: which hazard each runs into, by the number that the design gives it (0: the invariant and what follows from
+//! it), and the tests that have to fail on it. Hazards 5, 6 and 9 are those of the crates above.
+
+use std::sync::OnceLock;
+
+macro_rules! mistakes {
+    ($($(#[doc = $text:literal])+ $name:ident of $hazard:literal: $($test:literal),+;)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Mistake {
+            $($(#[doc = $text])+ $name,)+
+        }
+
+        const ALL: &[(Mistake, u8, &[&str])] = &[$((Mistake::$name, $hazard, &[$($test),+]),)+];
+    };
+}
+
+mistakes! {
+    /// A flush does not take along that rows were removed while it ran.
+    FlushesForgetRemovals of 1:
+        "hazards_of_movers::hazard_13_rows_changed_while_they_are_flushed_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
+        "hazards_of_tables::a_table_with_a_key_of_one_column_goes_through_everything";
+    /// A compaction does not.
+    CompactionsForgetRemovals of 1:
+        "hazards_of_movers::hazard_13_rows_changed_while_they_are_merged_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed",
+        "hazards_of_tables::rows_without_a_key_keep_their_ids_through_everything";
+    /// A compaction writes rows that were deleted before it began.
+    CompactionsKeepTheDead of 1:
+        "hazards_of_movers::hazard_1_a_deletion_never_comes_back";
+    /// The committer does not write the bits of deleted rows.
+    DeadRowsAreNotMarked of 1:
+        "hazards_of_movers::hazard_1_a_deletion_never_comes_back",
+        "hazards_of_reads::hazard_1_dead_rows_are_shown_by_no_way_of_reading";
+    /// The committer does not tell movers of removals.
+    RemovalsAreNotHeard of 1:
+        "hazards_of_movers::hazard_13_rows_changed_while_they_are_flushed_stay_changed",
+        "hazards_of_movers::hazard_13_rows_changed_while_they_are_merged_stay_changed";
+    /// Nor of rows that a load replaces.
+    ReplacedRowsAreNotHeard of 1:
+        "hazards_of_publications::hazard_1_rows_that_a_load_replaces_while_they_are_moved_stay_replaced";
+    /// A scan shows deleted rows.
+    ScansShowTheDead of 1:
+        "hazards_of_reads::hazard_1_dead_rows_are_shown_by_no_way_of_reading";
+    /// A look-up finds them.
+    LookUpsFindTheDead of 1:
+        "hazards_of_reads::hazard_1_dead_rows_are_shown_by_no_way_of_reading";
+    /// A point read stops at one.
+    PointReadsStopAtTheDead of 1:
+        "hazards_of_reads::hazard_1_a_live_row_is_found_behind_a_dead_one_of_a_later_run";
+
+    /// A flush knows rows by the first column of their key.
+    FlushesTellRowsByOneColumn of 2:
+        "hazards_of_tables::hazard_2_rows_that_share_the_first_column_of_a_key_stay_apart";
+    /// A load does.
+    LoadsTellRowsByOneColumn of 2:
+        "hazards_of_tables::hazard_2_rows_that_share_the_first_column_of_a_key_stay_apart";
+
+    /// Scans and counts end where that should be enough.
+    ScansStopAtACap of 3:
+        "hazards_of_reads::hazard_3_no_scan_and_no_count_stops_before_the_end";
+    /// Deleted rows count to a LIMIT.
+    DeadRowsCountToTheLimit of 3:
+        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need",
+        "hazards_of_reads::hazard_1_dead_rows_are_shown_by_no_way_of_reading";
+
+    /// Hot rows that do not decode are passed over.
+    MalformedRowsAreSkipped of 4:
+        "hazards_of_reads::hazard_4_a_malformed_row_is_named_by_whoever_meets_it",
+        "decode::tests::corrupt_rows_are_named_and_never_skipped";
+    /// Bytes of a segment are taken as they come.
+    ChecksumsAreNotCompared of 4:
+        "segment::tests::damage::every_flipped_byte_is_found";
+
+    /// Commits are written and not synced.
+    CommitsAreNotSynced of 7:
+        "hazards::hazard_7_acknowledged_rows_are_in_a_copy_of_the_files";
+    /// Whoever is in a group hears that it is written, whether or not it is.
+    FailedWritesAreAcknowledged of 7:
+        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+
+    /// A scan with a LIMIT reads segments as one without.
+    LimitsReadEverything of 8:
+        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need";
+    /// A scan without columns reads one nevertheless.
+    CountsReadColumns of 8:
+        "hazards_of_reads::hazard_8_a_count_reads_no_column";
+
+    /// Writes go to the oldest epoch, sealed or not.
+    WritesGoToTheSealedEpoch of 10:
+        "hazards_of_movers::hazard_10_a_write_planned_before_a_seal_lands_after_it",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+
+    /// What was committed before a seal is forgotten at it.
+    SealsForgetRecentCommits of 11:
+        "hazards_of_movers::hazard_11_two_inserts_of_one_key_on_both_sides_of_a_seal";
+    /// Keys to insert are not compared with what was committed lately.
+    PutsAreNotCompared of 11:
+        "hazards_of_movers::hazard_11_two_inserts_of_one_key_on_both_sides_of_a_seal",
+        "hazards_of_commits::hazard_11_two_inserts_of_one_key_in_one_group",
+        "hazards::two_writers_of_one_key_from_one_state_conflict";
+    /// Requests of a group are compared with what was committed before it alone.
+    GroupsDoNotSeeThemselves of 11:
+        "hazards_of_commits::hazard_11_two_inserts_of_one_key_in_one_group";
+    /// A request older than what the committer remembers is taken for one that meets nobody.
+    ForgottenCommitsAreTakenForNone of 11:
+        "hazards::a_request_older_than_the_committers_memory_is_stale";
+    /// A look-up does not look into the sealed epoch.
+    LookUpsForgetTheSealedEpoch of 11:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed";
+
+    /// Rows to remove are not compared with what was committed lately, nor with the bits of those that are gone.
+    RemovalsAreNotCompared of 12:
+        "hazards_of_commits::hazard_12_one_row_deleted_twice_is_deleted_once";
+    /// Each request of a group begins with the bits before the group.
+    GroupsForgetTheirBits of 12:
+        "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
+
+    /// Rows are removed where they were found, wherever they are now.
+    MovedRowsAreNotLookedUpAgain of 13:
+        "hazards_of_movers::hazard_13_a_row_that_moved_is_to_be_looked_up_again";
+    /// A flush hears of removals from a moment after its state on.
+    FlushesWatchTooLate of 13:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// So does a compaction.
+    CompactionsWatchTooLate of 13:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed";
+    /// The committer does not settle what happened after the last look.
+    TheLastNewsAreNotSettled of 13:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed",
+        "hazards_of_movers::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
+    /// A watch that holds no more tells what it has.
+    WatchesOverflowUnnoticed of 13:
+        "hazards_of_publications::more_removals_than_a_watch_holds_fail_the_mover_and_lose_nothing",
+        "hazards_of_loads::hazard_17_more_changes_than_a_watch_holds_fail_the_load";
+    /// Removals delete from the current epoch, wherever the row is.
+    RemovalsGoToTheCurrentEpoch of 13:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed";
+
+    /// A state shows the tables of the one before.
+    VersionsLagBehind of 14:
+        "hazards::hazard_14_snapshot_versions_and_catalog_are_of_one_moment";
+    /// Readers take the bits of deleted rows as they are now.
+    ReadersTakeTheNewestBits of 14:
+        "hazards_of_reads::hazard_14_an_old_state_shows_rows_that_were_deleted_since";
+    /// Replaced files are erased at once.
+    FilesGoWithTheirEntries of 14:
+        "hazards_of_movers::hazard_14_an_old_state_keeps_its_rows_and_its_files";
+    /// Replaced files are never erased.
+    ReplacedFilesStay of 14:
+        "hazards_of_movers::hazard_14_an_old_state_keeps_its_rows_and_its_files";
+
+    /// A publication makes the table that it is for.
+    PublicationsReviveStores of 15:
+        "hazards::hazard_15_a_load_in_flight_over_a_truncate_and_recreate",
+        "hazards_of_loads::hazard_15_a_truncate_between_a_loads_check_and_its_publication",
+        "hazards_of_movers::hazard_15_a_truncate_during_a_flush_or_a_compaction_wins";
+    /// The files of a retired table stay.
+    FilesOfRetiredStoresStay of 15:
+        "hazards_of_movers::hazard_15_a_truncate_during_a_flush_or_a_compaction_wins";
+    /// Its hot rows do.
+    RowsOfRetiredStoresStay of 15:
+        "hazards::hazard_15_a_writer_in_flight_over_a_truncate_and_recreate";
+    /// Ids are given out again after a restart.
+    CountersStartAgain of 15:
+        "hazards::counters_never_repeat";
+
+    /// A seal is not written down.
+    SealsAreNotWritten of 16:
+        "hazards_of_publications::hazard_16_writes_on_both_sides_of_a_seal_survive_a_crash";
+    /// Start-up knows the current epoch alone.
+    SealedEpochsAreForgotten of 16:
+        "hazards_of_publications::hazard_16_writes_on_both_sides_of_a_seal_survive_a_crash",
+        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
+    /// An epoch that was flushed stays in the table.
+    FlushedEpochsStayListed of 16:
+        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
+
+    /// Loads hear of nothing that is inserted while they run.
+    InsertionsAreNotHeard of 17:
+        "hazards_of_movers::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication",
+        "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
+    /// A load hears of what happens from a moment after its state on.
+    LoadsWatchTooLate of 17:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met",
+        "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
+    /// Watches hear of a commit before it is visible.
+    WatchesAreToldTooEarly of 17:
+        "hazards_of_loads::hazard_17_a_commit_is_visible_before_a_load_hears_of_it";
+    /// A load does not look for its keys in the table.
+    LoadsDoNotLookUp of 17:
+        "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+    /// It looks for them in the current epoch alone.
+    LoadsForgetTheSealedEpoch of 17:
+        "hazards_of_loads::a_load_meets_keys_in_a_sealed_epoch";
+    /// A key that a load found is taken for found although it was removed since.
+    ResolutionsAreFinal of 17:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met";
+    /// What stopped a publication is forgotten with it.
+    NewsAreSettledOnce of 17:
+        "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
+    /// Others publish between a load's look-up and its publication.
+    LoadsGiveTheGateBack of 17:
+        "hazards_of_loads::hazard_17_rows_stay_where_a_load_found_them_until_it_is_published";
+    /// A key that was absent before a load is taken for absent after it.
+    LoadsInsertNothing of 17:
+        "hazards_of_movers::hazard_17_a_row_inserted_from_a_state_before_a_publication";
+    /// A row found before a load is taken for there after it.
+    LoadsReplaceNothing of 17:
+        "hazards_of_loads::hazard_17_a_row_found_before_a_load_replaced_it_is_to_be_looked_up_again";
+
+    /// Rows of a scope that is gone are shown.
+    RetiredScopesAreShown of 18:
+        "hazards::hazard_18_a_user_dropped_and_made_again_sees_nothing_old",
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go";
+    /// Rows are written for it.
+    RetiredScopesTakeWrites of 18:
+        "hazards::hazard_18_a_user_dropped_and_made_again_sees_nothing_old";
+    /// Loads for it are published.
+    LoadsOfRetiredScopesArePublished of 18:
+        "hazards::hazard_18_a_user_dropped_and_made_again_sees_nothing_old";
+    /// Its hot rows are never erased.
+    RowsOfRetiredScopesStay of 18:
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go";
+    /// After a restart it is a scope like any other.
+    RetiredScopesAreForgotten of 18:
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go";
+    /// A flush takes its rows along.
+    FlushesKeepRetiredScopes of 18:
+        "hazards_of_commits::hazard_18_a_flush_leaves_rows_of_a_retired_scope_behind";
+    /// A compaction does.
+    CompactionsKeepRetiredScopes of 18:
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go",
+        "hazards_of_commits::hazard_18_a_scope_retired_at_any_moment_of_a_move";
+
+    /// What failed to be written is shown.
+    FailedWritesAreShown of 19:
+        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+    /// Others are in conflict with it.
+    FailedWritesAreRemembered of 19:
+        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+    /// Its numbers are given to others.
+    NumbersOfFailedWritesAreUsedAgain of 19:
+        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+    /// After it, writes are tried as if nothing had happened.
+    WritesGoOnAfterAFailedSync of 19:
+        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+    /// Files are erased whose publication may be in the log.
+    FilesOfUnknownPublicationsGo of 19:
+        "hazards::hazard_19_a_load_whose_publication_is_unknown_is_not_erased",
+        "hazards_of_publications::hazard_19_a_mover_whose_publication_fails_moves_nothing_twice";
+    /// Files stay whose publication was refused.
+    FilesOfRefusedPublicationsStay of 19:
+        "hazards_of_loads::the_files_of_a_load_that_is_given_up_or_refused_go",
+        "hazards_of_publications::hazard_19_a_mover_whose_publication_fails_moves_nothing_twice";
+
+    /// Files are published that are not synced.
+    FilesAreNotSynced of 20:
+        "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
+    /// Their directories are not.
+    DirectoriesAreNotSynced of 20:
+        "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
+    /// Files come and go with commits that are not synced.
+    FilesMoveUnsynced of 20:
+        "hazards_of_publications::hazard_20_files_come_and_go_synced_even_if_commits_are_not";
+    /// Files are written of which no record says so.
+    FilesAreNotAnnounced of 20:
+        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
+        "hazards_of_loads::hazard_20_a_load_that_was_not_published_is_gone_after_a_crash",
+        "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
+    /// The record is deleted when the file is complete, and not when it is published.
+    AnnouncementsAreTakenBackEarly of 20:
+        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
+        "hazards_of_loads::hazard_20_a_load_that_was_not_published_is_gone_after_a_crash";
+    /// The record outlives the publication.
+    PublishedFilesStayDoomed of 20:
+        "hazards_of_publications::hazard_16_a_restart_erases_replaced_files_and_no_others";
+    /// Replaced files have no record.
+    ReplacedFilesAreNotDoomed of 20:
+        "hazards_of_publications::hazard_16_a_restart_erases_replaced_files_and_no_others";
+    /// Files of what was given up stay.
+    UnpublishedFilesStay of 20:
+        "hazards_of_loads::the_files_of_a_load_that_is_given_up_or_refused_go",
+        "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+    /// Start-up does not look for the files that the manifest names.
+    FilesAreNotLookedAt of 20:
+        "hazards_of_reads::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
+
+    /// What comes is written before what goes is deleted.
+    RemovalsFollowPuts of 0:
+        "hazards::removals_precede_puts_and_a_key_may_be_in_both";
+    /// Writers planned with another schema pass.
+    SchemaVersionsAreNotCompared of 0:
+        "hazards::a_schema_change_conflicts_with_writers_planned_before_it";
+    /// Writers that count the rows of a scope do not meet each other.
+    ExclusiveClaimsAreNotCompared of 0:
+        "hazards::exclusive_claims_of_one_scope_exclude_each_other";
+    /// Flushed rows are not deleted where they were.
+    FlushedRowsStay of 0:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// The range of rows that a large flush deletes reaches into the next epoch.
+    LargeFlushesDeleteTheNextEpoch of 0:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// Merged segments stay in the table.
+    MergedSegmentsStayListed of 0:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed";
+    /// A publication can be repeated.
+    SegmentsArePublishedTwice of 0:
+        "hazards_of_publications::a_publication_is_published_once";
+    /// Cold rows that a load replaces stay.
+    ReplacedColdRowsStay of 0:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met";
+    /// Hot ones do.
+    ReplacedHotRowsStay of 0:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met";
+    /// A row that a commit deleted and a load replaced counts twice.
+    DeadRowsAreCountedTwice of 0:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met";
+    /// The count of deleted rows begins anew in every group.
+    DeadRowsAreCountedAnew of 0:
+        "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
+    /// Loaded rows have numbers that later rows get too.
+    LoadedRowsTakeNoNumbers of 0:
+        "hazards_of_loads::loaded_rows_take_numbers_that_nobody_else_has";
+    /// Loads keep rows of one key.
+    LoadsKeepEqualKeys of 0:
+        "hazards_of_movers::loads_in_any_order_with_duplicates_inside_and_against_the_table";
+    /// Those that are merged in two batches, at least.
+    BatchesAreComparedAlone of 0:
+        "hazards_of_loads::rows_of_one_key_that_are_merged_in_two_batches_are_one_row";
+    /// All segments are one run, although their keys overlap.
+    RunsAreMixedUp of 0:
+        "hazards_of_reads::keys_are_found_in_whichever_run_has_them";
+    /// Rows without a key get another id when they are flushed.
+    FlushedRowsGetNewIds of 0:
+        "hazards_of_tables::rows_without_a_key_keep_their_ids_through_everything";
+    /// A segment is read as if all of it were of one user.
+    SegmentsAreOfOneUser of 0:
+        "hazards_of_reads::nobody_reads_or_counts_rows_of_another_user",
+        "hazards_of_tables::users_with_the_same_keys_go_through_everything_side_by_side";
+    /// Every part of a scan has the hot rows.
+    PartsShareTheHotRows of 0:
+        "hazards_of_movers::parts_of_a_scan_are_disjoint_and_together_all",
+        "hazards_of_reads::every_row_is_in_one_part_of_a_scan_however_many_there_are";
+}
+
+/// Whether this is the mistake to make.
+pub(crate) fn is(mistake: Mistake) -> bool {
+    static MADE: OnceLock<Option<Mistake>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let wanted = std::env::var("KALAMDB_MISTAKE").ok()?;
+        let known = ALL.iter().find(|(mistake, ..)| format!("{mistake:?}") == wanted);
+        Some(
+            known
+                .unwrap_or_else(|| panic!("{wanted} is no mistake that can be made"))
+                .0,
+        )
+    });
+    *made == Some(mistake)
+}
+
+/// Prints the list, for `scripts/mistakes`.
+#[test]
+fn every_hazard_has_a_mistake_and_every_mistake_a_test() {
+    for hazard in (0..=20).filter(|hazard| ![5, 6, 9].contains(hazard)) {
+        assert!(
+            ALL.iter().any(|(_, of, _)| *of == hazard),
+            "hazard {hazard} has no mistake"
+        );
+    }
+    for (mistake, hazard, tests) in ALL {
+        let mut distinct = tests.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), tests.len(), "{mistake:?} names a test twice");
+        println!("mistake {mistake:?} {hazard} {}", tests.join(" "));
+    }
+}
