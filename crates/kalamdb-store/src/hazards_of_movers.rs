@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::executor::block_on;
 
 use crate::testing::{
-    GLOBAL, T, TestStore, begin_load, collect, compact_while, copy_directory, delete, flush, flush_while, ids, insert,
-    key, load_all, load_rows, new_store, open, put, removal, request, rows, schema, segment_files, spec, step, update,
+    GLOBAL, Meanwhile, T, TestStore, begin_load, collect, compact_while, copy_directory, delete, files_under, flush,
+    flush_while, ids, insert, key, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
+    segment_files, segment_options, spec, step, update,
 };
-use crate::{CommitError, Location, OnDuplicate, Seq, StoreError, StoreId, TableChange, TableVersion};
+use crate::{
+    CommitError, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
+};
 
 /// Does something once.
 struct Once<F>(AtomicBool, F);
@@ -367,6 +370,38 @@ fn hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing() {
         assert_eq!(ids(&store, T), (0..11).filter(|&id| id != 3).collect::<Vec<_>>());
         assert_eq!(store.state().table(T).expect("live").epochs.len(), 1);
     }
+}
+
+#[test]
+fn hazard_16_what_a_crash_left_in_another_storage_goes_when_it_is_added() {
+    let (directory, store) = new_store();
+    let (storage, root) = (StorageId(4), tempfile::tempdir().expect("a directory"));
+    store.add_storage(storage, root.path()).expect("a storage");
+    for id in 0..10 {
+        insert(&store, T, id, "hot").expect("commits");
+    }
+    let copy = tempfile::tempdir().expect("a directory");
+    let crash = Once::new(|| copy_directory(directory.path(), copy.path()));
+    let elsewhere = SegmentOptions {
+        storage,
+        ..segment_options()
+    };
+    let unpublished = Meanwhile(|_, bytes| {
+        if bytes > 0 {
+            crash.run();
+        }
+    });
+    store.flush(T, &schema(), &elsewhere, &unpublished).expect("flushes");
+    drop(store);
+    let files = files_under(root.path());
+    assert_eq!(files.len(), 1);
+    let store = open(copy.path());
+    store.wait_for_eraser();
+    assert_eq!(files_under(root.path()), files, "nobody knows yet where it is");
+    store.add_storage(storage, root.path()).expect("a storage");
+    store.wait_for_eraser();
+    assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
 }
 
 #[test]

@@ -152,6 +152,8 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// # Errors
     /// [`StoreError::Storage`] names the directory that cannot be made or written.
     pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
-        self.engine().files().add_local(id, root)
+        self.engine().files().add_local(id, root)?;
+        self.erase_dead_files(id);
+        Ok(())
     }
 }

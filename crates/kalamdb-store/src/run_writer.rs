@@ -196,13 +196,13 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
     }
 }
 
-/// Writes down that the file may be there, before it is.
+/// Writes down, whatever the durability, that the file may be there, before it is.
 fn announce(engine: &Engine, segment: SegmentId, file: &FileName) -> Result<(), StoreError> {
     let record = serde_json::to_vec(file)
         .map_err(|error| StoreError::Storage(format!("a file's name cannot be written: {error}")))?;
     let mut batch = WriteBatch::default();
     batch.put_cf(engine.meta(), meta::file(segment), record);
-    engine.write(batch).map_err(StoreError::from)
+    engine.write_synced(batch).map_err(StoreError::from)
 }
 
 /// Tells files of one number apart: of databases that were restored from one another.

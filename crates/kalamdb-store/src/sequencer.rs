@@ -85,6 +85,8 @@ struct Group {
     hot: HashMap<StoreId, (i64, i64)>,
     /// Epochs that are current from now on, and empty.
     sealed: Vec<StoreId>,
+    /// Files come or go with it: it is synced whatever the durability.
+    moves_files: bool,
     last: Committed,
 }
 
@@ -488,6 +490,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         };
         let committed = group.last;
 
+        group.moves_files = !(published.is_empty() && gone.is_empty());
         // From here on the files may be in the log: whoever drops them must not erase them.
         for publication in &published {
             publication.arm(false);
@@ -602,6 +605,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             deleted: HashMap::new(),
             hot: HashMap::new(),
             sealed: Vec::new(),
+            moves_files: false,
             last: Committed {
                 seq: self.last_seq,
                 updated_micros: self.last_updated_micros,
@@ -632,7 +636,11 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             meta::LAST,
             meta::encode_last(self.last_seq, self.last_updated_micros),
         );
-        let written = engine.write(std::mem::take(&mut group.batch));
+        let batch = std::mem::take(&mut group.batch);
+        let written = match group.moves_files {
+            true => engine.write_synced(batch),
+            false => engine.write(batch),
+        };
         match written {
             Ok(()) => {
                 self.shared.hot.write().extend(usage);

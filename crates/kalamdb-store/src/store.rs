@@ -17,8 +17,8 @@ use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
 use crate::gate::Gate;
-use crate::ids::{Seq, StorageId, StoreId};
-use crate::manifest::{Segment, Segments};
+use crate::ids::{SegmentId, Seq, StorageId, StoreId};
+use crate::manifest::{FileName, Segment, Segments};
 use crate::meta::{self, Inventory};
 use crate::pinned::Pinned;
 use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
@@ -82,6 +82,8 @@ pub struct Store<C> {
     messages: SyncSender<Message<C>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     eraser: Eraser,
+    /// Dead files in storages that were not added yet.
+    dead_files: Mutex<Vec<(SegmentId, FileName)>>,
     counters: Counters,
     /// One mover a table at a time.
     movers: Arc<Gate>,
@@ -104,7 +106,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         let (seq, updated_micros) = last(&engine)?;
         let inventory = inventory(&engine)?;
         let eraser = Eraser::start(engine.clone())?;
-        for (segment, file) in inventory.files {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
+            .files
+            .into_iter()
+            .partition(|(_, file)| file.storage == StorageId::DEFAULT);
+        for (segment, file) in here {
             eraser.handle().erase(EraseJob::Segment(segment, file));
         }
         let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
@@ -146,6 +152,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             messages,
             committer: Mutex::new(None),
             eraser,
+            dead_files: Mutex::new(elsewhere),
             counters: Counters::default(),
             movers: Arc::default(),
             publishers: Arc::default(),
@@ -286,6 +293,18 @@ impl<C> Store<C> {
 
     pub(crate) fn eraser(&self) -> &EraserHandle {
         self.eraser.handle()
+    }
+
+    /// Erases what start-up could not yet in a storage that is known now.
+    pub(crate) fn erase_dead_files(&self, storage: StorageId) {
+        let dead = self
+            .dead_files
+            .lock()
+            .extract_if(.., |(_, file)| file.storage == storage)
+            .collect::<Vec<_>>();
+        for (segment, file) in dead {
+            self.eraser().erase(EraseJob::Segment(segment, file));
+        }
     }
 
     /// Returns when everything that was to be erased before is erased.

@@ -243,8 +243,13 @@ pub(crate) fn segment_options() -> SegmentOptions {
 
 /// All files under `segments`.
 pub(crate) fn segment_files(data_dir: &Path) -> Vec<std::path::PathBuf> {
+    files_under(&data_dir.join("segments"))
+}
+
+/// All files under a directory.
+pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
-    let mut directories = vec![data_dir.join("segments")];
+    let mut directories = vec![root.to_path_buf()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).expect("a directory") {
             let entry = entry.expect("an entry");
