@@ -60,6 +60,8 @@ fn next_block(engine: &Engine, counter: Counter) -> Result<Block, StoreError> {
     let end = next.saturating_add(COUNTER_BLOCK);
     let mut batch = WriteBatch::default();
     batch.put_cf(engine.meta(), &name, end.to_le_bytes());
+    crate::crash::point("counter-writing");
     engine.write_synced(batch)?;
+    crate::crash::point("counter-written");
     Ok(Block { next, end })
 }

@@ -73,6 +73,7 @@ struct FormatRecord {
 impl Engine {
     pub(crate) fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let directory = Directory::open(&options.path)?;
+        crate::crash::point("open-directory");
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let common = common_options(options);
         let files = Arc::new(Files::new());
@@ -97,6 +98,7 @@ impl Engine {
             #[cfg(test)]
             fault: parking_lot::Mutex::new(None),
         };
+        crate::crash::point("open-rocksdb");
         engine.database = engine.check_format()?;
         Ok(engine)
     }
@@ -191,7 +193,11 @@ impl Engine {
             | ErrorKind::Expired
             | ErrorKind::CompactionTooLarge
             | ErrorKind::Unknown => WriteError::Unknown(error.to_string()),
-        })
+        })?;
+        if sync {
+            crate::crash::synced(|| self.directory.rocksdb());
+        }
+        Ok(())
     }
 
     #[cfg(test)]

@@ -55,6 +55,8 @@ mod committer;
 mod compact;
 mod counters;
 mod crash;
+#[cfg(test)]
+mod crashes;
 mod decode;
 mod deletion_vector;
 mod engine;

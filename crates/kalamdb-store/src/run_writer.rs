@@ -137,6 +137,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             return Ok(());
         };
         let summary = current.writer.finish()?;
+        crate::crash::point("segment-written");
         let file = current.file.file.take();
         let file = file.ok_or_else(|| StoreError::Storage("a segment was finished twice".to_string()))?;
         self.done.push(NewSegment::new(
@@ -173,6 +174,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             ),
         };
         announce(self.store.engine(), segment, &file)?;
+        crate::crash::point("segment-announced");
         let file = Intent {
             segment,
             file: Some(file),

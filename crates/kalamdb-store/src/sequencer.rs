@@ -148,6 +148,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     let result = self.step(*step);
                     self.count(&result);
                     answer(reply, result);
+                    crate::crash::point("step-answered");
                 }
                 Message::Watch(watch, ready) => {
                     let watches = self.watches.entry(watch.store()).or_default();
@@ -211,7 +212,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
 
     /// Writes a group's batch, publishes it, and answers those who are in it.
     fn finish_group(&mut self, mut group: Group, state: &DbState<C>, accepted: Vec<(Committed, Reply)>) {
+        crate::crash::point("commit-writing");
         let written = self.write(&mut group);
+        crate::crash::point("commit-written");
         if written.is_ok() {
             self.publish(
                 group,
@@ -222,11 +225,13 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         } else {
             self.recent.forget(group.remembered);
         }
+        crate::crash::point("commit-published");
         for (committed, reply) in accepted {
             let result = written.clone().map(|()| committed);
             self.count(&result);
             answer(reply, result);
         }
+        crate::crash::point("commit-answered");
     }
 
     /// Checks a request against the committed state and against what its group wrote before it.
@@ -495,6 +500,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         for publication in &published {
             publication.arm(false);
         }
+        crate::crash::point("step-writing");
         if let Err(error) = self.write(&mut group) {
             self.recent.forget(group.remembered);
             if let CommitError::Storage(_) = error {
@@ -502,6 +508,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             return Err(error);
         }
+        crate::crash::point("step-written");
         // The last state that shows them takes their files with it.
         gone.iter().for_each(|segment| segment.retire());
         let catalog = step.catalog.unwrap_or_else(|| state.catalog().clone());
@@ -519,6 +526,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             self.eraser.erase(job);
         }
+        crate::crash::point("step-published");
         Ok(committed)
     }
 
