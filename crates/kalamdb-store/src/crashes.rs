@@ -11,6 +11,7 @@ mod recovery;
 mod runner;
 
 pub(crate) use power::note_synced;
+pub(crate) use recovery::{check_structure, records};
 
 /// Every point at which a process is killed.
 const POINTS: [&str; 33] = [

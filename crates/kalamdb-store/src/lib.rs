@@ -62,6 +62,8 @@ mod deletion_vector;
 mod engine;
 mod erase;
 mod error;
+#[cfg(test)]
+mod failures;
 #[allow(dead_code, reason = "flush, bulk loads and scans are its callers")]
 mod files;
 mod flush;

@@ -111,8 +111,8 @@ impl Model {
     /// Whether a load has a duplicate and does not take it.
     pub(super) fn refuses(&self, load: &Load) -> bool {
         let distinct: BTreeSet<i64> = load.ids.iter().copied().collect();
-        let duplicate = distinct.len() < load.ids.len()
-            || distinct.iter().any(|&id| self.rows.contains_key(&(load.scope, id)));
+        let duplicate =
+            distinct.len() < load.ids.len() || distinct.iter().any(|&id| self.rows.contains_key(&(load.scope, id)));
         duplicate && load.on_duplicate == OnDuplicate::Fail
     }
 
@@ -133,9 +133,7 @@ impl Model {
         }
         assert_eq!(found.incarnation > 0, state.table(KEYLESS).is_some());
         if found.incarnation > 0 {
-            let scan = state
-                .scan(&keyless_schema(), spec(KEYLESS, GLOBAL))
-                .expect("scans");
+            let scan = state.scan(&keyless_schema(), spec(KEYLESS, GLOBAL)).expect("scans");
             for (_, text, _) in collect(scan) {
                 assert!(found.keyless.insert(text.clone()), "'{text}' is there twice");
             }

@@ -117,7 +117,14 @@ fn killed_again_while_it_recovers() {
         kill(&orders(&data, SEED, Task::Die(first.to_string(), time)));
         let log = Log::read(&log_of(&data));
         let operations = history::operations(SEED);
-        for again in ["open-directory", "open-rocksdb", "open-read", "erase-file-gone", "open-recovered", "open-loaded"] {
+        for again in [
+            "open-directory",
+            "open-rocksdb",
+            "open-read",
+            "erase-file-gone",
+            "open-recovered",
+            "open-loaded",
+        ] {
             let start = Orders {
                 from: log.done,
                 until: 0,

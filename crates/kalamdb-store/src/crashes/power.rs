@@ -100,7 +100,9 @@ impl Copying {
             self.at_writing.insert(what.to_string(), synced.clone());
         }
         // The sync of what was just written may not have come to its end.
-        let before = point.strip_suffix("-written").and_then(|what| self.at_writing.get(what));
+        let before = point
+            .strip_suffix("-written")
+            .and_then(|what| self.at_writing.get(what));
         for (path, length) in before.into_iter().flatten() {
             synced.insert(path.clone(), *length);
         }
@@ -124,7 +126,10 @@ impl Copying {
                 copy(&path, &to.join("data/rocksdb").join(path.file_name().expect("a name")));
             }
         }
-        for path in synced.keys().filter(|path| path.starts_with(self.from.join("segments"))) {
+        for path in synced
+            .keys()
+            .filter(|path| path.starts_with(self.from.join("segments")))
+        {
             let target = to.join("data").join(path.strip_prefix(&self.from).expect("below"));
             fs::create_dir_all(target.parent().expect("a directory")).expect("created");
             copy(path, &target);
@@ -176,12 +181,22 @@ fn lose_power_everywhere(durability: Durability) {
         points.insert(copied.point.clone());
         let length = match copied.log.as_str() {
             "" => 0,
-            log => fs::metadata(copy.join("data/rocksdb").join(log)).expect("is there").len(),
+            log => fs::metadata(copy.join("data/rocksdb").join(log))
+                .expect("is there")
+                .len(),
         };
         let end = length.max(copied.synced);
-        let cuts = BTreeSet::from([copied.synced, (copied.synced + end) / 2, end.saturating_sub(1).max(copied.synced), end]);
+        let cuts = BTreeSet::from([
+            copied.synced,
+            (copied.synced + end) / 2,
+            end.saturating_sub(1).max(copied.synced),
+            end,
+        ]);
         for cut in cuts {
-            eprintln!("power lost at {}, the log of {length} bytes cut at {cut}: {copied:?}", copy.display());
+            eprintln!(
+                "power lost at {}, the log of {length} bytes cut at {cut}: {copied:?}",
+                copy.display()
+            );
             lose_power(&copy.join("data"), &copied, cut, durability);
         }
     }
@@ -194,7 +209,9 @@ fn lose_power(copy: &Path, copied: &Copied, cut: u64, durability: Durability) {
     fs::create_dir(&data).expect("created");
     copy_directory(copy, &data);
     if !copied.log.is_empty() {
-        let log = fs::OpenOptions::new().write(true).open(data.join("rocksdb").join(&copied.log));
+        let log = fs::OpenOptions::new()
+            .write(true)
+            .open(data.join("rocksdb").join(&copied.log));
         log.and_then(|log| log.set_len(cut)).expect("cut");
     }
     let log = Log {

@@ -21,10 +21,15 @@ pub(super) fn recover(directory: &Path, operations: &[Operation], log: &Log, dur
         // Power takes what was not synced.
         Durability::Relaxed => log.synced,
     };
-    let as_after = (done..=log.begun).rev().find(|&count| Model::after(&operations[..count]) == found);
+    let as_after = (done..=log.begun)
+        .rev()
+        .find(|&count| Model::after(&operations[..count]) == found);
     let Some(count) = as_after else {
         let expected = Model::after(&operations[..done]);
-        panic!("the data are as after none of {:?}:\n{found:#?}\nafter the first of them:\n{expected:#?}", &operations[done..log.begun]);
+        panic!(
+            "the data are as after none of {:?}:\n{found:#?}\nafter the first of them:\n{expected:#?}",
+            &operations[done..log.begun]
+        );
     };
     if durability == Durability::Synced {
         assert!(store.state().seq().0 >= log.seq, "numbers are used again");
@@ -45,7 +50,7 @@ pub(super) fn recover(directory: &Path, operations: &[Operation], log: &Log, dur
 }
 
 /// Manifest, files, rows and counts belong together.
-pub(super) fn check_structure(store: &Arc<TestStore>, directory: &Path) {
+pub(crate) fn check_structure(store: &Arc<TestStore>, directory: &Path) {
     store.wait_for_eraser();
     let state = store.state();
     let mut named = Vec::new();
@@ -74,21 +79,28 @@ pub(super) fn check_structure(store: &Arc<TestStore>, directory: &Path) {
         assert_eq!(store.hot_usage(table).rows, current as u64, "hot rows of table {table}");
     }
     named.sort();
-    assert_eq!(segment_files(directory), named, "files, and those that the manifest names");
+    assert_eq!(
+        segment_files(directory),
+        named,
+        "files, and those that the manifest names"
+    );
     for kind in ["file/", "retired/", "scope-retired/"] {
-        assert_eq!(records(store, kind), 0, "what {kind} asks for is done");
+        assert_eq!(records(store, kind), [""; 0], "what {kind} asks for is done");
     }
 }
 
-/// How many records of `meta` begin with this.
-fn records(store: &TestStore, kind: &str) -> usize {
+/// The values of the records of `meta` whose names begin with this.
+pub(crate) fn records(store: &TestStore, kind: &str) -> Vec<String> {
     let engine = store.engine();
     let mut records = engine.db().raw_iterator_cf(engine.meta());
     records.seek(kind);
-    let mut count = 0;
-    while records.key().is_some_and(|name| name.starts_with(kind.as_bytes())) {
-        count += 1;
+    let mut values = Vec::new();
+    while let Some((name, value)) = records.item() {
+        if !name.starts_with(kind.as_bytes()) {
+            break;
+        }
+        values.push(String::from_utf8_lossy(value).into_owned());
         records.next();
     }
-    count
+    values
 }

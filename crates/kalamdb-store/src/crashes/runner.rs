@@ -150,8 +150,8 @@ impl Runner {
             }
             Operation::LoadKeyless(rows) => {
                 let (schema, options) = (keyless_schema(), segment_options());
-                let mut load = BulkLoad::begin(&store, KEYLESS, GLOBAL, &schema, &options, OnDuplicate::Fail)
-                    .expect("begins");
+                let mut load =
+                    BulkLoad::begin(&store, KEYLESS, GLOBAL, &schema, &options, OnDuplicate::Fail).expect("begins");
                 let ids: Vec<i64> = (0..*rows as i64).collect();
                 load_all(&mut load, &ids, &number.to_string()).expect("writes");
                 let publication = block_on(load.finish()).expect("finishes");
@@ -203,8 +203,8 @@ impl Runner {
 
     fn load(&self, store: &Arc<TestStore>, table: StoreId, load: &Load) -> Option<Arc<Publication>> {
         let (schema, options) = (schema(), segment_options());
-        let mut bulk = BulkLoad::begin(store, table, ScopeId(load.scope), &schema, &options, load.on_duplicate)
-            .expect("begins");
+        let mut bulk =
+            BulkLoad::begin(store, table, ScopeId(load.scope), &schema, &options, load.on_duplicate).expect("begins");
         let text = load.number.to_string();
         let written = load.ids.chunks(400).try_for_each(|ids| load_all(&mut bulk, ids, &text));
         match written.and_then(|()| block_on(bulk.finish())) {
@@ -215,12 +215,7 @@ impl Runner {
     }
 
     /// Moves rows, and meanwhile does the operations after this one that belong there, or afterwards if it was too quick.
-    fn moving<T>(
-        &self,
-        number: usize,
-        during: During,
-        mover: impl FnOnce(&dyn Progress) -> Result<T, StoreError>,
-    ) {
+    fn moving<T>(&self, number: usize, during: During, mover: impl FnOnce(&dyn Progress) -> Result<T, StoreError>) {
         let end = number + 1 + during.operations;
         let meanwhile = Meanwhile(|_, bytes| {
             if (bytes > 0) == during.late {
