@@ -99,7 +99,8 @@ fn of_pattern(message: &str) -> Option<Error> {
     const REFUSED: &str = "Regular expression did not compile: ";
     let is_too_large = message.contains("CompiledTooBig(") || message.contains("Compiled regex exceeds size limit");
     let problem = if is_too_large {
-        let digits: String = message.chars().filter(char::is_ascii_digit).collect();
+        let size = message.rsplit_once("CompiledTooBig(").map_or(message, |(_, size)| size);
+        let digits: String = size.chars().filter(char::is_ascii_digit).collect();
         format!("it is too large: compiled it may have {digits} bytes; repeat less in it")
     } else if let Some(problem) = message.lines().find_map(|line| line.trim().strip_prefix("error: ")) {
         problem.to_owned()
@@ -216,6 +217,9 @@ fn from_execution(message: &str) -> Error {
 
 /// DataFusion reports a few mistakes in statements as its own bugs.
 fn from_internal(message: &str) -> Error {
+    if let Some(error) = of_pattern(message) {
+        return error;
+    }
     let text = tidy(message);
     tracing::warn!(reason = %text, "DataFusion reported an internal error");
     Error::new(ErrorCode::Internal, format!("the query cannot be run: {text}"))

@@ -319,8 +319,8 @@ mod tests {
             "INSERT INTO t VALUES (1, 'xy', 3), (2, NULL, NULL), (3, 'y', -1)",
         ]);
         fixture.check(
-            "SELECT repeat(a, n), lpad(a, 4, '-'), rpad(a, n, 'ab') FROM t ORDER BY id",
-            &["xyxyxy|--xy|xya", "NULL|NULL|NULL", "|---y|"],
+            "SELECT repeat(a, n), lpad(a, 4, '-'), rpad(a, abs(n), 'ab') FROM t ORDER BY id",
+            &["xyxyxy|--xy|xya", "NULL|NULL|NULL", "|---y|y"],
         );
         fixture.check("SELECT octet_length(repeat('x', 60000000))", &["60000000"]);
         fixture.check(

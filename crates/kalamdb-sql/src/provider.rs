@@ -97,7 +97,7 @@ impl Provider {
             fields.extend([ScanField::Seq, ScanField::Updated].map(Origin::Scanned));
             if exposure == Exposure::Mutation {
                 extended.push(Field::new(ROW_KEY, DataType::Binary, false));
-                extended.push(Field::new(ROW_LOCATION, DataType::UInt32, false));
+                extended.push(Field::new(ROW_LOCATION, DataType::UInt64, false));
                 fields.extend([ScanField::RowKey, ScanField::RowLocation].map(Origin::Scanned));
                 let own = DataType::Struct(schema.fields().clone());
                 extended.push(Field::new(ROW_VALUES, own, false));

@@ -285,6 +285,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             drop(resolution);
             publication.rows -= dropped;
         }
+        crate::crash::point("load-resolved");
         Ok(Arc::new(publication))
     }
 
@@ -315,6 +316,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             writer.write(self.scope, Some(keys.as_binary::<i32>()), &columns, part.len())?;
         }
         self.chunks.push(writer.finish()?);
+        crate::crash::point("load-chunk-written");
         Ok(())
     }
 
@@ -399,6 +401,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         }
         // The runs are dropped, and with that erased, only now.
         let merged = writer.finish();
+        crate::crash::point("load-merged");
         drop(runs);
         merged
     }

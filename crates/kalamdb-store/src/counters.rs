@@ -62,6 +62,8 @@ fn next_block(engine: &Engine, counter: Counter) -> Result<Block, StoreError> {
     if !mistake!(CountersStartAgain) {
         batch.put_cf(engine.meta(), &name, end.to_le_bytes());
     }
+    crate::crash::point("counter-writing");
     engine.write_synced(batch)?;
+    crate::crash::point("counter-written");
     Ok(Block { next, end })
 }

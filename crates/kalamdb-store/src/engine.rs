@@ -57,6 +57,8 @@ pub(crate) enum Fault {
     Sync,
     /// Every write fails while it is synced, until the fault is taken away.
     SyncForEver,
+    /// The next write is in the log although its sync fails: a restart finds it.
+    SyncTooLate,
 }
 
 /// Why a batch was not written, or is not known to have been.
@@ -79,6 +81,7 @@ struct FormatRecord {
 impl Engine {
     pub(crate) fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let directory = Directory::open(&options.path)?;
+        crate::crash::point("open-directory");
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let common = common_options(options);
         let files = Arc::new(Files::new());
@@ -105,6 +108,7 @@ impl Engine {
             #[cfg(test)]
             moments: parking_lot::Mutex::default(),
         };
+        crate::crash::point("open-rocksdb");
         engine.database = engine.check_format()?;
         Ok(engine)
     }
@@ -182,7 +186,7 @@ impl Engine {
 
     fn write_with(&self, batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
         #[cfg(test)]
-        self.fail()?;
+        let too_late = self.fail()?;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         self.db.write_opt(batch, &options).map_err(|error| match error.kind() {
@@ -202,14 +206,27 @@ impl Engine {
             | ErrorKind::Expired
             | ErrorKind::CompactionTooLarge
             | ErrorKind::Unknown => WriteError::Unknown(error.to_string()),
-        })
+        })?;
+        #[cfg(test)]
+        if too_late {
+            return Err(WriteError::Unknown("a test fails this sync".to_string()));
+        }
+        if sync {
+            crate::crash::synced(|| self.directory.rocksdb());
+        }
+        Ok(())
     }
 
+    /// Whether the write is to fail after it has happened.
     #[cfg(test)]
-    fn fail(&self) -> Result<(), WriteError> {
+    fn fail(&self) -> Result<bool, WriteError> {
         let mut fault = self.fault.lock();
         match *fault {
-            None => Ok(()),
+            None => Ok(false),
+            Some(Fault::SyncTooLate) => {
+                *fault = None;
+                Ok(true)
+            }
             Some(Fault::Refuse) => {
                 *fault = None;
                 Err(WriteError::Refused("a test refuses this write".to_string()))

@@ -115,6 +115,7 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
             if mistake!(RowsOfRetiredStoresStay) {
                 return Ok(());
             }
+            crate::crash::point("erase-store");
             range(engine.hot(), &key::store_prefix(*store));
             range(engine.stream(), &key::store_prefix(*store));
             batch.delete_cf(engine.meta(), meta::retired(*store));
@@ -132,12 +133,16 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
             }
         }
         EraseJob::Segment(segment, file) => {
+            crate::crash::point("erase-file");
             engine.files().delete(file.storage, &file.path)?;
+            crate::crash::point("erase-file-gone");
             batch.delete_cf(engine.meta(), meta::file(*segment));
         }
         #[cfg(test)]
         EraseJob::Tell(done) => done.send(()).expect("the test waits"),
         EraseJob::Stop => {}
     }
-    engine.write_unsynced(batch)
+    engine.write_unsynced(batch)?;
+    crate::crash::point("erased");
+    Ok(())
 }

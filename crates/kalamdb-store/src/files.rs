@@ -275,11 +275,13 @@ impl FileWriter {
     pub(crate) fn finish(mut self) -> Result<u64, StoreError> {
         self.put_part()?;
         let mut upload = self.upload.take().ok_or_else(|| stopped(&self.file))?;
+        crate::crash::point("file-unnamed");
         if let Err(error) = wait(upload.complete()) {
             let failed = self.file.failed(&error);
             abandon(upload);
             return Err(failed);
         }
+        crate::crash::point("file-unsynced");
         let synced = match &self.file.local {
             Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local).map_err(|error| self.file.failed(&error)),
             _ => Ok(()),
@@ -288,6 +290,9 @@ impl FileWriter {
             // Nobody will name it. If it cannot even be removed, it is a file too many.
             let _ = self.file.delete();
             return Err(error);
+        }
+        if let Some(local) = &self.file.local {
+            crate::crash::synced(|| local.clone());
         }
         Ok(self.bytes)
     }
@@ -372,6 +377,7 @@ fn probe(root: &Path) -> io::Result<()> {
 }
 
 fn sync_path(path: &Path) -> io::Result<()> {
+    crate::crash::failure("file-sync")?;
     File::open(path)?.sync_all()?;
     #[cfg(test)]
     SYNCED.lock().insert(path.to_path_buf());

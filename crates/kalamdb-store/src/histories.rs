@@ -13,10 +13,14 @@ use crate::testing::{
 use crate::{DbState, Durability, OnDuplicate, ScopeId, Store, StoreError, StoreOptions, TableChange};
 
 /// xorshift64*: the same numbers for the same seed on every machine.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -180,7 +184,7 @@ fn check(state: &Arc<DbState<u64>>, model: &Model, low: i64, id: i64) {
 }
 
 /// In memory, where the machine has such a file system.
-fn memory_directory() -> tempfile::TempDir {
+pub(crate) fn memory_directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .expect("a directory")
@@ -204,7 +208,7 @@ fn run(seed: u64) {
         store: Some(store),
         model: Model::new(),
         old: Vec::new(),
-        random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+        random: Random::new(seed),
     };
     let mut done = Vec::new();
     for number in 0..100 {

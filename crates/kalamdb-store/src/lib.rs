@@ -58,11 +58,15 @@ mod committer;
 mod compact;
 mod counters;
 mod crash;
+#[cfg(test)]
+mod crashes;
 mod decode;
 mod deletion_vector;
 mod engine;
 mod erase;
 mod error;
+#[cfg(test)]
+mod failures;
 mod files;
 mod flush;
 mod format;

@@ -139,6 +139,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             return Ok(());
         };
         let summary = current.writer.finish()?;
+        crate::crash::point("segment-written");
         if mistake!(AnnouncementsAreTakenBackEarly) {
             let mut batch = WriteBatch::default();
             batch.delete_cf(self.store.engine().meta(), meta::file(current.segment));
@@ -182,6 +183,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
         if !mistake!(FilesAreNotAnnounced) {
             announce(self.store.engine(), segment, &file)?;
         }
+        crate::crash::point("segment-announced");
         let file = Intent {
             segment,
             file: Some(file),

@@ -151,6 +151,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     let result = self.step(*step);
                     self.count(&result);
                     answer(reply, result);
+                    crate::crash::point("step-answered");
                 }
                 Message::Watch(watch, ready) => {
                     let watches = self.watches.entry(watch.store()).or_default();
@@ -217,7 +218,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
 
     /// Writes a group's batch, publishes it, and answers those who are in it.
     fn finish_group(&mut self, mut group: Group, state: &DbState<C>, accepted: Vec<(Committed, Reply)>) {
+        crate::crash::point("commit-writing");
         let written = self.write(&mut group);
+        crate::crash::point("commit-written");
         if written.is_ok() || mistake!(FailedWritesAreShown) {
             self.publish(
                 group,
@@ -231,6 +234,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         if mistake!(NumbersOfFailedWritesAreUsedAgain) {
             self.last_seq = self.shared.state.load().seq();
         }
+        crate::crash::point("commit-published");
         for (committed, reply) in accepted {
             let mut result = written.clone().map(|()| committed);
             if mistake!(FailedWritesAreAcknowledged) {
@@ -239,6 +243,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             self.count(&result);
             answer(reply, result);
         }
+        crate::crash::point("commit-answered");
     }
 
     /// Checks a request against the committed state and against what its group wrote before it.
@@ -540,6 +545,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         for publication in &published {
             publication.arm(false);
         }
+        crate::crash::point("step-writing");
         if let Err(error) = self.write(&mut group) {
             self.recent.forget(group.remembered);
             let refused = matches!(error, CommitError::Storage(_)) && !mistake!(FilesOfRefusedPublicationsStay);
@@ -548,6 +554,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             return Err(error);
         }
+        crate::crash::point("step-written");
         // The last state that shows them takes their files with it.
         for segment in gone.iter().filter(|_| !mistake!(ReplacedFilesStay)) {
             segment.retire();
@@ -571,6 +578,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             self.eraser.erase(job);
         }
+        crate::crash::point("step-published");
         Ok(committed)
     }
 

@@ -105,6 +105,7 @@ impl<C: Send + Sync + 'static> Store<C> {
         let engine = Arc::new(Engine::open(&options)?);
         let (seq, updated_micros) = last(&engine)?;
         let inventory = inventory(&engine)?;
+        crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
         let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
             .files
@@ -160,6 +161,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             movers: Arc::default(),
             publishers: Arc::default(),
         };
+        crate::crash::point("open-recovered");
         // The committer starts afterwards, so the state that `load` reads cannot be overtaken.
         let recovered = store.state();
         let catalog = load(&store, &recovered)?;
@@ -167,6 +169,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             .shared
             .state
             .store(Arc::new(recovered.with_catalog(Arc::new(catalog))));
+        crate::crash::point("open-loaded");
         let sequencer = Sequencer::new(
             store.shared.clone(),
             receiver,
@@ -329,6 +332,7 @@ impl<C> Drop for Store<C> {
             tracing::error!("the committer panicked");
         }
         self.eraser.stop();
+        crate::crash::point("closing");
         // A tidy end leaves nothing to lose, whatever the durability.
         if let Err(error) = self.shared.engine.db().flush_wal(true) {
             tracing::warn!(%error, "the log could not be synced while closing");

@@ -1,0 +1,288 @@
+//! The disk is full, cannot be written or cannot be synced, by the operating system's own word.
+//!
+//! Each case runs in a process and a mount namespace of its own: what it mounts goes with it, whatever happens.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::crashes::check_structure;
+use crate::failures::{WORK, Work, all, check_files, fill};
+use crate::histories::memory_directory;
+use crate::testing::{T, TestStore, create, insert, open, options, segment_files};
+use crate::{Store, StoreError};
+
+const CASE: &str = "KALAMDB_DISK_CASE";
+const ROOT: &str = "KALAMDB_DISK_ROOT";
+/// How long RocksDB may take to find that a disk is no longer full: it looks every five seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const FULL: &str = "No space left on device";
+const READ_ONLY: &str = "Read-only file system";
+
+/// Runs one of the cases below, if this machine lets us mount.
+fn check(case: &str) {
+    let Some(unshare) = namespaces() else {
+        eprintln!("{case} is not tried: this machine allows no mount namespace (`unshare -m`, `unshare -rm`)");
+        return;
+    };
+    let root = memory_directory();
+    let output = Command::new("unshare")
+        .arg(unshare)
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "failures::disk::obeys", "--test-threads", "1", "--nocapture"])
+        .env(CASE, case)
+        .env(ROOT, root.path())
+        .output()
+        .expect("starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{case}: {}\n{words}", output.status);
+    assert!(words.contains(&format!("{case} is done")), "{words}");
+}
+
+/// The option with which `unshare` gives us a namespace in which we can mount.
+fn namespaces() -> Option<&'static str> {
+    let place = memory_directory();
+    ["-m", "-rm"].into_iter().find(|option| {
+        let tried = Command::new("unshare")
+            .args([option, "mount", "-t", "tmpfs", "tmpfs"])
+            .arg(place.path())
+            .output();
+        tried.is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Not a test by itself: see above.
+#[test]
+fn obeys() {
+    let Ok(case) = std::env::var(CASE) else { return };
+    let root = PathBuf::from(std::env::var(ROOT).expect("a directory")).join("data");
+    fs::create_dir(&root).expect("created");
+    match case.as_str() {
+        "full" => full_disk(&root),
+        "full-start" => start_on_a_full_disk(&root),
+        "full-segments" => full_segments(&root),
+        "read-only" => read_only_segments(&root),
+        "sync" => segments_that_cannot_be_synced(&root),
+        other => panic!("no case {other}"),
+    }
+    eprintln!("{case} is done");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_when_it_has_room() {
+    check("full");
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_so() {
+    check("full-start");
+}
+
+#[test]
+fn full_storage_of_segments_refuses_movers_and_loads_only() {
+    check("full-segments");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_refuses_movers_and_loads_only() {
+    check("read-only");
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_is_not_published() {
+    check("sync");
+}
+
+fn mount(arguments: &[&str], place: &Path) {
+    let output = Command::new("mount")
+        .args(arguments)
+        .arg(place)
+        .output()
+        .expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Takes all the room there is, for as long as it is there.
+struct Filler(PathBuf);
+
+impl Filler {
+    fn new(directory: &Path) -> Self {
+        let path = directory.join("filler");
+        let mut file = File::create(&path).expect("created");
+        let mut part = vec![1; 1 << 16];
+        while !part.is_empty() {
+            if file.write_all(&part).is_err() {
+                part.truncate(part.len() / 2);
+            }
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).expect("removed");
+    }
+}
+
+fn new_store(root: &Path) -> Arc<TestStore> {
+    let store = open(root);
+    create(&store, T);
+    store
+}
+
+/// Tries until it works: nothing tells when RocksDB looks at the disk again.
+fn eventually(what: impl Fn() -> Result<(), String>) {
+    let start = Instant::now();
+    while let Err(error) = what() {
+        assert!(start.elapsed() < DEADLINE, "still: {error}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn full_disk(root: &Path) {
+    mount(&["-t", "tmpfs", "-o", "size=48m", "tmpfs"], root);
+    let store = new_store(root);
+    fill(&store);
+    let (filler, rows, error) = fill_disk(&store, root, 1000);
+    assert!(error.contains(FULL), "{error}");
+    for work in WORK {
+        let error = work.run(&store, || {}).expect_err("there is no room");
+        assert!(error.contains(FULL), "{work:?}: {error}");
+    }
+    assert_eq!(ids(&all(&store)), ids(&rows), "reads go on");
+    check_files(&store, root);
+    drop(filler);
+    eventually(|| Work::Commit.run(&store, || {}));
+    for work in WORK.into_iter().filter(|&work| work != Work::Commit) {
+        work.run(&store, || {}).expect("there is room");
+    }
+    let rows = WORK.into_iter().fold(rows, |rows, work| work.after(rows));
+    assert_eq!(all(&store), rows);
+    check_files(&store, root);
+
+    // Again, and the process ends before there is room.
+    let (filler, rows, _) = fill_disk(&store, root, 2000);
+    drop(store);
+    drop(filler);
+    let store = open(root);
+    let found = all(&store);
+    let unknown = found.keys().filter(|id| !rows.contains_key(id)).count();
+    assert!(unknown <= 1 && rows.iter().all(|(id, text)| found.get(id) == Some(text)));
+    check_structure(&store, root);
+}
+
+/// Fills the disk and commits until the store says so: what it has then, and what it said.
+fn fill_disk(store: &TestStore, root: &Path, first_id: i64) -> (Filler, BTreeMap<i64, String>, String) {
+    let filler = Filler::new(root);
+    let mut rows = all(store);
+    // Some room is in files that are there.
+    let large = "x".repeat(1 << 20);
+    for id in first_id..first_id + 100 {
+        match insert(store, T, id, &large) {
+            Ok(_) => rows.insert(id, large.clone()),
+            Err(error) => return (filler, rows, error.to_string()),
+        };
+    }
+    panic!("the disk is full, and takes commits");
+}
+
+fn ids(rows: &BTreeMap<i64, String>) -> Vec<i64> {
+    rows.keys().copied().collect()
+}
+
+fn start_on_a_full_disk(root: &Path) {
+    mount(&["-t", "tmpfs", "-o", "size=32m", "tmpfs"], root);
+    let store = new_store(root);
+    fill(&store);
+    let rows = all(&store);
+    drop(store);
+    let filler = Filler::new(root);
+    let refused = Store::open(options(root), 0, |_, _| Ok::<u64, StoreError>(0)).err();
+    let error = refused.expect("there is no room").to_string();
+    assert!(error.contains(FULL), "{error}");
+    drop(filler);
+    let store = open(root);
+    assert_eq!(all(&store), rows);
+    for work in WORK {
+        work.run(&store, || {}).expect("all goes on");
+    }
+    check_structure(&store, root);
+}
+
+/// Work on segments fails with these words, commits do not; and all works when `again` has been called.
+fn refuses(store: Arc<TestStore>, root: &Path, error_has: &str, again: impl FnOnce()) {
+    let rows = all(&store);
+    let files = segment_files(root);
+    for work in [Work::Flush, Work::Load, Work::Compact] {
+        let error = work.run(&store, || {}).expect_err("it cannot be written");
+        assert!(
+            error.contains(error_has) && error.contains(".parquet"),
+            "{work:?}: {error}"
+        );
+    }
+    Work::Commit.run(&store, || {}).expect("is not concerned");
+    let rows = Work::Commit.after(rows);
+    assert_eq!(all(&store), rows);
+    check_files(&store, root);
+    assert_eq!(segment_files(root), files, "nothing stays of what was not published");
+    again();
+    for work in [Work::Flush, Work::Load, Work::Compact] {
+        work.run(&store, || {}).expect("it can be written again");
+    }
+    let rows = Work::Load.after(rows);
+    assert_eq!(all(&store), rows);
+    drop(store);
+    let store = open(root);
+    assert_eq!(all(&store), rows);
+    check_structure(&store, root);
+}
+
+fn full_segments(root: &Path) {
+    let (segments, small) = (root.join("segments"), root.with_extension("small"));
+    for directory in [&segments, &small] {
+        fs::create_dir(directory).expect("created");
+    }
+    mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &small);
+    // The filler stays outside of the store's directory.
+    let inside = small.join("segments");
+    fs::create_dir(&inside).expect("created");
+    mount(&["--bind", &inside.display().to_string()], &segments);
+    let store = new_store(root);
+    fill(&store);
+    let filler = Filler::new(&small);
+    refuses(store, root, FULL, || drop(filler));
+}
+
+fn read_only_segments(root: &Path) {
+    let store = new_store(root);
+    fill(&store);
+    let segments = root.join("segments");
+    mount(&["--bind", &segments.display().to_string()], &segments);
+    let remount = |how: &str| mount(&["-o", &format!("remount,{how},bind")], &segments);
+    remount("ro");
+    refuses(store, root, READ_ONLY, || {
+        remount("rw");
+    });
+    remount("ro");
+    let refused = Store::open(options(root), 0, |_, _| Ok::<u64, StoreError>(0)).err();
+    let error = refused.expect("it cannot be written").to_string();
+    assert!(
+        error.contains(READ_ONLY) && error.contains(&segments.display().to_string()),
+        "{error}"
+    );
+    remount("rw");
+    open(root);
+}
+
+fn segments_that_cannot_be_synced(root: &Path) {
+    let store = new_store(root);
+    fill(&store);
+    fail::cfg("file-sync", "return(the disk is broken)").expect("a fail point");
+    refuses(store, root, "the disk is broken", || fail::remove("file-sync"));
+}
