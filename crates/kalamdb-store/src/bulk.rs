@@ -34,6 +34,9 @@ use crate::store::Store;
 use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS};
 use crate::watch::News;
 
+/// A row's key, if its table has one, and its value.
+pub type EncodedRow = (Option<Arc<[u8]>>, Vec<u8>);
+
 /// What becomes of a row whose key exists, in the table or earlier in the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDuplicate {
@@ -210,7 +213,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
     ///
     /// # Errors
     /// As [`BulkLoad::write`], and [`StoreError::Corrupt`] if they do not decode.
-    pub fn write_encoded(&mut self, rows: Vec<(Option<Arc<[u8]>>, Vec<u8>)>) -> Result<(), StoreError> {
+    pub fn write_encoded(&mut self, rows: Vec<EncodedRow>) -> Result<(), StoreError> {
         let decoders = Decoders::new(self.target, &self.schema);
         let decoder = decoders.of_scope(self.scope)?;
         let mut rows = rows.into_iter().peekable();
@@ -530,9 +533,11 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             if !overlaps_cold && !overlaps_hot || mistake!(LoadsDoNotLookUp) {
                 continue;
             }
-            let mut read = loaded
-                .file
-                .read(&[SegmentColumn::Key], vec![0..entry.rows], MOVE_BATCH_ROWS)?;
+            let mut read = loaded.file.read(
+                &[SegmentColumn::Key],
+                std::iter::once(0..entry.rows).collect(),
+                MOVE_BATCH_ROWS,
+            )?;
             while let Some((numbers, arrays, _)) = read.next()? {
                 let keys: Vec<Vec<u8>> = arrays[0]
                     .as_binary::<i32>()

@@ -42,6 +42,7 @@ struct Part {
 }
 
 /// What is read of a file, and how output columns come of it.
+#[derive(Default)]
 struct Columns {
     read: Vec<SegmentColumn>,
     output: Vec<Output>,
@@ -320,15 +321,6 @@ pub(crate) fn implied_ids(entry: &SegmentEntry, schema: &StoreSchema) -> Option<
 
 fn row_id(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self {
-            read: Vec::new(),
-            output: Vec::new(),
-        }
-    }
 }
 
 impl Columns {

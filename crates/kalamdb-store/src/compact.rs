@@ -170,13 +170,16 @@ fn merge<C: Send + Sync + 'static>(
     Ok(moved)
 }
 
+/// For each row of a source which output and which row there; rows that were dead have none.
+type NewPlaces = Vec<Option<(u16, u32)>>;
+
 /// Where rows of the inputs went.
 #[derive(Default)]
 struct Moves {
     /// The new segments, in order of rows.
     outputs: Vec<SegmentId>,
-    /// By source: its id, and for each row which output and which row there; rows that were dead have none.
-    sources: Vec<(SegmentId, Vec<Option<(u16, u32)>>)>,
+    /// By source.
+    sources: Vec<(SegmentId, NewPlaces)>,
 }
 
 impl Moves {
@@ -197,7 +200,7 @@ impl Moves {
     /// Marks rows that were deleted since.
     fn settle(self) -> Settle {
         let outputs = self.outputs;
-        let sources: HashMap<SegmentId, Vec<Option<(u16, u32)>>> = self.sources.into_iter().collect();
+        let sources: HashMap<SegmentId, NewPlaces> = self.sources.into_iter().collect();
         Box::new(move |news: &News, resolution: &mut Resolution| {
             for (_, _, location) in &news.removed {
                 let Location::Cold(segment, row) = location else {

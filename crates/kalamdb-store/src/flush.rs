@@ -12,7 +12,6 @@ use twox_hash::XxHash3_128;
 use crate::cold::scoped;
 use crate::committer::{Step, TableChange};
 use crate::decode::{self, RowBuffer, RowDecoder};
-use crate::deletion_vector::Deleted;
 use crate::error::{CommitError, StoreError};
 use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
 use crate::key;
@@ -233,11 +232,7 @@ impl Places {
                 // Rows that the state no longer showed are not there.
                 if let Ok(index) = places.binary_search_by_key(&wanted, |place| place.0) {
                     let (_, segment, row) = places[index];
-                    resolution
-                        .deleted
-                        .entry(segment)
-                        .or_insert_with(Deleted::default)
-                        .insert(row);
+                    resolution.deleted.entry(segment).or_default().insert(row);
                 }
             }
             Ok::<(), CommitError>(())

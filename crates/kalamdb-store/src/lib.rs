@@ -113,7 +113,7 @@ mod testing;
 mod tuning;
 mod watch;
 
-pub use bulk::{BulkLoad, OnDuplicate};
+pub use bulk::{BulkLoad, EncodedRow, OnDuplicate};
 pub use committer::{CommitFuture, Committed, Put, PutKey, Removal, Step, TableChange, TableClaim, WriteRequest};
 pub use error::{CommitError, StoreError};
 pub use ids::{ColumnId, Epoch, SchemaVersion, ScopeId, SegmentId, Seq, StorageId, StoreId};
