@@ -11,6 +11,7 @@ mod batches;
 mod command_line;
 mod commits;
 mod crash;
+mod crash_of_movers;
 mod credentials;
 mod http;
 mod isolation;
