@@ -36,6 +36,7 @@ test: ## Run every check and test
 	&& cargo clippy --release --workspace --all-targets -- -D warnings \
 	&& RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps \
 	&& cargo test --release --workspace --no-fail-fast \
+	&& "$(PYTHON)" scripts/mistakes \
 	&& "$(PYTHON)" -m pytest clients/python
 
 bench: ## Measure fetch and ingest beside a no-op Flight server (W=S1: memory with many rows, W=criterion: the store); ARGS has options
