@@ -17,6 +17,7 @@ mod isolation;
 mod load;
 mod memory;
 mod metadata;
+mod operations;
 mod reach;
 mod refusals;
 mod restart;
