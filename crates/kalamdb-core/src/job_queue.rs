@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
+use ulid::Ulid;
 
 use crate::catalog::Table;
 use crate::clock::Clock;
@@ -49,6 +50,8 @@ struct State {
     /// What is not in the store yet, by job id; `None`: it is forgotten.
     unsaved: BTreeMap<String, Option<JobSnapshot>>,
     troubles: HashMap<(String, JobKind), Trouble>,
+    /// The id given last.
+    last_id: Option<Ulid>,
     stopping: bool,
 }
 
@@ -98,7 +101,7 @@ impl Jobs {
                 format!("{MOST_WAITING} jobs are waiting already; try again later"),
             ));
         }
-        let job = Arc::new(Job::new(work, table, self.clock.as_ref(), Some(answer)));
+        let job = self.new_job(&mut state, work, table, Some(answer));
         state.waiting.push_back(job.clone());
         self.changed.notify_one();
         Ok((job, outcome))
@@ -123,7 +126,7 @@ impl Jobs {
         {
             return None;
         }
-        let job = Arc::new(Job::new(work, table, self.clock.as_ref(), None));
+        let job = self.new_job(&mut state, work, table, None);
         state.waiting.push_back(job.clone());
         self.changed.notify_one();
         Some(job)
@@ -220,6 +223,25 @@ impl Jobs {
     /// Forgets failures of tables that are gone.
     pub(crate) fn forget_troubles(&self, is_there: impl Fn(&str) -> bool) {
         self.state.lock().troubles.retain(|(table_id, _), _| is_there(table_id));
+    }
+
+    fn new_job(
+        &self,
+        state: &mut State,
+        work: Work,
+        table: &Table,
+        answer: Option<oneshot::Sender<Result<JobReport>>>,
+    ) -> Arc<Job> {
+        let now_micros = self.clock.now_micros();
+        let now_ms = u64::try_from(now_micros / 1_000).unwrap_or(0);
+        let following = state.last_id.filter(|last| last.timestamp_ms() >= now_ms);
+        let id = following.and_then(|last| last.increment().ok()).unwrap_or_else(|| {
+            let mut random = [0u8; 16];
+            self.clock.fill_random(&mut random);
+            Ulid::from_parts(now_ms, u128::from_le_bytes(random))
+        });
+        state.last_id = Some(id);
+        Arc::new(Job::new(id.to_string(), work, table, now_micros, answer))
     }
 
     fn end_unstarted(&self, state: &mut State, job: &Job, reason: &'static str) {

@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::channel::oneshot;
 use parking_lot::Mutex;
-use ulid::Ulid;
 
 use crate::access::Action;
 use crate::catalog::{Table, TableName};
-use crate::clock::Clock;
 use crate::error::{ErrorCode, Result};
 
 /// Why a job was cancelled, as `system.jobs` shows it.
@@ -47,7 +45,7 @@ pub enum JobStatus {
 /// A job as `system.jobs` shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobSnapshot {
-    /// A ULID: ids sort by the time of creation.
+    /// A ULID: ids of one run of the server sort as they were given.
     pub job_id: String,
     /// What it does.
     pub kind: JobKind,
@@ -191,20 +189,14 @@ pub(crate) struct Job {
 impl Job {
     /// A job that waits; `answer` is for its outcome, if anyone wants it.
     pub(crate) fn new(
+        job_id: String,
         work: Work,
         table: &Table,
-        clock: &dyn Clock,
+        created_at_micros: i64,
         answer: Option<oneshot::Sender<Result<JobReport>>>,
     ) -> Self {
-        let created_at_micros = clock.now_micros();
-        let mut random = [0u8; 16];
-        clock.fill_random(&mut random);
-        let job_id = Ulid::from_parts(
-            u64::try_from(created_at_micros / 1_000).unwrap_or(0),
-            u128::from_le_bytes(random),
-        );
         Job {
-            job_id: job_id.to_string(),
+            job_id,
             work,
             table_id: table.table_id.clone(),
             table_name: table.name.clone(),

@@ -1,11 +1,13 @@
 //! The crate as its callers use it: an open database, several principals, tables of every kind.
 
 mod definition;
+mod flushes;
 mod large_changes;
 mod maintenance;
 mod opening;
 mod people;
 mod rows;
+mod storages;
 mod streams;
 
 use std::sync::Arc;

@@ -9,7 +9,8 @@ use std::task::Poll;
 use futures::task::AtomicWaker;
 use kalamdb_store::HotUsage;
 
-use crate::engine::Engine;
+use crate::catalog::Table;
+use crate::engine::{Engine, View};
 use crate::jobs::Work;
 use crate::options::FlushPolicy;
 
@@ -97,6 +98,8 @@ impl Engine {
             let policy = table.options.flush_policy;
             let work = match flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros) {
                 Some(_) => Work::Flush,
+                // A flush that failed, or that the end of the process cut short, left rows between the tiers.
+                None if has_sealed_rows(&view, table) => Work::Flush,
                 None if self.store().wants_compaction(table.store) => Work::CompactAsNeeded,
                 None => continue,
             };
@@ -111,6 +114,12 @@ impl Engine {
     pub async fn wait_for_due(&self) {
         pin!(self.wanted().wait()).await;
     }
+}
+
+/// Whether a flush was begun. While one runs it has its job, and no other starts by itself.
+fn has_sealed_rows(view: &View, table: &Table) -> bool {
+    let version = view.state.table(table.store);
+    version.is_some_and(|version| version.epochs.len() > 1)
 }
 
 #[cfg(test)]

@@ -40,12 +40,25 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn new() -> Self {
+        Database::with(MaintenanceOptions::default())
+    }
+
+    pub(crate) fn with(maintenance: MaintenanceOptions) -> Self {
         let directory = TempDir::new().expect("a directory");
         let clock = Arc::new(DrivenClock::new(START));
-        Database::open(directory, clock, Some(ROOT_PASSWORD)).expect("opens")
+        Database::open_with(directory, clock, Some(ROOT_PASSWORD), maintenance).expect("opens")
     }
 
     pub(crate) fn open(directory: TempDir, clock: Arc<DrivenClock>, root_password: Option<&str>) -> Result<Self> {
+        Database::open_with(directory, clock, root_password, MaintenanceOptions::default())
+    }
+
+    fn open_with(
+        directory: TempDir,
+        clock: Arc<DrivenClock>,
+        root_password: Option<&str>,
+        maintenance: MaintenanceOptions,
+    ) -> Result<Self> {
         let options = EngineOptions {
             data_dir: directory.path().to_owned(),
             durability: kalamdb_store::Durability::Relaxed,
@@ -54,7 +67,7 @@ impl Database {
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
             token_life_seconds: 3600,
-            maintenance: MaintenanceOptions::default(),
+            maintenance,
         };
         let engine = block_on(Engine::open(options, clock.clone()))?;
         let root = engine.user(&engine.view(), "root")?.expect("root is there").principal;
@@ -128,6 +141,13 @@ impl Database {
         let mut appender = self.engine.append(by, table, on_conflict)?;
         appender.push(&batch(rows))?;
         block_on(appender.finish())
+    }
+
+    /// Waits until no job waits or runs.
+    pub(crate) fn wait_for_jobs(&self) {
+        while self.engine.active_jobs() > 0 {
+            std::thread::yield_now();
+        }
     }
 
     /// The rows that `by` sees, in key order.

@@ -8,6 +8,7 @@ use kalamdb_core::{Error, ErrorCode, JobKind, JobReport, Principal, Result, Segm
 
 use crate::database::Database;
 use crate::execution::{Completion, Report};
+use crate::insert::row_count;
 use crate::names::placed;
 use crate::session::Session;
 use crate::show;
@@ -201,17 +202,29 @@ fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         .map_err(|error| Error::new(ErrorCode::Internal, format!("rows about jobs: {error}")))
 }
 
+fn segment_count(segments: u64) -> String {
+    match segments {
+        1 => "1 segment".to_owned(),
+        _ => format!("{segments} segments"),
+    }
+}
+
 fn completion(kind: JobKind, reports: &[JobReport]) -> Completion {
     let rows: u64 = reports.iter().map(|report| report.rows).sum();
     let segments: u64 = reports.iter().map(|report| report.segments).sum();
     let problems: usize = reports.iter().map(|report| report.problems.len()).sum();
     let (rows, message) = match kind {
-        JobKind::Flush => (Some(rows), format!("{rows} rows moved into {segments} segments")),
-        JobKind::Compact => (Some(rows), format!("{rows} rows merged into {segments} segments")),
-        JobKind::Check if problems == 0 => (None, format!("{segments} segments are in order")),
+        JobKind::Flush => (
+            Some(rows),
+            format!("{} moved into {}", row_count(rows), segment_count(segments)),
+        ),
+        JobKind::Compact => (
+            Some(rows),
+            format!("{} merged into {}", row_count(rows), segment_count(segments)),
+        ),
         JobKind::Check => (
             None,
-            format!("{problems} of {segments} segments are missing or damaged"),
+            format!("{} read, {problems} missing or damaged", segment_count(segments)),
         ),
     };
     Completion { rows, message }
@@ -267,10 +280,13 @@ mod tests {
         );
         let message = |kind, reports: &[JobReport]| completion(kind, reports).message;
         assert_eq!(message(JobKind::Flush, &reports), "20 rows moved into 6 segments");
-        assert_eq!(message(JobKind::Check, &reports), "6 segments are in order");
+        assert_eq!(
+            message(JobKind::Check, &reports),
+            "6 segments read, 0 missing or damaged"
+        );
         assert_eq!(
             message(JobKind::Check, &[damaged]),
-            "2 of 3 segments are missing or damaged"
+            "3 segments read, 2 missing or damaged"
         );
     }
 

@@ -18,6 +18,7 @@ mod isolation;
 mod load;
 mod memory;
 mod metadata;
+mod operations;
 mod reach;
 mod refusals;
 mod restart;

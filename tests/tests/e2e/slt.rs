@@ -25,6 +25,7 @@ macro_rules! slt_files {
 }
 
 slt_files!(
+    flush,
     literals,
     namespaces,
     operations,

@@ -1,0 +1,433 @@
+//! FLUSH, COMPACT and CHECK with their jobs, the schedule that starts them, and the writers that wait for them.
+
+use futures::executor::block_on;
+
+use super::*;
+use crate::testing::{Database, SECOND, START, found, many, rows_of};
+
+/// What [`SystemTable::Segments`] shows of a table: run, rows, deleted rows.
+fn segments(db: &Database, table: &Table) -> Vec<(u32, u64, u64)> {
+    let all = db.view().segments().expect("reads");
+    let of_table = all.into_iter().filter(|segment| segment.table_id == table.table_id);
+    of_table
+        .map(|segment| (segment.run, segment.rows, segment.deleted_rows))
+        .collect()
+}
+
+fn flush(db: &Database, table: &Table) -> JobReport {
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed")
+}
+
+fn statuses(db: &Database) -> Vec<(JobKind, JobStatus)> {
+    let jobs = db.engine.job_snapshots();
+    jobs.into_iter().map(|job| (job.kind, job.status)).collect()
+}
+
+#[test]
+fn a_flush_moves_every_users_rows_and_says_how_many() {
+    let db = Database::new();
+    let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
+    let table = db.table("t", TableKind::User, &[]);
+    db.insert(&a, &table, &[("x", 1), ("y", 2)]).expect("inserted");
+    db.insert(&b, &table, &[("z", 1)]).expect("inserted");
+    let before = db.view();
+    let report = flush(&db, &table);
+    assert_eq!((report.rows, report.segments), (3, 1));
+    assert!(report.bytes > 0);
+    db.insert(&b, &table, &[("w", 5)]).expect("inserted");
+    assert_eq!(db.rows(&a, &table), owned(&[("x", 1), ("y", 2)]));
+    assert_eq!(db.rows(&b, &table), owned(&[("z", 1), ("w", 5)]));
+    assert_eq!(rows_of(&before, &b, &table), owned(&[("z", 1)]));
+    refused(db.insert(&b, &table, &[("again", 1)]), ErrorCode::DuplicateKey);
+
+    let job = db.engine.job_snapshots().pop().expect("a job");
+    assert_eq!(
+        (job.kind, job.status, job.rows, job.bytes, job.progress),
+        (JobKind::Flush, JobStatus::Finished, 3, report.bytes, Some(1.0))
+    );
+    assert_eq!(job.job_id, report.job_id);
+    let shown = db.view().segments().expect("reads");
+    assert_eq!(shown.len(), 1);
+    assert_eq!(
+        (shown[0].rows, shown[0].deleted_rows, shown[0].size_bytes),
+        (3, 0, report.bytes)
+    );
+    assert!(shown[0].min_seq < shown[0].max_seq && !shown[0].path.starts_with('/'));
+
+    assert_eq!(flush(&db, &table).rows, 1);
+    let empty = flush(&db, &table);
+    assert_eq!((empty.rows, empty.bytes, empty.segments), (0, 0, 0));
+    assert_eq!(segments(&db, &table).len(), 2);
+    drop(before);
+    let db = db.reopen();
+    assert_eq!(db.rows(&b, &table), owned(&[("z", 1), ("w", 5)]));
+    assert_eq!(statuses(&db), [(JobKind::Flush, JobStatus::Finished); 3]);
+}
+
+#[test]
+fn a_compaction_makes_one_run_without_deleted_rows() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    for first in [0, 10, 20] {
+        db.insert(&db.root, &table, &[("a", first), ("b", first + 1)])
+            .expect("inserted");
+        flush(&db, &table);
+    }
+    let view = db.view();
+    let mut mutator = db.engine.mutate(&view, &db.root, &table).expect("starts");
+    mutator
+        .delete(&found(&view, &db.root, &table, &[0, 21]))
+        .expect("taken");
+    block_on(mutator.finish()).expect("deleted");
+    let deleted: Vec<u64> = segments(&db, &table)
+        .into_iter()
+        .map(|(_, _, deleted)| deleted)
+        .collect();
+    assert_eq!(deleted, [1, 0, 1]);
+
+    let report = block_on(db.engine.compact_table(&db.root, &table.name)).expect("compacted");
+    assert_eq!((report.rows, report.segments), (4, 1));
+    let after = segments(&db, &table);
+    assert_eq!((after.len(), after[0].1, after[0].2), (1, 4, 0));
+    assert_eq!(
+        db.rows(&db.root, &table),
+        owned(&[("b", 1), ("a", 10), ("b", 11), ("a", 20)])
+    );
+    let again = block_on(db.engine.compact_table(&db.root, &table.name)).expect("nothing to do");
+    assert_eq!(again.segments, 0);
+}
+
+#[test]
+fn a_check_reads_everything_and_names_what_is_damaged() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    let check = || block_on(db.engine.check_table(&db.root, &table.name)).expect("checked");
+    let empty = check();
+    assert_eq!((empty.segments, empty.rows, empty.bytes), (0, 0, 0));
+    for first in [0, 10] {
+        db.insert(&db.root, &table, &[("a", first)]).expect("inserted");
+        flush(&db, &table);
+    }
+    let sound = check();
+    assert_eq!((sound.segments, sound.rows, sound.problems), (2, 2, Vec::new()));
+    let shown = db.view().segments().expect("reads");
+    assert_eq!(sound.bytes, shown.iter().map(|segment| segment.size_bytes).sum::<u64>());
+
+    let file = db.directory.path().join("segments").join(&shown[1].path);
+    let mut bytes = std::fs::read(&file).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+    let damaged = check();
+    assert_eq!(damaged.problems.len(), 1, "{damaged:?}");
+    assert_eq!(damaged.problems[0].segment_id, shown[1].segment_id);
+    assert_eq!(damaged.problems[0].path.as_ref(), Some(&shown[1].path));
+    let job = db.engine.job_snapshots().pop().expect("a job");
+    assert_eq!(job.status, JobStatus::Finished);
+    let error = job.error.expect("says what it found");
+    assert!(
+        error.contains("1 of 2") && error.contains(&shown[1].segment_id),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_schedule_flushes_by_rows_and_by_age() {
+    let db = Database::new();
+    let by_rows = db.table("by_rows", TableKind::Shared, &[("FLUSH_POLICY", "rows:3")]);
+    let by_age = db.table("by_age", TableKind::User, &[("FLUSH_POLICY", "interval:60s")]);
+    let by_default = db.table("by_default", TableKind::Shared, &[]);
+    for table in [&by_rows, &by_age, &by_default] {
+        db.insert(&db.root, table, &[("a", 1), ("b", 2)]).expect("inserted");
+    }
+    let cold = || {
+        db.wait_for_jobs();
+        [&by_rows, &by_age, &by_default].map(|table| segments(&db, table).len())
+    };
+    assert_eq!(db.engine.run_due(), 0);
+    db.insert(&db.root, &by_rows, &[("c", 3)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 1);
+    assert_eq!(cold(), [1, 0, 0]);
+    // Commits at a standing clock are a microsecond apart.
+    db.clock.advance_micros(59 * SECOND);
+    assert_eq!(db.engine.run_due(), 0);
+    db.clock.advance_micros(2 * SECOND);
+    assert_eq!(db.engine.run_due(), 1);
+    assert_eq!(cold(), [1, 1, 0]);
+    // Age counts from the oldest row that is hot now.
+    db.insert(&db.root, &by_age, &[("c", 3)]).expect("inserted");
+    db.clock.advance_micros(59 * SECOND);
+    assert_eq!(db.engine.run_due(), 0);
+    db.clock.advance_micros(2 * SECOND);
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    db.clock.advance_micros(180 * SECOND);
+    assert_eq!(db.engine.run_due(), 1);
+    assert_eq!(cold(), [1, 2, 1]);
+    assert_eq!(db.engine.run_due(), 0);
+    for table in [&by_rows, &by_age] {
+        assert_eq!(db.rows(&db.root, table), owned(&[("a", 1), ("b", 2), ("c", 3)]));
+    }
+}
+
+#[test]
+fn the_schedule_compacts_what_is_worth_it() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    for id in 0..8 {
+        db.insert(&db.root, &table, &[("a", id)]).expect("inserted");
+        flush(&db, &table);
+    }
+    assert_eq!(db.engine.run_due(), 0);
+    db.insert(&db.root, &table, &[("a", 8)]).expect("inserted");
+    flush(&db, &table);
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    let runs: std::collections::HashSet<u32> = segments(&db, &table).into_iter().map(|(run, ..)| run).collect();
+    assert!(runs.len() <= 8, "{runs:?}");
+    assert_eq!(statuses(&db).last(), Some(&(JobKind::Compact, JobStatus::Finished)));
+    assert_eq!(db.engine.run_due(), 0);
+    assert_eq!(db.rows(&db.root, &table).len(), 9);
+}
+
+fn limited(hot_limit_bytes: u64, hot_limit_wait_ms: u64) -> Database {
+    Database::with(MaintenanceOptions {
+        hot_limit_bytes,
+        hot_limit_wait_ms,
+        ..MaintenanceOptions::default()
+    })
+}
+
+#[test]
+fn writers_wait_for_the_flush_that_the_hot_limit_starts() {
+    const LIMIT: u64 = 64 << 10;
+    let db = limited(LIMIT, 30_000);
+    let table = db.table("t", TableKind::Shared, &[]);
+    // Nobody calls `run_due`: a writer that has to wait starts the flush itself.
+    let text = "x".repeat(4 << 10);
+    let most = 2 * (text.len() as u64 + 100);
+    for id in 0..200 {
+        db.insert(&db.root, &table, &[(&text, 2 * id), (&text, 2 * id + 1)])
+            .expect("there is room in the end");
+        let hot_bytes = db.engine.store().hot_usage(table.store).bytes;
+        assert!(hot_bytes < LIMIT + most, "{hot_bytes}");
+    }
+    db.wait_for_jobs();
+    assert!(segments(&db, &table).len() > 5);
+    assert_eq!(db.rows(&db.root, &table).len(), 400);
+    let jobs = statuses(&db);
+    assert!(
+        jobs.iter().all(|job| *job == (JobKind::Flush, JobStatus::Finished)),
+        "{jobs:?}"
+    );
+}
+
+#[test]
+fn half_of_the_hot_limit_is_due() {
+    let db = limited(64 << 10, 30_000);
+    let table = db.table("t", TableKind::Shared, &[("FLUSH_POLICY", "rows:1000000")]);
+    let text = "x".repeat(20 << 10);
+    db.insert(&db.root, &table, &[(&text, 1)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 0);
+    db.insert(&db.root, &table, &[(&text, 2)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    assert_eq!(segments(&db, &table).len(), 1);
+}
+
+/// A database with a small hot limit and a table in a storage whose directory is away.
+struct Stuck {
+    db: Database,
+    table: Arc<Table>,
+    place: std::path::PathBuf,
+    away: std::path::PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Stuck {
+    fn new(hot_limit_wait_ms: u64) -> Self {
+        let db = limited(4 << 10, hot_limit_wait_ms);
+        let directory = tempfile::tempdir().expect("a directory");
+        let (place, away) = (directory.path().join("here"), directory.path().join("away"));
+        let new = NewStorage {
+            name: "fast".to_owned(),
+            location: place.to_str().expect("UTF-8").to_owned(),
+            if_not_exists: false,
+        };
+        block_on(db.engine.create_storage(&db.root, new)).expect("made");
+        let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
+        std::fs::rename(&place, &away).expect("moved");
+        std::fs::write(&place, b"in the way").expect("written");
+        Stuck {
+            db,
+            table,
+            place,
+            away,
+            _directory: directory,
+        }
+    }
+
+    /// Inserts rows, each larger than the limit; all but the first few are held back.
+    fn insert(&self, rows: i64) -> Result<()> {
+        let text = "x".repeat(8 << 10);
+        for id in 0..rows {
+            self.db.insert(&self.db.root, &self.table, &[(&text, id)])?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a flush failed and a writer is held back.
+    fn wait_until_held(&self) {
+        while statuses(&self.db).is_empty() || self.db.engine.held().count() == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn mend(&self) {
+        std::fs::remove_file(&self.place).expect("removed");
+        std::fs::rename(&self.away, &self.place).expect("moved back");
+    }
+
+    /// A second goes by.
+    fn tick(&self) -> usize {
+        self.db.clock.advance_micros(SECOND);
+        self.db.engine.run_due()
+    }
+}
+
+#[test]
+fn a_held_writer_gives_up_in_time() {
+    let stuck = Stuck::new(30_000);
+    let (db, table) = (&stuck.db, &stuck.table);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| stuck.insert(10));
+        stuck.wait_until_held();
+        while !writer.is_finished() {
+            stuck.tick();
+            std::thread::yield_now();
+        }
+        let error = refused(writer.join().expect("no panic"), ErrorCode::TooManyRequests);
+        assert!(
+            error.message.contains("hot_limit") && error.message.contains("try again"),
+            "{error}"
+        );
+        assert!(db.view().now_micros() >= START + 30 * SECOND);
+    });
+    // Whoever makes no row is not held back.
+    let view = db.view();
+    let mut mutator = db.engine.mutate(&view, &db.root, table).expect("starts");
+    mutator.delete(&found(&view, &db.root, table, &[0])).expect("taken");
+    assert_eq!(block_on(mutator.finish()).expect("deleted"), 1);
+    db.wait_for_jobs();
+    let jobs = db.engine.job_snapshots();
+    assert!(jobs.iter().all(|job| job.status == JobStatus::Failed), "{jobs:?}");
+    assert!(
+        jobs[0].error.as_ref().is_some_and(|error| error.contains("public.t")),
+        "{jobs:?}"
+    );
+}
+
+#[test]
+fn a_held_writer_goes_on_once_a_flush_works_again() {
+    let stuck = Stuck::new(u64::MAX);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| stuck.insert(10));
+        stuck.wait_until_held();
+        stuck.mend();
+        while !writer.is_finished() {
+            stuck.tick();
+            std::thread::yield_now();
+        }
+        writer.join().expect("no panic").expect("all were inserted");
+    });
+    assert_eq!(stuck.db.rows(&stuck.db.root, &stuck.table).len(), 10);
+}
+
+#[test]
+fn a_flush_that_failed_is_finished_by_the_schedule() {
+    let stuck = Stuck::new(30_000);
+    let (db, table) = (&stuck.db, &stuck.table);
+    stuck.insert(1).expect("there is room");
+    refused(
+        block_on(db.engine.flush_table(&db.root, &table.name)),
+        ErrorCode::StorageError,
+    );
+    assert_eq!(db.engine.run_due(), 0, "it pauses after a failure");
+    stuck.mend();
+    assert_eq!(stuck.tick(), 1);
+    db.wait_for_jobs();
+    assert_eq!(statuses(db).last(), Some(&(JobKind::Flush, JobStatus::Finished)));
+    assert_eq!(segments(db, table).len(), 1);
+    assert_eq!(stuck.tick(), 0);
+}
+
+#[test]
+fn a_stopping_engine_lets_held_writers_go() {
+    let stuck = Stuck::new(u64::MAX);
+    let db = &stuck.db;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| stuck.insert(10));
+        stuck.wait_until_held();
+        db.engine.stop_maintenance();
+        refused(writer.join().expect("no panic"), ErrorCode::Unavailable);
+    });
+    refused(
+        block_on(db.engine.flush_table(&db.root, &stuck.table.name)),
+        ErrorCode::Unavailable,
+    );
+}
+
+#[test]
+fn a_table_dropped_or_truncated_under_a_flush_ends_the_job_and_holds_nothing_up() {
+    let db = Database::new();
+    let mut outcomes = Vec::new();
+    for round in 0..20 {
+        let table = db.table(&format!("t{round}"), TableKind::Shared, &[]);
+        let mut appender = db.engine.append(&db.root, &table, OnConflict::Error).expect("starts");
+        appender.push(&many(0, 20_000)).expect("taken");
+        block_on(appender.finish()).expect("inserted");
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| block_on(db.engine.flush_table(&db.root, &table.name)));
+            while db.engine.active_jobs() == 0 && !flushed.is_finished() {
+                std::thread::yield_now();
+            }
+            if round % 2 == 0 {
+                block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
+            } else {
+                block_on(db.engine.truncate_table(&db.root, &table.name)).expect("truncated");
+            }
+            outcomes.push((round, flushed.join().expect("no panic")));
+        });
+    }
+    for (round, outcome) in outcomes {
+        match outcome {
+            // It was faster, or found the table empty.
+            Ok(report) => assert!(report.rows == 20_000 || report.rows == 0, "{report:?}"),
+            Err(error) => {
+                let expected = if round % 2 == 0 {
+                    ErrorCode::TableNotFound
+                } else {
+                    ErrorCode::Conflict
+                };
+                assert_eq!(error.code, expected, "{error}");
+            }
+        }
+    }
+    assert!(db.view().segments().expect("reads").is_empty());
+    assert_eq!(db.engine.active_jobs(), 0);
+}
+
+#[test]
+fn a_statement_that_goes_away_takes_its_job_along() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    let flush = db.engine.flush_table(&db.root, &table.name);
+    // Polled once, it has its job; then it is dropped.
+    assert!(futures::FutureExt::now_or_never(flush).is_none_or(|outcome| outcome.is_ok()));
+    db.wait_for_jobs();
+    let job = db.engine.job_snapshots().pop().expect("a job");
+    assert!(
+        matches!(job.status, JobStatus::Cancelled | JobStatus::Finished),
+        "{job:?}"
+    );
+}

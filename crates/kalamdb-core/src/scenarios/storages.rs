@@ -1,0 +1,138 @@
+//! Storages beside `local`: their directories, their numbers, and what becomes of their tables when one is away.
+
+use std::path::Path;
+
+use futures::executor::block_on;
+
+use super::*;
+use crate::testing::{Database, SECOND, new_table};
+
+fn create(db: &Database, name: &str, directory: &Path) -> Result<bool> {
+    let new = NewStorage {
+        name: name.to_owned(),
+        location: directory.to_str().expect("UTF-8").to_owned(),
+        if_not_exists: false,
+    };
+    block_on(db.engine.create_storage(&db.root, new))
+}
+
+fn files_below(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory)
+        .expect("reads")
+        .map(|entry| entry.expect("an entry").path());
+    entries
+        .map(|path| if path.is_dir() { files_below(&path) } else { 1 })
+        .sum()
+}
+
+#[test]
+fn segments_go_where_the_table_says() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().join("deep/fast");
+    assert!(create(&db, "fast", &place).expect("made"));
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast"), ("COMPRESSION", "zstd")]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    assert_eq!(files_below(&place), 1);
+    let db = db.reopen();
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
+    db.insert(&db.root, &table, &[("b", 2)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    block_on(db.engine.compact_table(&db.root, &table.name)).expect("compacted");
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1), ("b", 2)]));
+    let used = db.view().catalog().storages["fast"].clone();
+    assert_eq!(Path::new(&used.uri), place);
+
+    let error = refused(
+        block_on(db.engine.drop_storage(&db.root, "fast", false)),
+        ErrorCode::DependentObjects,
+    );
+    assert!(error.message.contains("public.t"), "{error}");
+    block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
+    assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
+    assert!(place.is_dir());
+}
+
+#[test]
+fn a_directory_is_one_storages_and_a_number_is_given_once() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    create(&db, "one", &path("a")).expect("made");
+    std::os::unix::fs::symlink(path("a"), path("link")).expect("linked");
+    for same in ["a", "link"] {
+        let error = refused(create(&db, "two", &path(same)), ErrorCode::AlreadyExists);
+        assert!(error.message.contains("storage one"), "{error}");
+    }
+    refused(create(&db, "one", &path("b")), ErrorCode::AlreadyExists);
+    let id = |db: &Database, name: &str| db.view().catalog().storages[name].id.0;
+    assert_eq!(id(&db, "one"), 1);
+    block_on(db.engine.drop_storage(&db.root, "one", false)).expect("dropped");
+    let db = db.reopen();
+    create(&db, "one", &path("a")).expect("made again");
+    create(&db, "two", &path("b")).expect("made");
+    assert_eq!((id(&db, "one"), id(&db, "two")), (2, 3));
+    let db = db.reopen();
+    assert_eq!((id(&db, "one"), id(&db, "two")), (2, 3));
+}
+
+#[test]
+fn a_storage_that_is_away_costs_its_tables_and_no_others() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (place, away) = (directory.path().join("fast"), directory.path().join("away"));
+    create(&db, "fast", &place).expect("made");
+    let there = db.table("there", TableKind::Shared, &[("STORAGE", "fast")]);
+    let here = db.table("here", TableKind::Shared, &[]);
+    for table in [&there, &here] {
+        db.insert(&db.root, table, &[("a", 1)]).expect("inserted");
+        block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    }
+    std::fs::rename(&place, &away).expect("moved");
+    std::fs::write(&place, b"in the way").expect("written");
+
+    let db = db.reopen();
+    let request = || ScanRequest {
+        fields: vec![ScanField::Column(0)],
+        key: None,
+        limit: None,
+        part: (0, 1),
+        prune: None,
+        batch_rows: 10,
+    };
+    let refusals = [
+        db.view().scan(&db.root, &there, request()).map(|_| ()),
+        db.insert(&db.root, &there, &[("b", 2)]).map(|_| ()),
+        db.engine.mutate(&db.view(), &db.root, &there).map(|_| ()),
+        block_on(db.engine.flush_table(&db.root, &there.name)).map(|_| ()),
+    ];
+    for refusal in refusals {
+        let error = refused(refusal, ErrorCode::StorageError);
+        assert!(
+            error.message.contains("public.there") && error.message.contains("storage fast"),
+            "{error}"
+        );
+    }
+    let new = new_table("more", TableKind::Shared, &[("STORAGE", "fast")]);
+    refused(
+        block_on(db.engine.create_table(&db.root, new, CreateMode::New)),
+        ErrorCode::StorageError,
+    );
+    // Who may not know of the table learns nothing of it.
+    let stranger = db.user("stranger", Role::User);
+    refused(
+        db.view().scan(&stranger, &there, request()).map(|_| ()),
+        ErrorCode::TableNotFound,
+    );
+    db.insert(&db.root, &here, &[("b", 2)]).expect("inserted");
+    assert_eq!(db.rows(&db.root, &here), owned(&[("a", 1), ("b", 2)]));
+    db.clock.advance_micros(3_600 * SECOND);
+    assert_eq!(db.engine.run_due(), 1, "only what is here is flushed");
+    db.wait_for_jobs();
+
+    std::fs::remove_file(&place).expect("removed");
+    std::fs::rename(&away, &place).expect("moved back");
+    let db = db.reopen();
+    assert_eq!(db.rows(&db.root, &there), owned(&[("a", 1)]));
+}
