@@ -199,7 +199,7 @@ fn more_removals_than_a_watch_holds_fail_the_mover_and_lose_nothing() {
                 futures::executor::block_on(store.commit(change)).expect("commits");
             }
         });
-        assert!(matches!(moved, Err(StoreError::Storage(_))), "{mover:?}: {moved:?}");
+        assert!(matches!(moved, Err(StoreError::Conflict)), "{mover:?}: {moved:?}");
         model.retain(|id, _| *id >= many - 5);
         assert_rows(&store.state(), GLOBAL, &model);
         store.wait_for_eraser();

@@ -1,9 +1,11 @@
 //! What the tests of this crate share: a store in a temporary directory, with rows of (id Int64 key, text Utf8).
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
@@ -237,9 +239,17 @@ pub(crate) fn load_all(load: &mut BulkLoad<u64>, ids: &[i64], text: &str) -> Res
     load.write(&columns, ids.len()).map(|_| ())
 }
 
-/// Completes a load and looks its keys up.
+/// Completes a load and looks its keys up. Polls by itself, because what a test does meanwhile waits for commits in turn, and
+/// one executor refuses to run within another.
 pub(crate) fn finish(load: BulkLoad<u64>) -> Result<Arc<Publication>, StoreError> {
-    block_on(load.finish())
+    let mut finished = std::pin::pin!(load.finish());
+    let waker = futures::task::noop_waker();
+    loop {
+        match finished.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(publication) => return publication,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
 }
 
 /// Loads rows (id, `<text> <id>`) of a scope and publishes them.
