@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorCode, Result};
 
 /// Characters of a key's values in a message at most.
 const SHOWN_CHARACTERS: usize = 100;
-/// Staged rows whose place is remembered, eight bytes each. A staged load checks its keys by chunks of 64 MiB, and two of those
+/// Rows of a bulk load whose place is remembered, eight bytes each. A load sorts and checks its keys by chunks, and two of those
 /// hold less than this unless rows are tiny.
 const PLACES_KEPT: usize = 2 << 20;
 
@@ -21,7 +21,7 @@ const PLACES_KEPT: usize = 2 << 20;
 pub(crate) struct KeySources {
     /// Position of the first row (from 1) and the key columns.
     batches: Vec<(u64, Vec<ArrayRef>)>,
-    /// Hashes of the keys of the newest staged rows, whose columns are gone when a duplicate among them is found.
+    /// Hashes of the keys of the newest loaded rows, whose columns are gone when a duplicate among them is found.
     places: VecDeque<u64>,
     /// The position of the last of them.
     last_place: u64,
@@ -33,7 +33,7 @@ impl KeySources {
         self.batches.push((first_position, key_columns));
     }
 
-    /// Remembers the place of a staged row; they come in order.
+    /// Remembers the place of a loaded row; they come in order.
     pub(crate) fn note_place(&mut self, position: u64, key: &[u8]) {
         if self.places.len() == PLACES_KEPT {
             self.places.pop_front();
@@ -42,7 +42,7 @@ impl KeySources {
         self.last_place = position;
     }
 
-    /// Forgets what was added, but not the places of staged rows.
+    /// Forgets what was added, but not the places of loaded rows.
     pub(crate) fn clear(&mut self) {
         self.batches.clear();
     }

@@ -1,4 +1,4 @@
-//! A statement's encoded rows in memory, told apart by their keys. When they are committed or staged is in `append`.
+//! A statement's encoded rows in memory, told apart by their keys. When they are committed or loaded in bulk is in `append`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

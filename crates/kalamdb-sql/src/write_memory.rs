@@ -17,7 +17,7 @@ const NAME: &str = "rows to be written";
 /// What one statement's writes hold; dropped, they hold nothing.
 pub(crate) struct WriteMemory {
     pool: Arc<dyn MemoryPool>,
-    /// Whether more is refused when the pool has none. It is not where a load is staged on disk a few megabytes later.
+    /// Whether more is refused when the pool has none. It is not where a load goes to disk a few megabytes later.
     bounded: bool,
     reservation: Option<MemoryReservation>,
 }

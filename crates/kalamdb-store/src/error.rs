@@ -39,7 +39,7 @@ pub enum StoreError {
     /// A value or type the codec cannot keep.
     #[error("{0}")]
     Unsupported(String),
-    /// Two rows of one staged load have the same key, or one exists in the table already.
+    /// Two rows of one bulk load have the same key, or one exists in the table already.
     #[error("duplicate key")]
     DuplicateKey {
         /// The encoded key, for the caller to name in its own words.
@@ -71,7 +71,7 @@ pub enum CommitError {
     /// The user's scope no longer exists.
     #[error("scope {0} no longer exists")]
     ScopeRetired(ScopeId),
-    /// A staged key exists in the table (found at publish).
+    /// A key of a bulk load exists in the table (found at publish).
     #[error("duplicate key")]
     DuplicateKey {
         /// The encoded key.

@@ -3,7 +3,8 @@
 //! This crate knows no SQL, no table names and no users, and never asks what time it is: time is handed in.
 //!
 //! Invariants:
-//! 1. A key of a (store, scope) is live in at most one epoch; a write removes the old entry in the batch that adds the new one.
+//! 1. A key of a (store, scope) is live at one place at most, in an epoch or in a segment; a write removes the old one, a key or
+//!    a bit, in the batch that adds the new one.
 //! 2. One thread commits. What it acknowledged is fsynced (unless opened as [`Durability::Relaxed`]) and was not visible before.
 //! 3. A [`DbState`] never changes: snapshot, table versions and catalog in it belong together.
 //! 4. Ids and sequence numbers are never reused, not even after a failed write.
