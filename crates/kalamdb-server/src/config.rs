@@ -23,6 +23,12 @@ pub struct Config {
     pub flight_listen: SocketAddr,
     /// HTTP listens here; port 0 picks a free one.
     pub http_listen: SocketAddr,
+    /// The server's certificate and those between it and its authority, PEM; with it both doors encrypt.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Certificates of those who certify clients, PEM; with it a client must show a certificate.
+    pub tls_client_authority: Option<PathBuf>,
     /// Whether other addresses than loopback may be listened on without encryption.
     pub allow_plaintext_on_network: bool,
     /// The location put into FlightInfo, if any.
@@ -126,6 +132,9 @@ impl Config {
             data_dir,
             flight_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_authority: None,
             allow_plaintext_on_network: false,
             advertise: None,
             durability: Durability::Synced,
@@ -205,13 +214,24 @@ impl Config {
     /// A message for people.
     pub(crate) fn check(&self) -> Result<(), String> {
         for (name, address) in [("flight_listen", self.flight_listen), ("http_listen", self.http_listen)] {
-            if !address.ip().is_loopback() && !self.allow_plaintext_on_network {
+            let encrypted = self.tls_certificate.is_some();
+            if !address.ip().is_loopback() && !encrypted && !self.allow_plaintext_on_network {
                 return Err(format!(
-                    "{name} is {address}, which is not a loopback address, and this version has no TLS: passwords and rows \
-                     would cross the network unencrypted. Listen on 127.0.0.1, or add --allow-plaintext-on-network \
-                     (KALAMDB_ALLOW_PLAINTEXT_ON_NETWORK=true) if the network is trusted"
+                    "{name} is {address}, which is not a loopback address: passwords and rows would cross the network \
+                     unencrypted. Give --tls-certificate and --tls-key, listen on 127.0.0.1, or add \
+                     --allow-plaintext-on-network (KALAMDB_ALLOW_PLAINTEXT_ON_NETWORK=true) if the network is trusted"
                 ));
             }
+        }
+        match (&self.tls_certificate, &self.tls_key, &self.tls_client_authority) {
+            (Some(_), None, _) => return Err("tls_certificate is given without tls_key; TLS needs both".to_owned()),
+            (None, Some(_), _) => return Err("tls_key is given without tls_certificate; TLS needs both".to_owned()),
+            (None, None, Some(_)) => {
+                return Err("tls_client_authority asks clients for certificates, which needs TLS: give tls_certificate and \
+                            tls_key too"
+                    .to_owned());
+            }
+            (Some(_), Some(_), _) | (None, None, None) => {}
         }
         if self.flight_listen == self.http_listen && self.flight_listen.port() != 0 {
             return Err(format!(

@@ -25,6 +25,7 @@ mod command_line;
 mod config;
 #[cfg(test)]
 mod documentation;
+mod encryption;
 mod http;
 mod json_parameters;
 mod json_rows;

@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{Config, whole_millis};
+use crate::encryption::Encryptions;
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
 
@@ -82,9 +83,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, String> {
     config.check()?;
+    let encryptions = Encryptions::open(&config)?;
     let floors = Floors::open(&config, clock).await?;
     match open_doors(&config, &floors).await {
-        Ok((flight, http)) => Ok(start(config, floors, flight, http, shutdown)),
+        Ok((flight, http)) => Ok(start(config, floors, flight, http, encryptions, shutdown)),
         Err(message) => {
             floors.close().await;
             Err(message)
@@ -125,6 +127,7 @@ fn start(
     floors: Floors,
     flight: Listening,
     http: Listening,
+    encryptions: Option<Encryptions>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Running {
     let stopping = CancellationToken::new();
@@ -133,14 +136,20 @@ fn start(
         database: Arc::clone(&floors.database),
         max_request_bytes: config.max_request_bytes,
         metrics: Arc::new(Metrics::new(&floors.database)),
+        encryption: encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.http)),
         stopping: stopping.clone(),
     });
+    let flight_encryption = encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.flight));
+    if let Some(encryptions) = encryptions {
+        tokio::spawn(encryptions.renew(stopping.clone()));
+    }
     let mut flight_options = config.flight_options();
     // Statements that are cancelled at the end of the drain get to say so to their clients.
     flight_options.drain_ms = flight_options.drain_ms.saturating_add(whole_millis(CANCEL_GRACE));
     let tasks = Tasks {
         flight: tokio::spawn(kalamdb_flight::serve(
             flight.listener,
+            flight_encryption,
             Arc::clone(&floors.database),
             flight_options,
             stopping.clone().cancelled_owned(),

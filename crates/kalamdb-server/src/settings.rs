@@ -27,6 +27,8 @@ pub(crate) struct Definition {
 /// Where a setting's value is in [`Config`], and what values it takes.
 pub(crate) enum Field {
     Path(fn(&mut Config) -> &mut PathBuf),
+    /// A path, or none.
+    File(fn(&mut Config) -> &mut Option<PathBuf>),
     Address(fn(&mut Config) -> &mut SocketAddr),
     Switch(fn(&mut Config) -> &mut bool),
     /// Bytes.
@@ -68,8 +70,28 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Address(|config| &mut config.http_listen),
     },
     Definition {
+        name: "tls_certificate",
+        about: "PEM file with the server's certificate and those up to its authority; with it and tls_key, Flight SQL and HTTP \
+                speak TLS only. Renewed files are taken up while the server runs.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_certificate),
+    },
+    Definition {
+        name: "tls_key",
+        about: "PEM file with the private key of tls_certificate.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_key),
+    },
+    Definition {
+        name: "tls_client_authority",
+        about: "PEM file with the certificates of those who certify clients (mutual TLS): a client without a certificate of \
+                theirs is turned away before it can say anything. Users still log in.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_client_authority),
+    },
+    Definition {
         name: "allow_plaintext_on_network",
-        about: "Lets the server listen on other addresses than loopback although nothing is encrypted: whoever sees the \
+        about: "Lets the server listen on other addresses than loopback without TLS: whoever sees the \
                 network's traffic then sees passwords and rows.",
         default_in_words: None,
         field: Field::Switch(|config| &mut config.allow_plaintext_on_network),
@@ -321,6 +343,7 @@ impl Definition {
         match &self.field {
             Field::Path(field) if !text.is_empty() => *field(config) = PathBuf::from(text),
             Field::Path(_) => return Err(refuse()),
+            Field::File(field) => *field(config) = (!text.is_empty()).then(|| PathBuf::from(text)),
             Field::Address(field) => *field(config) = text.parse().map_err(|_| refuse())?,
             Field::Switch(field) => *field(config) = text.parse().map_err(|_| refuse())?,
             Field::Size(field, bound) => {
@@ -376,6 +399,9 @@ impl Definition {
         let mut config = config.clone();
         match &self.field {
             Field::Path(field) => field(&mut config).display().to_string(),
+            Field::File(field) => field(&mut config)
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
             Field::Address(field) => field(&mut config).to_string(),
             Field::Switch(field) => field(&mut config).to_string(),
             Field::Size(field, _) | Field::Count(field, _) => field(&mut config).to_string(),
@@ -396,6 +422,7 @@ impl Definition {
             Field::Size(..) => "bytes",
             Field::Time(..) => "s",
             Field::Path(_)
+            | Field::File(_)
             | Field::Address(_)
             | Field::Switch(_)
             | Field::Count(..)
@@ -426,6 +453,7 @@ impl Definition {
     pub(crate) fn bound(&self) -> String {
         match &self.field {
             Field::Path(_) => "a path".to_owned(),
+            Field::File(_) => "a path, or empty".to_owned(),
             Field::Address(_) => "an IP address and a port".to_owned(),
             Field::Switch(_) => "true or false".to_owned(),
             Field::Size(_, bound) => format!("{} to {}", size_text(*bound.start()), size_text(*bound.end())),
@@ -441,7 +469,7 @@ impl Definition {
     /// What stands for the value in `--help`.
     pub(crate) fn placeholder(&self) -> &'static str {
         match &self.field {
-            Field::Path(_) => "PATH",
+            Field::Path(_) | Field::File(_) => "PATH",
             Field::Address(_) => "ADDRESS:PORT",
             Field::Switch(_) => "BOOL",
             Field::Size(..) => "SIZE",
