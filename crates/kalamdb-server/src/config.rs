@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kalamdb_core::{Durability, EngineOptions, MaintenanceOptions};
+use kalamdb_core::{Durability, EngineOptions, MaintenanceOptions, OutsideIssuer};
 use kalamdb_flight::FlightOptions;
 use kalamdb_sql::{DatabaseOptions, Setting};
 
+use crate::issuer_keys::KeySource;
 use crate::machine;
 use crate::settings::{Definition, OTHER_VARIABLES, SETTINGS, nearest, settings};
 use crate::telemetry::LogFormat;
@@ -57,6 +58,16 @@ pub struct Config {
     pub session_idle: Duration,
     /// A bearer token's life.
     pub token_life: Duration,
+    /// The JWK set of an outside issuer of tokens: a file or a URL.
+    pub jwt_keys: Option<KeySource>,
+    /// The issuer's name, as its tokens have it.
+    pub jwt_issuer: String,
+    /// What its tokens for this server name as their audience.
+    pub jwt_audience: String,
+    /// The claim that is the user's name.
+    pub jwt_user_claim: String,
+    /// The claim that is the user's role; empty: users and roles are this database's own.
+    pub jwt_role_claim: String,
     /// Finished queries that are remembered.
     pub query_history: usize,
     /// Threads that flush, compact and check.
@@ -148,6 +159,11 @@ impl Config {
             max_sessions: 1000,
             session_idle: Duration::from_secs(30 * 60),
             token_life: Duration::from_secs(12 * 60 * 60),
+            jwt_keys: None,
+            jwt_issuer: String::new(),
+            jwt_audience: String::new(),
+            jwt_user_claim: "sub".to_owned(),
+            jwt_role_claim: String::new(),
             query_history: 1000,
             mover_threads: 1,
             hot_limit_bytes: 256 << 20,
@@ -227,11 +243,33 @@ impl Config {
             (Some(_), None, _) => return Err("tls_certificate is given without tls_key; TLS needs both".to_owned()),
             (None, Some(_), _) => return Err("tls_key is given without tls_certificate; TLS needs both".to_owned()),
             (None, None, Some(_)) => {
-                return Err("tls_client_authority asks clients for certificates, which needs TLS: give tls_certificate and \
+                return Err(
+                    "tls_client_authority asks clients for certificates, which needs TLS: give tls_certificate and \
                             tls_key too"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             (Some(_), Some(_), _) | (None, None, None) => {}
+        }
+        if self.jwt_keys.is_some() {
+            for (name, value) in [
+                ("jwt_issuer", &self.jwt_issuer),
+                ("jwt_audience", &self.jwt_audience),
+                ("jwt_user_claim", &self.jwt_user_claim),
+            ] {
+                if value.is_empty() {
+                    return Err(format!(
+                        "jwt_keys is given without {name}: whose tokens are to be taken, and for what?"
+                    ));
+                }
+            }
+        } else if let Some((name, _)) = [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)]
+            .into_iter()
+            .find(|(_, value)| !value.is_empty())
+        {
+            return Err(format!(
+                "{name} is given without jwt_keys, so no token could be checked"
+            ));
         }
         if self.flight_listen == self.http_listen && self.flight_listen.port() != 0 {
             return Err(format!(
@@ -259,6 +297,7 @@ impl Config {
             write_buffer_bytes: self.write_buffer_bytes,
             statement_write_limit_bytes: self.statement_write_limit_bytes,
             token_life_seconds: whole_seconds(self.token_life),
+            outside_issuer: self.outside_issuer(),
             maintenance: MaintenanceOptions {
                 mover_threads: self.mover_threads,
                 hot_limit_bytes: self.hot_limit_bytes as u64,
@@ -266,6 +305,16 @@ impl Config {
                 job_history: self.job_history,
             },
         }
+    }
+
+    /// Whose tokens are taken; `check` sees to it that all of it is there.
+    fn outside_issuer(&self) -> Option<OutsideIssuer> {
+        self.jwt_keys.as_ref().map(|_| OutsideIssuer {
+            issuer: self.jwt_issuer.clone(),
+            audience: self.jwt_audience.clone(),
+            user_claim: self.jwt_user_claim.clone(),
+            role_claim: Some(self.jwt_role_claim.clone()).filter(|name| !name.is_empty()),
+        })
     }
 
     /// What the database is given.

@@ -13,7 +13,6 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
@@ -60,13 +59,10 @@ impl Encryptions {
         }))
     }
 
-    /// Takes up files that change, until `stopping`. Files that cannot be used change nothing.
-    pub(crate) async fn renew(mut self, stopping: CancellationToken) {
+    /// Takes up files that change; never ends by itself. Files that cannot be used change nothing.
+    pub(crate) async fn renew(mut self) {
         loop {
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
-            }
+            tokio::time::sleep(RENEWAL_INTERVAL).await;
             self.renew_once();
         }
     }

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::{Config, whole_millis};
 use crate::encryption::Encryptions;
 use crate::http::{self, Door};
+use crate::issuer_keys;
 use crate::metrics::Metrics;
 
 /// How often idle sessions and expired rows are looked for.
@@ -141,7 +142,11 @@ fn start(
     });
     let flight_encryption = encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.flight));
     if let Some(encryptions) = encryptions {
-        tokio::spawn(encryptions.renew(stopping.clone()));
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(encryptions.renew()));
+    }
+    if let Some(source) = config.jwt_keys.clone() {
+        let kept = issuer_keys::keep(source, Arc::clone(&floors.engine));
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(kept));
     }
     let mut flight_options = config.flight_options();
     // Statements that are cancelled at the end of the drain get to say so to their clients.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use kalamdb_core::Durability;
 
 use crate::config::Config;
+use crate::issuer_keys::KeySource;
 use crate::telemetry::{LogFormat, check_filter};
 
 /// One setting.
@@ -39,6 +40,9 @@ pub(crate) enum Field {
     Durability(fn(&mut Config) -> &mut Durability),
     LogFormat(fn(&mut Config) -> &mut LogFormat),
     LogFilter(fn(&mut Config) -> &mut String),
+    Text(fn(&mut Config) -> &mut String),
+    /// A file or URL with an issuer's keys.
+    Keys(fn(&mut Config) -> &mut Option<KeySource>),
     /// A URI of this server for its clients.
     Location(fn(&mut Config) -> &mut Option<String>),
 }
@@ -175,6 +179,38 @@ pub(crate) const SETTINGS: &[Definition] = &[
         about: "Life of the bearer token that a login gives.",
         default_in_words: None,
         field: Field::Time(|config| &mut config.token_life, 1..=365 * DAY_S),
+    },
+    Definition {
+        name: "jwt_keys",
+        about: "JWK set of an outside issuer whose JWTs are taken as bearer tokens: a file, or a URL that starts with https:// (http:// \
+                on loopback only). It is looked at again every five minutes, when it changes, and when a token names an unknown key.",
+        default_in_words: None,
+        field: Field::Keys(|config| &mut config.jwt_keys),
+    },
+    Definition {
+        name: "jwt_issuer",
+        about: "The claim iss that the outside issuer's tokens must have.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_issuer),
+    },
+    Definition {
+        name: "jwt_audience",
+        about: "What the outside issuer's tokens must have in their claim aud.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_audience),
+    },
+    Definition {
+        name: "jwt_user_claim",
+        about: "The claim of an outside token that names the user. Users with a password are never meant.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_user_claim),
+    },
+    Definition {
+        name: "jwt_role_claim",
+        about: "The claim of an outside token that gives the role: user, service or dba, or a list of which the highest counts. \
+                With it users are made when they first come, and have the role of their last token; without it they must exist.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_role_claim),
     },
     Definition {
         name: "query_history",
@@ -382,6 +418,13 @@ impl Definition {
                 check_filter(text).map_err(|reason| format!("{}: {reason}", refuse()))?;
                 *field(config) = text.to_owned();
             }
+            Field::Text(field) => *field(config) = text.to_owned(),
+            Field::Keys(field) => {
+                *field(config) = match text {
+                    "" => None,
+                    place => Some(KeySource::parse(place).map_err(|reason| format!("{}: {reason}", refuse()))?),
+                };
+            }
             Field::Location(field) => {
                 *field(config) = match text {
                     "" => None,
@@ -412,6 +455,10 @@ impl Definition {
             },
             Field::LogFormat(field) => field(&mut config).as_str().to_owned(),
             Field::LogFilter(field) => field(&mut config).clone(),
+            Field::Text(field) => field(&mut config).clone(),
+            Field::Keys(field) => field(&mut config)
+                .as_ref()
+                .map_or_else(String::new, KeySource::to_string),
             Field::Location(field) => field(&mut config).clone().unwrap_or_default(),
         }
     }
@@ -429,6 +476,8 @@ impl Definition {
             | Field::Durability(_)
             | Field::LogFormat(_)
             | Field::LogFilter(_)
+            | Field::Text(_)
+            | Field::Keys(_)
             | Field::Location(_) => "",
         }
     }
@@ -462,6 +511,8 @@ impl Definition {
             Field::Durability(_) => "synced or relaxed".to_owned(),
             Field::LogFormat(_) => "text or json".to_owned(),
             Field::LogFilter(_) => "a level or a list of target=level".to_owned(),
+            Field::Text(_) => "text, or empty".to_owned(),
+            Field::Keys(_) => "a path, https://…, http://… on loopback, or empty".to_owned(),
             Field::Location(_) => "grpc://host:port or grpc+tls://host:port, or empty".to_owned(),
         }
     }
@@ -478,6 +529,8 @@ impl Definition {
             Field::Durability(_) => "DURABILITY",
             Field::LogFormat(_) => "FORMAT",
             Field::LogFilter(_) => "FILTER",
+            Field::Text(_) => "TEXT",
+            Field::Keys(_) => "PATH-OR-URL",
             Field::Location(_) => "URI",
         }
     }
