@@ -221,13 +221,13 @@ mod tests {
         let first = encryptions.flight.load_full();
         assert!(!encryptions.renew_once());
         assert!(Arc::ptr_eq(&first, &encryptions.flight.load_full()));
+        let written = encryptions.files.modified()[0].expect("a time");
         let touch = |seconds: u64| {
-            let later = SystemTime::now() + Duration::from_secs(seconds);
             let file = fs::File::options()
                 .write(true)
                 .open(fixture.directory.path().join("server.pem"))
                 .expect("opens");
-            file.set_modified(later).expect("a time");
+            file.set_modified(written + Duration::from_secs(seconds)).expect("a time");
         };
         fixture.certify();
         touch(5);
