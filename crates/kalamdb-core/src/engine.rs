@@ -71,7 +71,7 @@ pub struct Engine {
     latest_micros: AtomicI64,
     definitions: Definitions,
     turns: Vec<Mutex<()>>,
-    logins: Logins,
+    logins: Arc<Logins>,
     token_keys: TokenKeys,
     outside_tokens: Option<OutsideTokens>,
     token_life_seconds: u64,
@@ -82,6 +82,7 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct View {
     pub(crate) state: Arc<DbState<Catalog>>,
+    pub(crate) logins: Arc<Logins>,
     now_micros: i64,
 }
 
@@ -118,7 +119,7 @@ impl Engine {
             wanted: Wanted::default(),
             data_dir,
             token_keys: TokenKeys::new(&first_start.token_secret),
-            logins: Logins::new(clock.as_ref())?,
+            logins: Arc::new(Logins::new(clock.as_ref())?),
             latest_micros: AtomicI64::new(clock.now_micros()),
             definitions: Definitions::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
@@ -148,6 +149,7 @@ impl Engine {
         // The state first: whatever was committed before a now must not be judged by an earlier one.
         let state = self.store.state();
         View {
+            logins: self.logins.clone(),
             state,
             now_micros: self.now_micros(),
         }
@@ -262,6 +264,14 @@ impl Engine {
 
     pub(crate) fn outside_tokens(&self) -> Option<&OutsideTokens> {
         self.outside_tokens.as_ref()
+    }
+
+    /// Bytes of one row of the table in memory, on average over hot rows or over those in segments, whichever are larger; 0 if
+    /// nothing is known. For choosing how to read it, never to be shown.
+    pub fn row_bytes(&self, view: &View, table: &Table) -> u64 {
+        let hot = self.store().hot_usage(table.store);
+        let hot_bytes = hot.bytes.checked_div(hot.rows).unwrap_or(0);
+        hot_bytes.max(view.state.segment_row_bytes(table.store).unwrap_or(0))
     }
 
     pub(crate) fn statement_write_limit_bytes(&self) -> usize {

@@ -83,6 +83,18 @@ impl Logins {
         ))
     }
 
+    /// When the user can log in again from wherever failures hold them up, µs; of one who can, nothing.
+    pub(crate) fn locked_until(&self, now_micros: i64) -> HashMap<String, i64> {
+        let mut users: HashMap<String, i64> = HashMap::new();
+        for ((user_id, _), failed) in self.failures.lock().iter() {
+            if failed.blocked_until_micros > now_micros {
+                let until = users.entry(user_id.clone()).or_default();
+                *until = failed.blocked_until_micros.max(*until);
+            }
+        }
+        users
+    }
+
     fn failed(&self, user_id: &str, peer: &str, now_micros: i64) {
         let mut failures = self.failures.lock();
         let key = (user_id.to_owned(), peer.to_owned());
@@ -181,6 +193,7 @@ impl Engine {
             }
             Some(_) | None => {
                 logins.failed(user_id, &peer, self.now_micros());
+                tracing::warn!(user = ?user_id, peer, "a login failed");
                 Err(Error::new(ErrorCode::Unauthenticated, "wrong user name or password"))
             }
         }

@@ -1,9 +1,10 @@
 //! Reading a table: one body for every kind; the scope comes from the principal.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_store::{DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanSpec, StoreError};
 
@@ -89,10 +90,19 @@ struct PointRead {
 /// those of `fields` that are no columns.
 struct Filtered {
     filter: SystemRowFilter,
+    /// Of `system.users`: whom failed logins hold up, which is nowhere stored.
+    locks: Option<UserLocks>,
     /// Where the requested fields are in the source's batches.
     projection: Vec<usize>,
     /// Rows still wanted.
     remaining: Option<usize>,
+}
+
+/// Until when users are locked, and where in the source's batches it goes.
+struct UserLocks {
+    until_micros: HashMap<String, i64>,
+    user_id: usize,
+    locked_until: usize,
 }
 
 impl RowScan {
@@ -128,11 +138,15 @@ impl RowScan {
                     Keys::Nothing
                 };
             }
-            if !filter.passes_everything() {
+            let locks = (system == SystemTable::Users)
+                .then(|| UserLocks::asked_for(view, table, &fields))
+                .flatten();
+            if !filter.passes_everything() || locks.is_some() {
                 let (all, projection) = with_visible_columns(table, &fields);
                 fields = all;
                 filtered = Some(Filtered {
                     filter,
+                    locks,
                     projection,
                     remaining: limit.take(),
                 });
@@ -239,12 +253,38 @@ impl RowScan {
 impl Filtered {
     fn next(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut seen = self.filter.apply(batch)?;
+        if let Some(locks) = &self.locks {
+            seen = locks.fill(&seen)?;
+        }
         if let Some(remaining) = &mut self.remaining {
             let rows = seen.num_rows().min(*remaining);
             seen = seen.slice(0, rows);
             *remaining -= rows;
         }
         seen.project(&self.projection).map_err(internal)
+    }
+}
+
+impl UserLocks {
+    /// If the scan is to show them.
+    fn asked_for(view: &View, table: &Table, fields: &[ScanField]) -> Option<Self> {
+        let place = |name: &str| table.schema.columns.iter().position(|column| column.name == name);
+        let (user_id, locked_until) = (place("user_id")?, place("locked_until")?);
+        fields.contains(&ScanField::Column(locked_until)).then(|| UserLocks {
+            until_micros: view.logins.locked_until(view.now_micros()),
+            user_id,
+            locked_until,
+        })
+    }
+
+    fn fill(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let users = batch.column(self.user_id).as_string::<i32>();
+        let until = users.iter().map(|user| self.until_micros.get(user?).copied());
+        let until = TimestampMicrosecondArray::from_iter(until)
+            .with_data_type(batch.column(self.locked_until).data_type().clone());
+        let mut columns = batch.columns().to_vec();
+        columns[self.locked_until] = Arc::new(until);
+        RecordBatch::try_new(batch.schema(), columns).map_err(internal)
     }
 }
 

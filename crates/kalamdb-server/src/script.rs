@@ -112,10 +112,9 @@ async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Resu
         return Err(Error::new(ErrorCode::InvalidRequest, message).into());
     }
     if let Some(namespace) = request.namespace {
-        script
-            .lease
-            .session()
-            .set_option("schema", Some(SessionValue::String(namespace)))?;
+        let session = script.lease.session();
+        door.database
+            .set_session_option(session, "schema", Some(SessionValue::String(namespace)))?;
     }
     match form {
         Form::Json => Ok(respond(|output| run_all(script, output, started)).await),

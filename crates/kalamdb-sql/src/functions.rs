@@ -26,7 +26,7 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
             Arc::clone(engine.clock()),
         )));
     }
-    let user = PrincipalFunction::new("current_user", &["session_user", "user"], &principal.user_id);
+    let user = PrincipalFunction::new("current_user", &["session_user"], &principal.user_id);
     let role = PrincipalFunction::new("current_role", &[], principal.role.as_str());
     context.register_udf(ScalarUDF::from(user));
     context.register_udf(ScalarUDF::from(role));

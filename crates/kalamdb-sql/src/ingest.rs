@@ -172,7 +172,8 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
         (None, IfNotExists::Fail, _) => return Err(missing(&planner, &name)),
     };
     let kind = table_kind(&request, session)?;
-    let mut options = upper_names(&request.table_options);
+    let mut options = session.ingest_with();
+    options.extend(upper_names(&request.table_options));
     options.remove(TYPE_OPTION);
     let fields: Vec<Field> = schema
         .fields()

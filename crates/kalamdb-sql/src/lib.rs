@@ -11,6 +11,7 @@
 
 mod administration;
 mod assignment;
+mod batch_rows;
 mod constants;
 mod database;
 mod definition;

@@ -1,5 +1,6 @@
 //! From a parsed statement to a DataFusion plan: the session context of one statement, names, types and parameters.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
 
+use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
@@ -311,9 +313,9 @@ impl Planner {
     /// # Errors
     /// Whatever coercion and physical planning say.
     pub(crate) async fn run(&self, plan: LogicalPlan, has_parameters: bool) -> Result<Running> {
-        let (schema, physical) = self.physical(plan, has_parameters).await?;
+        let (schema, state, physical) = self.physical(plan, has_parameters).await?;
         let (runtime, memory) = self.database.environment().query_runtime();
-        let context = TaskContext::from(&self.state).with_runtime(runtime);
+        let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
         let batches = {
             let schema = Arc::clone(&schema);
@@ -325,7 +327,12 @@ impl Planner {
         })
     }
 
-    async fn physical(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>)> {
+    /// The result's schema, the plan, and the state that it is planned with and is to be run with.
+    async fn physical(
+        &self,
+        plan: LogicalPlan,
+        has_parameters: bool,
+    ) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
         let (schema, optimized) = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
                 let optimized = self.state.optimize(&plan).map_err(diagnostics::from_datafusion)?;
@@ -340,12 +347,24 @@ impl Planner {
         };
         let optimized =
             constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
-        let physical = self
-            .state
+        let state = self.state_for(&optimized)?;
+        let physical = state
             .query_planner()
-            .create_physical_plan(&optimized, &self.state)
+            .create_physical_plan(&optimized, state.as_ref())
             .await;
-        Ok((schema, physical.map_err(diagnostics::from_datafusion)?))
+        Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
+    }
+
+    /// The statement's state, with smaller batches where the plan reads long rows.
+    fn state_for(&self, plan: &LogicalPlan) -> Result<Cow<'_, SessionState>> {
+        let most = self.state.config().batch_size();
+        let rows = batch_rows::of(plan, most).map_err(diagnostics::from_datafusion)?;
+        if rows == most {
+            return Ok(Cow::Borrowed(&self.state));
+        }
+        let mut state = self.state.clone();
+        *state.config_mut() = state.config().clone().with_batch_size(rows);
+        Ok(Cow::Owned(state))
     }
 
     /// An expression without columns but for parameters, which become columns `$1`, `$2`, … of `parameters`.

@@ -291,6 +291,15 @@ impl TableProvider for Provider {
     }
 }
 
+/// Bytes of one row that a source reads, on average; 0 if nothing is known.
+pub(crate) fn row_bytes(provider: &dyn TableProvider) -> u64 {
+    let provider = (provider as &dyn Any).downcast_ref::<Provider>();
+    provider.map_or(0, |provider| {
+        let engine = provider.database.engine();
+        engine.row_bytes(&provider.view, &provider.table)
+    })
+}
+
 /// Downcasts for origins: which stored table a source reads.
 pub(crate) fn table_of(provider: &dyn TableProvider) -> Option<&Arc<Table>> {
     (provider as &dyn Any)

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 
@@ -11,6 +12,9 @@ use crate::error::StoreError;
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const LOCK_FILE: &str = "LOCK-kalamdb";
+/// A process that is just ending, and a child of one that just closed the directory, let go of the lock within moments.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_LEAD: &str = "kalamdb data directory, format ";
 
@@ -67,12 +71,18 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&file_path)
         .map_err(|error| io(&file_path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.display().to_string(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io(&file_path, &error)),
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    path: path.display().to_string(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(&file_path, &error)),
+        }
     }
 }
 

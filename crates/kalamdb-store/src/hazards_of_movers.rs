@@ -539,15 +539,37 @@ fn the_count_of_hot_rows_follows_what_happens() {
 #[test]
 fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
     let other = StoreId(8);
-    for remove in [true, false] {
+    for (storage, remove) in [
+        (StorageId::DEFAULT, true),
+        (StorageId::DEFAULT, false),
+        (StorageId(4), true),
+        (StorageId(4), false),
+    ] {
+        let root = tempfile::tempdir().expect("a directory");
+        let add = |store: &TestStore| match storage {
+            StorageId::DEFAULT => {}
+            named => store.add_storage(named, root.path()).expect("a storage"),
+        };
         let (directory, store) = new_store();
+        add(&store);
         crate::testing::create(&store, other);
         insert(&store, other, 1, "fine").expect("commits");
         for id in 0..10 {
             insert(&store, T, id, "cold").expect("commits");
         }
-        flush(&store);
-        let file = segment_files(directory.path()).pop().expect("one");
+        let options = SegmentOptions {
+            storage,
+            ..segment_options()
+        };
+        store
+            .flush(T, &schema(), &options, &Meanwhile(|_, _| {}))
+            .expect("flushes");
+        let in_default = segment_files(directory.path());
+        let file = files_under(root.path())
+            .into_iter()
+            .chain(in_default)
+            .next()
+            .expect("one");
         drop(store);
         if remove {
             std::fs::remove_file(&file).expect("removed");
@@ -556,15 +578,19 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
             std::fs::write(&file, &bytes[..bytes.len() - 1]).expect("writes");
         }
         let store = open(directory.path());
+        add(&store);
+        // Nothing was read yet: it was seen when the storage was opened.
+        let state = store.state();
+        let mut segments = state.table(T).expect("live").segments.iter();
+        assert!(segments.next().is_some_and(|segment| segment.check().is_err()));
         assert_eq!(ids(&store, other), [1]);
-        let error = store
-            .state()
+        let error = state
             .find(&schema(), T, GLOBAL, &key(1), 0)
             .expect_err("refused")
             .to_string();
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         assert!(error.contains(&name), "{error}");
-        assert!(store.state().scan(&schema(), spec(T, GLOBAL)).is_err());
+        assert!(state.scan(&schema(), spec(T, GLOBAL)).is_err());
         let checked = store.check(T, &schema(), &Meanwhile(|_, _| {})).expect("checks");
         assert_eq!(checked.problems.len(), 1);
     }

@@ -24,6 +24,9 @@ pub struct SegmentEntry {
     pub rows: u32,
     /// Of the file.
     pub size_bytes: u64,
+    /// What its rows take in memory, decoded; 0 in entries from before it was noted.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// The smallest `scope | key` in it.
     #[serde(with = "hex_bytes")]
     pub min_key: Vec<u8>,

@@ -147,12 +147,13 @@ impl<C: Send + Sync + 'static> Store<C> {
     }
 
     /// Makes a directory known under an id; creates it, and tries that it can be written. Segments name the id, so every storage
-    /// must be added again after opening and before its tables are read.
+    /// must be added again after opening and before its tables are read. A segment whose file is missing there refuses its table.
     ///
     /// # Errors
     /// [`StoreError::Storage`] names the directory that cannot be made or written.
     pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
         self.engine().files().add_local(id, root)?;
+        self.look_at_files(id);
         self.erase_dead_files(id);
         Ok(())
     }

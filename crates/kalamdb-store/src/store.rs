@@ -122,7 +122,10 @@ impl<C: Send + Sync + 'static> Store<C> {
                 .push(Segment::new(entry, eraser.handle()));
         }
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
-            look_at_file(&engine, segment);
+            // The directories of other storages are told later.
+            if segment.entry.storage == StorageId::DEFAULT {
+                look_at_file(&engine, segment);
+            }
         }
         let mut tables = HashMap::new();
         for (store, mut version) in inventory.tables {
@@ -301,6 +304,16 @@ impl<C> Store<C> {
         self.eraser.handle()
     }
 
+    /// Looks at the files of a storage that is known now, as start-up did at those of the default one.
+    pub(crate) fn look_at_files(&self, storage: StorageId) {
+        let state = self.shared.state.load();
+        for segment in state.tables().values().flat_map(|table| table.segments.iter()) {
+            if segment.entry.storage == storage {
+                look_at_file(&self.shared.engine, segment);
+            }
+        }
+    }
+
     /// Erases what start-up could not yet in a storage that is known now.
     pub(crate) fn erase_dead_files(&self, storage: StorageId) {
         let dead = self
@@ -343,10 +356,6 @@ impl<C> Drop for Store<C> {
 /// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
 fn look_at_file(engine: &Engine, segment: &Segment) {
     let entry = &segment.entry;
-    // Other storages are not known yet; their files are looked at when they are read.
-    if entry.storage != StorageId::DEFAULT {
-        return;
-    }
     let problem = match engine.files().size(entry.storage, &entry.path) {
         Ok(Some(size)) if size == entry.size_bytes => return,
         Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),

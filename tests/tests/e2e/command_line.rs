@@ -78,7 +78,19 @@ fn bad_values_are_refused() {
             refusal.stderr
         );
     };
-    // Without TLS the server listens on loopback only, unless told otherwise in so many words.
+    check(&["--config", "/nonexistent/kalamdb.toml"], "/nonexistent/kalamdb.toml");
+    check(&["--memory-limit", "lots"], "--memory-limit: ");
+    check(&["--memory-limit", "1KiB"], "16 MiB to 16 TiB");
+    check(&["--statement-timeout", "-1"], "--statement-timeout: ");
+    check(&["--http-listen", "localhost"], "an IP address and a port");
+    check(&["--durability", "maybe"], "synced or relaxed");
+    check(&["--log", "kalamdb=loud"], "--log: ");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    // The flag is the harness's own.
     let open = Server::try_start(
         directory.path(),
         &Settings {
@@ -86,10 +98,8 @@ fn bad_values_are_refused() {
             ..Settings::default()
         },
     );
-    // The flag given by the harness wins over the variable.
     open.unwrap_or_else(|refusal| panic!("a flag wins over its variable: {}", refusal.stderr))
         .terminate();
-    check(&["--config", "/nonexistent/kalamdb.toml"], "/nonexistent/kalamdb.toml");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -296,10 +296,17 @@ fn failed_logins_back_off_by_user_and_peer() {
         ErrorCode::TooManyRequests,
     );
     assert!(error.message.ends_with("try again in 1 s"), "{error}");
+    let locked = || {
+        let rows = system_rows(&db.view(), &db.root, "users");
+        let row = rows.iter().find(|row| row.starts_with("a|")).expect("the user").clone();
+        row.rsplit_once('|').expect("columns").1.to_owned()
+    };
+    assert!(locked().starts_with("20"), "{}", locked());
     db.engine
         .authenticate("a", PASSWORD, "10.0.0.2:9")
         .expect("another peer");
     db.clock.advance_micros(2 * SECOND);
+    assert_eq!(locked(), "NULL");
     db.engine
         .authenticate("a", PASSWORD, "10.0.0.1:9")
         .expect("after the wait");
