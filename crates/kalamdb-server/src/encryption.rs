@@ -129,9 +129,10 @@ impl Files {
                 self.key.display()
             )
         })?;
-        let with_protocol = |protocol: &[u8]| ServerConfig {
-            alpn_protocols: vec![protocol.to_vec()],
-            ..plain.clone()
+        let with_protocol = |protocol: &[u8]| {
+            let mut config = plain.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            config
         };
         Ok((with_protocol(b"h2"), with_protocol(b"http/1.1")))
     }
@@ -227,7 +228,8 @@ mod tests {
                 .write(true)
                 .open(fixture.directory.path().join("server.pem"))
                 .expect("opens");
-            file.set_modified(written + Duration::from_secs(seconds)).expect("a time");
+            file.set_modified(written + Duration::from_secs(seconds))
+                .expect("a time");
         };
         fixture.certify();
         touch(5);
