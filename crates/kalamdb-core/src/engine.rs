@@ -23,6 +23,7 @@ use crate::login::Logins;
 use crate::maintenance::MaintenanceOptions;
 use crate::movers::Movers;
 use crate::mutate::Mutator;
+use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
@@ -45,6 +46,8 @@ pub struct EngineOptions {
     pub statement_write_limit_bytes: usize,
     /// A bearer token's life, seconds.
     pub token_life_seconds: u64,
+    /// Whose tokens are taken beside our own.
+    pub outside_issuer: Option<OutsideIssuer>,
     /// Flushes, compactions, and how far they may fall behind.
     pub maintenance: MaintenanceOptions,
 }
@@ -70,6 +73,7 @@ pub struct Engine {
     turns: Vec<Mutex<()>>,
     logins: Arc<Logins>,
     token_keys: TokenKeys,
+    outside_tokens: Option<OutsideTokens>,
     token_life_seconds: u64,
     statement_write_limit_bytes: usize,
 }
@@ -119,6 +123,7 @@ impl Engine {
             latest_micros: AtomicI64::new(clock.now_micros()),
             definitions: Definitions::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
+            outside_tokens: options.outside_issuer.map(OutsideTokens::new),
             token_life_seconds: options.token_life_seconds,
             statement_write_limit_bytes: options.statement_write_limit_bytes,
             maintenance: options.maintenance,
@@ -255,6 +260,10 @@ impl Engine {
     /// A token's life, seconds.
     pub fn token_life_seconds(&self) -> u64 {
         self.token_life_seconds
+    }
+
+    pub(crate) fn outside_tokens(&self) -> Option<&OutsideTokens> {
+        self.outside_tokens.as_ref()
     }
 
     /// Bytes of one row of the table in memory, on average over hot rows or over those in segments, whichever are larger; 0 if

@@ -66,7 +66,7 @@ impl Wanted {
     }
 
     /// Resolves when there was word since the last time. For one task.
-    async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         std::future::poll_fn(|context| {
             self.waker.register(context.waker());
             if self.told.swap(false, Ordering::SeqCst) {

@@ -67,6 +67,7 @@ impl Database {
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
             token_life_seconds: 3600,
+            outside_issuer: None,
             maintenance,
         };
         let engine = block_on(Engine::open(options, clock.clone()))?;

@@ -50,6 +50,7 @@ impl Fixture {
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 64 << 20,
             token_life_seconds: 3_600,
+            outside_issuer: None,
             maintenance: MaintenanceOptions::default(),
         };
         let opened = Arc::clone(&clock);
