@@ -72,6 +72,7 @@ def wait_for_keys(server, issuer) -> None:
         try:
             return over_http(server, issuer.token(sub="first", roles="user"))
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code != 503 or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
@@ -190,6 +191,7 @@ def test_a_user_with_a_password_is_not_meant(server, issuer):
         cursor.execute("CREATE USER 'local' WITH PASSWORD 'a long password' ROLE user")
     with pytest.raises(urllib.error.HTTPError) as refused:
         over_http(server, issuer.token(sub="local"))
+    refused.value.close()
     assert refused.value.code == 401
 
 
@@ -218,6 +220,7 @@ def test_keys_over_http_are_fetched_again_for_an_unknown_key(tmp_path):
                     assert over_http(server, issuer.token("new", sub="late")) == ("late", "user")
                     break
                 except urllib.error.HTTPError as error:
+                    error.close()
                     assert error.code == 401 and time.monotonic() < deadline
                 time.sleep(0.2)
         keys.shutdown()
