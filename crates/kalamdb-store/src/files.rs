@@ -350,11 +350,12 @@ fn abandon(mut upload: Box<dyn MultipartUpload>) {
     let _ = wait(upload.abort());
 }
 
-/// Creates a directory and those above it that are missing, and syncs every directory that has a new entry.
-fn make_directories(path: &Path) -> io::Result<()> {
+/// Creates a directory and those above it that are missing, and syncs every directory that has a new entry: what is durable in a
+/// directory that is not is lost with it.
+pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|directory| !directory.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    for directory in missing {
+    for directory in missing.into_iter().filter(|_| !mistake!(NewDirectoriesAreNotSynced)) {
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_path(parent.unwrap_or(Path::new(".")))?;
     }

@@ -341,6 +341,23 @@ fn hazard_20_after_a_power_failure_every_published_file_is_there() {
 }
 
 #[test]
+fn hazard_20_a_new_database_is_there_after_a_power_failure() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("deep/data");
+    let storage = directory.path().join("other/disk");
+    let store = open(&data);
+    store.add_storage(crate::StorageId(1), &storage).expect("a storage");
+    // Each has a new entry.
+    for path in ["", "deep", "deep/data", "other"] {
+        let path = match path {
+            "" => directory.path().to_path_buf(),
+            below => directory.path().join(below),
+        };
+        assert!(SYNCED.lock().contains(&path), "{}", path.display());
+    }
+}
+
+#[test]
 fn hazard_20_files_come_and_go_synced_even_if_commits_are_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let relaxed = crate::StoreOptions {

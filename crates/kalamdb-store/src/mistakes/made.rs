@@ -263,6 +263,9 @@ mistakes! {
     /// Their directories are not.
     DirectoriesAreNotSynced of 20:
         "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
+    /// Those above them are made and not synced, when a database or a storage is new.
+    NewDirectoriesAreNotSynced of 20:
+        "hazards_of_publications::hazard_20_a_new_database_is_there_after_a_power_failure";
     /// Files come and go with commits that are not synced.
     FilesMoveUnsynced of 20:
         "hazards_of_publications::hazard_20_files_come_and_go_synced_even_if_commits_are_not";
