@@ -31,7 +31,7 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
     full: bool,
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
-    let _mover = store.movers().enter_blocking(target);
+    let _one_at_a_time = store.compactions().enter_blocking(target);
     let mut moved = Moved::default();
     if full {
         let state = store.state();

@@ -5,14 +5,15 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::executor::block_on;
+use parking_lot::Mutex;
 
 use crate::testing::{
     GLOBAL, Meanwhile, T, TestStore, begin_load, collect, compact_while, copy_directory, delete, files_under, flush,
-    flush_while, ids, insert, key, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
+    flush_while, ids, insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
     segment_files, segment_options, spec, step, update,
 };
 use crate::{
-    CommitError, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
+    CommitError, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
 };
 
 /// Does something once.
@@ -528,12 +529,42 @@ fn the_count_of_hot_rows_follows_what_happens() {
     drop(store);
     let store = open(directory.path());
     assert_eq!(store.hot_usage(T).rows, 4);
-    flush(&store);
-    assert_eq!(store.hot_usage(T), crate::HotUsage::default());
+
+    // Rows that wait for their flush, or are in it, are hot; a restart knows of them as well.
+    let before = store.hot_usage(T);
+    step(&store, vec![TableChange::Seal(T)]).expect("seals");
+    let sealed = HotUsage {
+        sealed_rows: before.rows,
+        sealed_bytes: before.bytes,
+        ..HotUsage::default()
+    };
+    assert_eq!((store.hot_usage(T), sealed.all_bytes()), (sealed, before.bytes));
+    insert(&store, T, 5, "row").expect("commits");
+    delete(&store, 3).expect("commits");
+    let after = store.hot_usage(T);
+    assert_eq!((after.rows, after.sealed_rows), (1, 3));
+    assert!(after.bytes > 0 && after.sealed_bytes > 0 && after.sealed_bytes < before.bytes);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.hot_usage(T), after);
+    // The sealed ones first, and then the others.
+    let seen = Mutex::new(Vec::new());
+    flush_while(&store, |_, bytes| {
+        if bytes > 0 {
+            let usage = store.hot_usage(T);
+            seen.lock().push((usage.rows, usage.sealed_rows));
+        }
+    });
+    assert_eq!(seen.into_inner(), [(1, 3), (0, 1)]);
+    assert_eq!(store.hot_usage(T), HotUsage::default());
     delete(&store, 2).expect("commits");
     insert(&store, T, 9, "hot").expect("commits");
     assert_eq!(store.hot_usage(T).rows, 1);
+    load(&store, GLOBAL, OnDuplicate::Replace, &[9], "loaded");
+    assert_eq!(store.hot_usage(T), HotUsage::default());
     assert!(store.state().seq() > Seq(0));
+    drop(store);
+    assert_eq!(open(directory.path()).hot_usage(T), HotUsage::default());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The records of the `meta` column family: their names and how they are written. Who writes which, and when, is not here.
 
+use std::collections::HashMap;
+
 use crate::ids::{ScopeId, SegmentId, Seq, StoreId};
 use crate::manifest::{FileName, SegmentEntry};
 use crate::mover::HotUsage;
@@ -15,6 +17,7 @@ const TABLE: &[u8] = b"table/";
 const SEGMENT: &[u8] = b"segment/";
 const FILE: &[u8] = b"file/";
 const HOT: &[u8] = b"hot/";
+const SEALED: &[u8] = b"sealed/";
 const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
 const COUNTER: &str = "counter/";
@@ -55,7 +58,28 @@ fn decode_hot(value: &[u8]) -> Option<HotUsage> {
         rows: u64::from_le_bytes(*rows),
         bytes: u64::from_le_bytes(*bytes),
         since_micros: i64::from_le_bytes(since.try_into().ok()?),
+        ..HotUsage::default()
     })
+}
+
+/// What is in the sealed epoch of a durable store: rows and bytes, each 8 bytes.
+pub(crate) fn sealed(store: StoreId) -> Vec<u8> {
+    [SEALED, &store.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn encode_sealed(usage: &HotUsage) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&usage.sealed_rows.to_le_bytes());
+    out[8..].copy_from_slice(&usage.sealed_bytes.to_le_bytes());
+    out
+}
+
+fn decode_sealed(value: &[u8]) -> Option<(u64, u64)> {
+    let (rows, bytes) = value.split_first_chunk::<8>()?;
+    Some((
+        u64::from_le_bytes(*rows),
+        u64::from_le_bytes(bytes.try_into().ok()?),
+    ))
 }
 
 /// A store whose rows are to be erased.
@@ -94,7 +118,7 @@ pub(crate) struct Inventory {
     pub(crate) tables: Vec<(StoreId, TableVersion)>,
     pub(crate) segments: Vec<(StoreId, SegmentEntry)>,
     pub(crate) files: Vec<(SegmentId, FileName)>,
-    pub(crate) hot: Vec<(StoreId, HotUsage)>,
+    pub(crate) hot: HashMap<StoreId, HotUsage>,
     pub(crate) retired: Vec<StoreId>,
     /// Scopes that are gone, and whether their hot rows are erased.
     pub(crate) retired_scopes: Vec<(ScopeId, bool)>,
@@ -123,7 +147,17 @@ impl Inventory {
         } else if let Some(id) = name.strip_prefix(HOT) {
             let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
             let usage = decode_hot(value).ok_or_else(|| "it has not 24 bytes".to_string())?;
-            self.hot.push((store, usage));
+            let hot = self.hot.entry(store).or_default();
+            *hot = HotUsage {
+                sealed_rows: hot.sealed_rows,
+                sealed_bytes: hot.sealed_bytes,
+                ..usage
+            };
+        } else if let Some(id) = name.strip_prefix(SEALED) {
+            let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            let (rows, bytes) = decode_sealed(value).ok_or_else(|| "it has not 16 bytes".to_string())?;
+            let hot = self.hot.entry(store).or_default();
+            (hot.sealed_rows, hot.sealed_bytes) = (rows, bytes);
         } else if let Some(id) = name.strip_prefix(RETIRED) {
             self.retired
                 .push(StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?)));

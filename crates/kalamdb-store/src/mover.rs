@@ -62,15 +62,26 @@ pub struct Checked {
     pub problems: Vec<(SegmentId, String)>,
 }
 
-/// The hot rows of a store: what a flush would move.
+/// The hot rows of a store: those of the current epoch, which the next flush moves, and those that one is moving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HotUsage {
-    /// Rows.
+    /// Rows of the current epoch.
     pub rows: u64,
-    /// Bytes of keys and values.
+    /// Bytes of their keys and values.
     pub bytes: u64,
     /// When the oldest of them was committed, µs; 0 without rows.
     pub since_micros: i64,
+    /// Rows of the sealed epoch of a durable store, until a flush has moved them.
+    pub sealed_rows: u64,
+    /// Bytes of their keys and values.
+    pub sealed_bytes: u64,
+}
+
+impl HotUsage {
+    /// Bytes of all hot rows.
+    pub fn all_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.sealed_bytes)
+    }
 }
 
 impl<C: Send + Sync + 'static> Store<C> {

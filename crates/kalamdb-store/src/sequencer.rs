@@ -52,7 +52,7 @@ pub(crate) struct Shared<C> {
     pub(crate) state: ArcSwap<DbState<C>>,
     pub(crate) commits: AtomicU64,
     pub(crate) conflicts: AtomicU64,
-    /// What is in the current epochs.
+    /// What is in the current epochs, and in the sealed ones of durable stores.
     pub(crate) hot: RwLock<HashMap<StoreId, HotUsage>>,
 }
 
@@ -81,13 +81,35 @@ struct Group {
     /// Chunks of deletion vectors as they are to be, and which rows of a segment were added to them.
     chunks: HashMap<(SegmentId, u32), Chunk>,
     deleted: HashMap<SegmentId, u32>,
-    /// Rows and bytes that come to the current epochs, or go.
-    hot: HashMap<StoreId, (i64, i64)>,
-    /// Epochs that are current from now on, and empty.
-    sealed: Vec<StoreId>,
+    /// What happens to hot rows.
+    hot: HashMap<StoreId, HotChange>,
     /// Files come or go with it: it is synced whatever the durability.
     moves_files: bool,
     last: Committed,
+}
+
+/// What a group does to the hot rows of a store. A step first, then rows.
+#[derive(Clone, Copy, Default)]
+struct HotChange {
+    epochs: EpochChange,
+    /// Rows and bytes that come to the current epoch, or go.
+    rows: i64,
+    bytes: i64,
+    /// Rows that go from the sealed one.
+    sealed_rows_gone: u64,
+}
+
+/// What a step does to the epochs of a store.
+#[derive(Clone, Copy, Default)]
+enum EpochChange {
+    #[default]
+    None,
+    /// The current one is sealed, to be flushed.
+    Sealed,
+    /// The current one is a bucket that goes by itself.
+    Rotated,
+    /// The sealed one is in segments.
+    Flushed,
 }
 
 enum Heard {
@@ -106,6 +128,57 @@ impl Group {
             Entry::Occupied(chunk) => chunk.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
         })
+    }
+}
+
+impl Group {
+    /// Counts a hot row that goes.
+    fn forget_hot_row(&mut self, store: StoreId, table: &TableVersion, epoch: Epoch) {
+        let hot = self.hot.entry(store).or_default();
+        if epoch == table.current() {
+            hot.rows -= 1;
+        } else if table.lifetime == Lifetime::Durable {
+            hot.sealed_rows_gone += 1;
+        }
+    }
+}
+
+impl HotChange {
+    /// What is hot afterwards. Of a row that goes only the number is known: it is taken for one of average length.
+    fn applied(&self, before: HotUsage, updated_micros: i64) -> HotUsage {
+        let mut after = match self.epochs {
+            EpochChange::None => before,
+            EpochChange::Sealed if mistake!(SealedRowsAreNotCounted) => HotUsage::default(),
+            EpochChange::Sealed => HotUsage {
+                sealed_rows: before.rows,
+                sealed_bytes: before.bytes,
+                ..HotUsage::default()
+            },
+            EpochChange::Rotated => HotUsage::default(),
+            EpochChange::Flushed if mistake!(FlushedRowsAreCounted) => before,
+            EpochChange::Flushed => HotUsage {
+                sealed_rows: 0,
+                sealed_bytes: 0,
+                ..before
+            },
+        };
+        let average = after.sealed_bytes / after.sealed_rows.max(1);
+        after.sealed_rows = after.sealed_rows.saturating_sub(self.sealed_rows_gone);
+        after.sealed_bytes = after.sealed_bytes.saturating_sub(average * self.sealed_rows_gone);
+        if after.sealed_rows == 0 {
+            after.sealed_bytes = 0;
+        }
+        let average = after.bytes / after.rows.max(1);
+        let gone_bytes = average * self.rows.min(0).unsigned_abs();
+        if after.rows == 0 {
+            after.since_micros = updated_micros;
+        }
+        after.rows = after.rows.saturating_add_signed(self.rows);
+        after.bytes = after.bytes.saturating_add_signed(self.bytes.saturating_sub_unsigned(gone_bytes));
+        if after.rows == 0 {
+            (after.bytes, after.since_micros) = (0, 0);
+        }
+        after
     }
 }
 
@@ -357,9 +430,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     }
                     key::hot_key(removal.store, epoch, removal.scope, &removal.key, &mut whole);
                     group.batch.delete_cf(engine.rows(table.lifetime), &whole);
-                    if epoch == table.current() {
-                        group.hot.entry(removal.store).or_default().0 -= 1;
-                    }
+                    group.forget_hot_row(removal.store, table, epoch);
                 }
                 Location::Cold(segment, row) => {
                     let added = group.chunk(&engine, segment, row)?.insert(row);
@@ -393,9 +464,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     }
                 }
             }
-            let (rows, bytes) = group.hot.entry(put.store).or_default();
-            *rows += 1;
-            *bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            let hot = group.hot.entry(put.store).or_default();
+            hot.rows += 1;
+            hot.bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
             group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
         Ok(())
@@ -429,6 +500,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         gone.push(segment.clone());
                     }
                     group.batch.delete_cf(engine.meta(), meta::hot(store));
+                    group.batch.delete_cf(engine.meta(), meta::sealed(store));
                     group.batch.delete_cf(engine.meta(), meta::table(store));
                     group.batch.put_cf(engine.meta(), meta::retired(store), []);
                     jobs.push(EraseJob::Store(store));
@@ -453,7 +525,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         return Err(CommitError::Storage(format!("store {store} cannot be sealed now")));
                     }
                     Arc::make_mut(table).epochs.push(next);
-                    group.sealed.push(store);
+                    group.hot.entry(store).or_default().epochs = EpochChange::Sealed;
                     if !mistake!(SealsAreNotWritten) {
                         changed.insert(store);
                     }
@@ -481,7 +553,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         let current = table.current();
                         table.expiries.push((current, last_expiry_micros));
                         table.epochs.push(Epoch(current.0 + 1));
-                        group.sealed.push(store);
+                        group.hot.entry(store).or_default().epochs = EpochChange::Rotated;
                     }
                     changed.insert(store);
                 }
@@ -513,6 +585,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         && !mistake!(FlushedEpochsStayListed)
                     {
                         table.epochs.retain(|&kept| kept != epoch);
+                        group.hot.entry(store).or_default().epochs = EpochChange::Flushed;
                     }
                     changed.insert(store);
                     published.push(publication);
@@ -650,9 +723,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             key::hot_key(store, epoch, *scope, key, &mut whole);
             group.batch.delete_cf(engine.hot(), &whole);
-            if epoch == table.current() {
-                group.hot.entry(store).or_default().0 -= 1;
-            }
+            group.forget_hot_row(store, table, epoch);
             for watch in watches_of(&self.watches, store).filter(|_| !mistake!(ReplacedRowsAreNotHeard)) {
                 group
                     .watched
@@ -687,7 +758,6 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             chunks: HashMap::new(),
             deleted: HashMap::new(),
             hot: HashMap::new(),
-            sealed: Vec::new(),
             moves_files: false,
             last: Committed {
                 seq: self.last_seq,
@@ -716,6 +786,15 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             group
                 .batch
                 .put_cf(engine.meta(), meta::hot(*store), meta::encode_hot(usage));
+            let name = meta::sealed(*store);
+            let change = group.hot.get(store).copied().unwrap_or_default();
+            match change.epochs {
+                EpochChange::Flushed => group.batch.delete_cf(engine.meta(), name),
+                EpochChange::None | EpochChange::Rotated if change.sealed_rows_gone == 0 => {}
+                EpochChange::None | EpochChange::Rotated | EpochChange::Sealed => {
+                    group.batch.put_cf(engine.meta(), name, meta::encode_sealed(usage));
+                }
+            }
         }
         group.batch.put_cf(
             engine.meta(),
@@ -741,27 +820,14 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         }
     }
 
-    /// What the group leaves in current epochs.
+    /// What the group leaves in hot epochs.
     fn hot_usage(&self, group: &Group) -> Vec<(StoreId, HotUsage)> {
         let hot = self.shared.hot.read();
-        let mut usage: HashMap<StoreId, HotUsage> =
-            group.sealed.iter().map(|&store| (store, HotUsage::default())).collect();
-        for (&store, &(rows, bytes)) in &group.hot {
+        let after = |(&store, change): (&StoreId, &HotChange)| {
             let before = hot.get(&store).copied().unwrap_or_default();
-            // Of a row that goes only the number is known: it is taken for one of average length.
-            let average = before.bytes / before.rows.max(1);
-            let bytes = bytes.saturating_sub_unsigned(average * rows.min(0).unsigned_abs());
-            let after = HotUsage {
-                rows: before.rows.saturating_add_signed(rows),
-                bytes: before.bytes.saturating_add_signed(bytes),
-                since_micros: match before.rows {
-                    0 => group.last.updated_micros,
-                    _ => before.since_micros,
-                },
-            };
-            usage.insert(store, if after.rows == 0 { HotUsage::default() } else { after });
-        }
-        usage.into_iter().collect()
+            (store, change.applied(before, group.last.updated_micros))
+        };
+        group.hot.iter().map(after).collect()
     }
 
     /// After a failed write: whether the log takes writes again.

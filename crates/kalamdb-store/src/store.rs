@@ -85,8 +85,11 @@ pub struct Store<C> {
     /// Dead files in storages that were not added yet.
     dead_files: Mutex<Vec<(SegmentId, FileName)>>,
     counters: Counters,
-    /// One mover a table at a time.
-    movers: Arc<Gate>,
+    /// One flush a table at a time ...
+    flushes: Arc<Gate>,
+    /// ... and one compaction. Neither waits for the other: they move different rows, and a flush must not take as long as a
+    /// compaction does.
+    compactions: Arc<Gate>,
     /// While rows are found that a publication removes, no other publication moves them.
     publishers: Arc<Gate>,
 }
@@ -148,7 +151,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             state: ArcSwap::from_pointee(state),
             commits: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
-            hot: RwLock::new(inventory.hot.into_iter().collect()),
+            hot: RwLock::new(inventory.hot),
         });
         let (messages, receiver) = mpsc::sync_channel(COMMIT_QUEUE_REQUESTS);
         let store = Self {
@@ -158,7 +161,8 @@ impl<C: Send + Sync + 'static> Store<C> {
             eraser,
             dead_files: Mutex::new(elsewhere),
             counters: Counters::default(),
-            movers: Arc::default(),
+            flushes: Arc::default(),
+            compactions: Arc::default(),
             publishers: Arc::default(),
         };
         crate::crash::point("open-recovered");
@@ -284,8 +288,15 @@ impl<C> Store<C> {
         &self.shared
     }
 
-    pub(crate) fn movers(&self) -> &Arc<Gate> {
-        &self.movers
+    pub(crate) fn flushes(&self) -> &Arc<Gate> {
+        &self.flushes
+    }
+
+    pub(crate) fn compactions(&self) -> &Arc<Gate> {
+        match mistake!(FlushesWaitForCompactions) {
+            true => &self.flushes,
+            false => &self.compactions,
+        }
     }
 
     pub(crate) fn publishers(&self) -> &Arc<Gate> {

@@ -305,6 +305,15 @@ mistakes! {
     FlushedRowsStay of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// Flushes and compactions of a table exclude each other.
+    FlushesWaitForCompactions of 0:
+        "hazards_of_publications::a_flush_does_not_wait_for_a_compaction_nor_a_compaction_for_a_flush";
+    /// Rows that a flush is moving are not counted as hot.
+    SealedRowsAreNotCounted of 0:
+        "hazards_of_movers::the_count_of_hot_rows_follows_what_happens";
+    /// Rows that one has moved are, for ever.
+    FlushedRowsAreCounted of 0:
+        "hazards_of_movers::the_count_of_hot_rows_follows_what_happens";
     /// The range of rows that a large flush deletes reaches into the next epoch.
     LargeFlushesDeleteTheNextEpoch of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
