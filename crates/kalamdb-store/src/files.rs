@@ -56,6 +56,26 @@ impl Files {
         Ok(())
     }
 
+    /// Adds a directory that was added in an earlier life of the process, so that files in it can be removed: it is not made, and
+    /// nothing is written to it. False if it is not there.
+    pub(crate) fn find_local(&self, id: StorageId, root: &Path) -> bool {
+        let found = root.canonicalize().and_then(|root| {
+            let store = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+            Ok((Arc::new(store.with_automatic_cleanup(true)), root))
+        });
+        match found {
+            Ok((store, root)) => {
+                self.add(id, store, Some(root));
+                true
+            }
+            Err(error) => {
+                let directory = root.display();
+                tracing::warn!(%directory, error = words(&error), "files that are to be erased are out of reach");
+                false
+            }
+        }
+    }
+
     fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) {
         self.storages.write().insert(id, Arc::new(Storage { store, root }));
     }

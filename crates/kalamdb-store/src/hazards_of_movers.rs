@@ -2,18 +2,20 @@
 //! meanwhile is done by the mover's own reports of progress.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::executor::block_on;
 use parking_lot::Mutex;
 
+use crate::crashes::records;
 use crate::testing::{
     GLOBAL, Meanwhile, T, TestStore, begin_load, collect, compact_while, copy_directory, delete, files_under, flush,
     flush_while, ids, insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
     segment_files, segment_options, spec, step, update,
 };
 use crate::{
-    CommitError, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
+    CommitError, DbState, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
 };
 
 /// Does something once.
@@ -373,36 +375,83 @@ fn hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing() {
     }
 }
 
-#[test]
-fn hazard_16_what_a_crash_left_in_another_storage_goes_when_it_is_added() {
+/// What a crash left of a store when a flush had written a file into another storage. Another file in it was of a table that was
+/// gone, and a reader had kept it.
+struct CrashedElsewhere {
+    copy: tempfile::TempDir,
+    /// The storage is in it, in `there`.
+    root: tempfile::TempDir,
+    /// What crashed, and must not go on while the test looks.
+    _crashed: (Arc<DbState<u64>>, Arc<TestStore>, tempfile::TempDir),
+}
+
+fn crash_with_files_elsewhere(storage: StorageId) -> CrashedElsewhere {
     let (directory, store) = new_store();
-    let (storage, root) = (StorageId(4), tempfile::tempdir().expect("a directory"));
-    store.add_storage(storage, root.path()).expect("a storage");
+    let root = tempfile::tempdir().expect("a directory");
+    store.add_storage(storage, &root.path().join("there")).expect("a storage");
+    let elsewhere = SegmentOptions {
+        storage,
+        ..segment_options()
+    };
+    let dropped = StoreId(8);
+    crate::testing::create(&store, dropped);
+    insert(&store, dropped, 1, "cold").expect("commits");
+    store.flush(dropped, &schema(), &elsewhere, &Meanwhile(|_, _| {})).expect("flushes");
+    let reader = store.state();
+    step(&store, vec![TableChange::Retire(dropped)]).expect("retires");
     for id in 0..10 {
         insert(&store, T, id, "hot").expect("commits");
     }
     let copy = tempfile::tempdir().expect("a directory");
     let crash = Once::new(|| copy_directory(directory.path(), copy.path()));
-    let elsewhere = SegmentOptions {
-        storage,
-        ..segment_options()
-    };
     let unpublished = Meanwhile(|_, bytes| {
         if bytes > 0 {
             crash.run();
         }
     });
     store.flush(T, &schema(), &elsewhere, &unpublished).expect("flushes");
-    drop(store);
-    let files = files_under(root.path());
-    assert_eq!(files.len(), 1);
+    assert_eq!(files_under(root.path()).len(), 2);
+    CrashedElsewhere {
+        copy,
+        root,
+        _crashed: (reader, store, directory),
+    }
+}
+
+#[test]
+fn hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it() {
+    let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(StorageId(4));
     let store = open(copy.path());
-    store.wait_for_eraser();
-    assert_eq!(files_under(root.path()), files, "nobody knows yet where it is");
-    store.add_storage(storage, root.path()).expect("a storage");
     store.wait_for_eraser();
     assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
     assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+    assert_eq!(records(&store, "file/"), [""; 0]);
+}
+
+#[test]
+fn hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back() {
+    let storage = StorageId(4);
+    let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(storage);
+    let (there, away) = (root.path().join("there"), root.path().join("away"));
+    std::fs::rename(&there, &away).expect("moved");
+    let mut store = open(copy.path());
+    store.wait_for_eraser();
+    assert_eq!(files_under(root.path()).len(), 2);
+    assert!(!there.exists(), "nobody asked for it");
+    assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+    std::fs::rename(&away, &there).expect("moved back");
+    store.add_storage(storage, &there).expect("a storage");
+    store.wait_for_eraser();
+    assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
+    // A storage that was moved is remembered where it is now.
+    std::fs::rename(&there, &away).expect("moved");
+    store.add_storage(storage, &away).expect("a storage");
+    for _ in 0..2 {
+        let paths = records(&store, "storage/");
+        assert_eq!(paths, [away.to_str().expect("UTF-8")]);
+        drop(store);
+        store = open(copy.path());
+    }
 }
 
 #[test]

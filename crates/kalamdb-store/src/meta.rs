@@ -1,8 +1,11 @@
 //! The records of the `meta` column family: their names and how they are written. Who writes which, and when, is not here.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use crate::ids::{ScopeId, SegmentId, Seq, StoreId};
+use crate::ids::{ScopeId, SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, SegmentEntry};
 use crate::mover::HotUsage;
 use crate::snapshot::TableVersion;
@@ -20,6 +23,7 @@ const HOT: &[u8] = b"hot/";
 const SEALED: &[u8] = b"sealed/";
 const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
+const STORAGE: &[u8] = b"storage/";
 const COUNTER: &str = "counter/";
 const RECORD: &str = "record/";
 
@@ -96,6 +100,17 @@ pub(crate) fn scope_retired(scope: ScopeId) -> Vec<u8> {
 /// See [`scope_retired`].
 pub(crate) const ERASED: &[u8] = &[1];
 
+/// Where a storage other than the default one is, or was: a directory's path, its bytes. It stays when nobody adds the storage any
+/// more, because files of it may be left to erase; there is never another storage of that id.
+pub(crate) fn storage(storage: StorageId) -> Vec<u8> {
+    [STORAGE, &storage.0.to_be_bytes()].concat()
+}
+
+/// The value of [`storage`].
+pub(crate) fn encode_root(root: &Path) -> &[u8] {
+    root.as_os_str().as_bytes()
+}
+
 /// The first value of a counter that was never handed out, u64.
 pub(crate) fn counter(counter: Counter) -> Vec<u8> {
     let name = match counter {
@@ -119,6 +134,8 @@ pub(crate) struct Inventory {
     pub(crate) segments: Vec<(StoreId, SegmentEntry)>,
     pub(crate) files: Vec<(SegmentId, FileName)>,
     pub(crate) hot: HashMap<StoreId, HotUsage>,
+    /// Where storages are or were.
+    pub(crate) storages: HashMap<StorageId, PathBuf>,
     pub(crate) retired: Vec<StoreId>,
     /// Scopes that are gone, and whether their hot rows are erased.
     pub(crate) retired_scopes: Vec<(ScopeId, bool)>,
@@ -158,6 +175,9 @@ impl Inventory {
             let (rows, bytes) = decode_sealed(value).ok_or_else(|| "it has not 16 bytes".to_string())?;
             let hot = self.hot.entry(store).or_default();
             (hot.sealed_rows, hot.sealed_bytes) = (rows, bytes);
+        } else if let Some(id) = name.strip_prefix(STORAGE) {
+            let storage = StorageId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            self.storages.insert(storage, PathBuf::from(OsStr::from_bytes(value)));
         } else if let Some(id) = name.strip_prefix(RETIRED) {
             self.retired
                 .push(StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?)));

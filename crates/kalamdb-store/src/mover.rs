@@ -157,13 +157,15 @@ impl<C: Send + Sync + 'static> Store<C> {
         self.shared().hot.read().get(&target).copied().unwrap_or_default()
     }
 
-    /// Makes a directory known under an id; creates it, and tries that it can be written. Segments name the id, so every storage
-    /// must be added again after opening and before its tables are read.
+    /// Makes a directory, by its absolute path, known under an id; creates it, and tries that it can be written. Segments name the
+    /// id, so every storage must be added again after opening and before its tables are read. One that is not is no longer used:
+    /// files that are left in it to be erased are, whether by this process or by one that opens the store later.
     ///
     /// # Errors
     /// [`StoreError::Storage`] names the directory that cannot be made or written.
     pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
         self.engine().files().add_local(id, root)?;
+        self.remember_storage(id, root)?;
         self.erase_dead_files(id);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The open database: its directory, its lock, its RocksDB handle and its committer.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
+use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
 use crate::counters::Counters;
@@ -82,7 +83,7 @@ pub struct Store<C> {
     messages: SyncSender<Message<C>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     eraser: Eraser,
-    /// Dead files in storages that were not added yet.
+    /// Dead files in storages that were out of reach at start-up and were not added yet.
     dead_files: Mutex<Vec<(SegmentId, FileName)>>,
     counters: Counters,
     /// One flush a table at a time ...
@@ -110,10 +111,18 @@ impl<C: Send + Sync + 'static> Store<C> {
         let inventory = inventory(&engine)?;
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
+        let mut found = HashSet::from([StorageId::DEFAULT]);
+        // Of other storages, those that have something to erase are needed now: nobody may add them any more.
+        let wanted: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
+        for (&storage, root) in inventory.storages.iter().filter(|(storage, _)| wanted.contains(storage)) {
+            if !mistake!(StoragesAreForgotten) && engine.files().find_local(storage, root) {
+                found.insert(storage);
+            }
+        }
         let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
             .files
             .into_iter()
-            .partition(|(_, file)| file.storage == StorageId::DEFAULT);
+            .partition(|(_, file)| found.contains(&file.storage));
         for (segment, file) in here {
             eraser.handle().erase(EraseJob::Segment(segment, file));
         }
@@ -310,6 +319,19 @@ impl<C> Store<C> {
 
     pub(crate) fn eraser(&self) -> &EraserHandle {
         self.eraser.handle()
+    }
+
+    /// Writes down where a storage is: files in it may have to be erased when nobody adds it any more.
+    pub(crate) fn remember_storage(&self, storage: StorageId, root: &Path) -> Result<(), StoreError> {
+        let engine = &self.shared.engine;
+        let (name, root) = (meta::storage(storage), meta::encode_root(root));
+        let known = engine.db().get_pinned_cf(engine.meta(), &name);
+        if known.map_err(|error| self::storage(&error))?.is_some_and(|known| *known == *root) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(engine.meta(), name, root);
+        engine.write_synced(batch).map_err(StoreError::from)
     }
 
     /// Erases what start-up could not yet in a storage that is known now.

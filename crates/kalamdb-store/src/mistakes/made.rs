@@ -288,6 +288,9 @@ mistakes! {
     UnpublishedFilesStay of 20:
         "hazards_of_loads::the_files_of_a_load_that_is_given_up_or_refused_go",
         "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+    /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
+    StoragesAreForgotten of 20:
+        "hazards_of_movers::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
         "hazards_of_reads::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
