@@ -99,7 +99,8 @@ impl Engine {
             let is_due = flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros).is_some();
             // A flush that failed, or that the end of the process cut short, left rows between the tiers.
             let flush = (is_due || has_sealed_rows(&view, table)).then_some(Work::Flush);
-            let compact = self.store().wants_compaction(table.store).then_some(Work::CompactAsNeeded);
+            let is_worth_it = self.store().wants_compaction(table.store, &table.schema.stored);
+            let compact = is_worth_it.then_some(Work::CompactAsNeeded);
             for work in [flush, compact].into_iter().flatten() {
                 started += usize::from(self.jobs().start_by_itself(work, table, now_micros).is_some());
             }

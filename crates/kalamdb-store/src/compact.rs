@@ -1,4 +1,5 @@
-//! Compaction: segments of several runs, or with many deleted rows, become segments of one run without the dead.
+//! Compaction: segments of several runs, or with many deleted rows, or with rows of users that are gone, become segments of one run
+//! without the dead.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,26 +38,31 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
         let state = store.state();
         let table = state.table(target).ok_or(StoreError::Retired(target))?;
         let all: Vec<Arc<Segment>> = table.segments.iter().cloned().collect();
-        if is_worth_merging(&state, &all)? {
+        if is_worth_merging(&state, schema, &all)? {
             moved.add(merge(store, target, schema, options, &all, progress)?);
         }
         return Ok(moved);
     }
     // Each merge makes fewer runs or fewer dead rows, so this ends.
-    while let Some(inputs) = next_inputs(&store.state(), target)? {
+    while let Some(inputs) = next_inputs(&store.state(), target, schema)? {
         moved.add(merge(store, target, schema, options, &inputs, progress)?);
     }
     Ok(moved)
 }
 
 /// Whether merging all of these changes anything.
-fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool, StoreError> {
+fn is_worth_merging<C>(
+    state: &DbState<C>,
+    schema: &Arc<StoreSchema>,
+    all: &[Arc<Segment>],
+) -> Result<bool, StoreError> {
     let runs: BTreeSet<u32> = all.iter().map(|segment| segment.entry.run).collect();
     if runs.len() > 1 {
         return Ok(true);
     }
     for segment in all {
-        if deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)? > 0 {
+        let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
+        if deleted > 0 || retired_rows(state, schema, segment)? > 0 {
             return Ok(true);
         }
     }
@@ -65,9 +71,28 @@ fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool,
         .any(|pair| pair.iter().all(|segment| segment.entry.rows < RUN_SEGMENT_ROWS / 2)))
 }
 
-/// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows.
-pub(crate) fn next_inputs<C>(state: &DbState<C>, target: StoreId) -> Result<Option<Vec<Arc<Segment>>>, StoreError> {
+/// Rows of a segment that are of scopes that are gone. Opens its file if there may be some.
+fn retired_rows<C>(state: &DbState<C>, schema: &Arc<StoreSchema>, segment: &Segment) -> Result<u32, StoreError> {
+    let retired = state.retired_scopes();
+    segment.retired_rows(retired, || {
+        let file = state.pinned().engine().opened().get(segment, schema)?;
+        let rows = file.scopes().filter(|(scope, _)| retired.contains(scope));
+        Ok(rows.map(|(_, rows)| rows.end - rows.start).sum())
+    })
+}
+
+/// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows. Whose user was
+/// dropped was told that they are erased: a segment with any row of theirs is rewritten, however few those are. Each drop costs
+/// at most a segment or two of each run, and drops that come in quick succession share them.
+pub(crate) fn next_inputs<C>(
+    state: &DbState<C>,
+    target: StoreId,
+    schema: &Arc<StoreSchema>,
+) -> Result<Option<Vec<Arc<Segment>>>, StoreError> {
     let table = state.table(target).ok_or(StoreError::Retired(target))?;
+    if table.schema_version != schema.version {
+        return Err(StoreError::Retired(target));
+    }
     let runs = table.segments.runs();
     if runs.len() > RUNS {
         let rows = |run: &[Arc<Segment>]| run.iter().map(|segment| u64::from(segment.entry.rows)).sum::<u64>();
@@ -88,7 +113,8 @@ pub(crate) fn next_inputs<C>(state: &DbState<C>, target: StoreId) -> Result<Opti
     }
     for segment in table.segments.iter() {
         let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
-        if u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT {
+        let many = u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT;
+        if many || (retired_rows(state, schema, segment)? > 0 && !mistake!(RetiredRowsAreNotWorthACompaction)) {
             return Ok(Some(vec![segment.clone()]));
         }
     }

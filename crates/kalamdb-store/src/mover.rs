@@ -115,10 +115,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         crate::compact::compact(self, target, schema, options, full, progress)
     }
 
-    /// Whether [`Store::compact`] without `full` would find work: more than 8 runs, or a segment more than 20 % deleted.
-    pub fn wants_compaction(&self, target: StoreId) -> bool {
-        // A table that is gone wants nothing.
-        matches!(crate::compact::next_inputs(&self.state(), target), Ok(Some(_)))
+    /// Whether [`Store::compact`] without `full` would find work: more than 8 runs, or a segment more than 20 % deleted, or with
+    /// rows of a scope that is gone. May read the indexes of segments.
+    pub fn wants_compaction(&self, target: StoreId, schema: &Arc<StoreSchema>) -> bool {
+        // A table that is gone wants nothing, and one that cannot be read can get nothing.
+        matches!(crate::compact::next_inputs(&self.state(), target, schema), Ok(Some(_)))
     }
 
     /// Reads every segment of a store and verifies all its checksums. Blocks.

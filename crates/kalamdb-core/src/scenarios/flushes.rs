@@ -193,6 +193,34 @@ fn the_schedule_compacts_what_is_worth_it() {
     assert_eq!(db.rows(&db.root, &table).len(), 9);
 }
 
+#[test]
+fn rows_of_a_dropped_user_leave_the_segments() {
+    let db = Database::new();
+    let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
+    let table = db.table("t", TableKind::User, &[]);
+    for id in 0..20 {
+        db.insert(&a, &table, &[("kept", id)]).expect("inserted");
+    }
+    db.insert(&b, &table, &[("secret", 1)]).expect("inserted");
+    flush(&db, &table);
+    assert_eq!(db.engine.run_due(), 0);
+    let before = db.view().segments().expect("reads").remove(0);
+    block_on(db.engine.drop_user(&db.root, "b", false)).expect("dropped");
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    assert_eq!(statuses(&db).last(), Some(&(JobKind::Compact, JobStatus::Finished)));
+    let after = db.view().segments().expect("reads").remove(0);
+    assert_eq!((before.rows, after.rows), (21, 20));
+    assert_ne!(before.path, after.path);
+    assert_eq!(db.engine.run_due(), 0);
+    assert_eq!(db.rows(&a, &table).len(), 20);
+    // It ends when what is to be erased is.
+    let (data_dir, old) = (db.directory.path().to_owned(), before.path);
+    let db = db.reopen();
+    assert!(!data_dir.join("segments").join(old).exists());
+    drop(db);
+}
+
 fn limited(hot_limit_bytes: u64, hot_limit_wait_ms: u64) -> Database {
     Database::with(MaintenanceOptions {
         hot_limit_bytes,

@@ -235,6 +235,9 @@ mistakes! {
     CompactionsKeepRetiredScopes of 18:
         "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go",
         "hazards_of_commits::hazard_18_a_scope_retired_at_any_moment_of_a_move";
+    /// Its rows in segments stay until something else rewrites them.
+    RetiredRowsAreNotWorthACompaction of 18:
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves";
 
     /// What failed to be written is shown.
     FailedWritesAreShown of 19:
