@@ -166,8 +166,8 @@ fn merge<C: Send + Sync + 'static>(
         let count = merged.origins.len();
         let placed = writer.write(merged.scope, Some(&merged.keys), &merged.columns, count)?;
         for part in placed {
-            for (row, index) in (part.first_row..).zip(part.rows) {
-                moves.add(merged.origins[index], part.segment, row);
+            for index in part.rows {
+                moves.add(merged.origins[index], part.segment)?;
             }
         }
         rows += count as u64;
@@ -196,37 +196,45 @@ fn merge<C: Send + Sync + 'static>(
     Ok(moved)
 }
 
-/// For each row of a source which output and which row there; rows that were dead have none.
-type NewPlaces = Vec<Option<(u16, u32)>>;
-
-/// Where rows of the inputs went.
+/// Where rows of the inputs went: four bytes for each of them, because a full compaction is one of all rows of a table.
 #[derive(Default)]
 struct Moves {
-    /// The new segments, in order of rows.
-    outputs: Vec<SegmentId>,
-    /// By source.
-    sources: Vec<(SegmentId, NewPlaces)>,
+    /// The new segments, each with how many rows are in those before it.
+    outputs: Vec<(SegmentId, u32)>,
+    /// Rows in all of them.
+    rows: u32,
+    /// By source, for each row its place among the rows of all outputs.
+    sources: Vec<(SegmentId, Vec<u32>)>,
 }
+
+/// The place of a row that was dead.
+const NOWHERE: u32 = u32::MAX;
 
 impl Moves {
     fn expect(&mut self, segment: &Segment) {
         self.sources
-            .push((segment.entry.segment, vec![None; segment.entry.rows as usize]));
+            .push((segment.entry.segment, vec![NOWHERE; segment.entry.rows as usize]));
     }
 
-    fn add(&mut self, (source, row): (usize, u32), output: SegmentId, new_row: u32) {
-        if self.outputs.last() != Some(&output) {
-            self.outputs.push(output);
+    /// The next row, in the order of the outputs.
+    fn add(&mut self, (source, row): (usize, u32), output: SegmentId) -> Result<(), StoreError> {
+        if self.outputs.last().is_none_or(|(last, _)| *last != output) {
+            self.outputs.push((output, self.rows));
         }
-        // A compaction of 65,536 segments would not end for other reasons; `expect` bounds it by its inputs.
-        let index = u16::try_from(self.outputs.len() - 1).expect("less outputs than inputs, and those are few");
-        self.sources[source].1[row as usize] = Some((index, new_row));
+        if self.rows == NOWHERE {
+            return Err(StoreError::Unsupported(format!(
+                "more than {NOWHERE} rows cannot be merged at once"
+            )));
+        }
+        self.sources[source].1[row as usize] = self.rows;
+        self.rows += 1;
+        Ok(())
     }
 
     /// Marks rows that were deleted since.
     fn settle(self) -> Settle {
         let outputs = self.outputs;
-        let sources: HashMap<SegmentId, NewPlaces> = self.sources.into_iter().collect();
+        let sources: HashMap<SegmentId, Vec<u32>> = self.sources.into_iter().collect();
         Box::new(move |news: &News, resolution: &mut Resolution| {
             for (_, _, location) in &news.removed {
                 let Location::Cold(segment, row) = location else {
@@ -235,10 +243,13 @@ impl Moves {
                 if mistake!(CompactionsForgetRemovals) {
                     continue;
                 }
-                let moved = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
-                if let Some(Some((output, row))) = moved {
-                    let output = outputs[usize::from(output)];
-                    resolution.deleted.entry(output).or_default().insert(row);
+                let place = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
+                let Some(place) = place.filter(|place| *place != NOWHERE) else {
+                    continue;
+                };
+                let output = outputs.partition_point(|(_, before)| *before <= place);
+                if let Some((output, before)) = output.checked_sub(1).and_then(|index| outputs.get(index)) {
+                    resolution.deleted.entry(*output).or_default().insert(place - before);
                 }
             }
             Ok::<(), CommitError>(())
