@@ -85,14 +85,15 @@ fn counted(store: &TestStore) -> u64 {
     cold + hot.rows + hot.sealed_rows
 }
 
-fn hazard_13_rows_changed_at_any_moment(mover: Mover, rows: i64) {
+/// Of so many rows, those from `first` on are changed.
+fn hazard_13_rows_changed_at_any_moment(mover: Mover, rows: i64, first: i64) {
     let (directory, store) = new_store();
     let model = Arc::new(Mutex::new(mover.prepare(&store, rows)));
     let old = (store.state(), model.lock().clone());
     let (hooked, hooked_model) = (Arc::downgrade(&store), model.clone());
     store.engine().at(mover.begun(), move || {
         let store = hooked.upgrade().expect("the mover has it");
-        change(&store, &mut hooked_model.lock(), 0);
+        change(&store, &mut hooked_model.lock(), first);
     });
     let seen = Mutex::new(Vec::new());
     mover
@@ -101,7 +102,7 @@ fn hazard_13_rows_changed_at_any_moment(mover: Mover, rows: i64) {
             let mut seen = seen.lock();
             if !seen.contains(&at) {
                 seen.push(at);
-                change(&store, &mut model, 3 * seen.len() as i64);
+                change(&store, &mut model, first + 3 * seen.len() as i64);
             }
             assert_rows(&store.state(), GLOBAL, &model);
         })
@@ -133,18 +134,25 @@ fn hazard_13_rows_changed_at_any_moment(mover: Mover, rows: i64) {
 
 #[test]
 fn hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed() {
-    hazard_13_rows_changed_at_any_moment(Mover::Flush, 40);
+    hazard_13_rows_changed_at_any_moment(Mover::Flush, 40, 0);
 }
 
 #[test]
 fn hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed() {
     // More than are deleted one by one.
-    hazard_13_rows_changed_at_any_moment(Mover::Flush, 1100);
+    hazard_13_rows_changed_at_any_moment(Mover::Flush, 1100, 0);
 }
 
 #[test]
 fn hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed() {
-    hazard_13_rows_changed_at_any_moment(Mover::Compaction, 40);
+    hazard_13_rows_changed_at_any_moment(Mover::Compaction, 40, 0);
+}
+
+#[test]
+fn hazard_13_rows_changed_at_any_moment_of_a_compaction_into_several_segments_stay_changed() {
+    let rows = 2 * i64::from(crate::tuning::RUN_SEGMENT_ROWS) + 100;
+    // The last row of the second segment and the first ones of the third among them.
+    hazard_13_rows_changed_at_any_moment(Mover::Compaction, rows, rows - 107);
 }
 
 #[test]

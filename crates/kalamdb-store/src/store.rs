@@ -45,6 +45,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Block cache, bytes.
     pub block_cache_bytes: usize,
+    /// Indexes, filters and footers of open segments that stay in memory, bytes: about 1.5 MB a segment of a million rows.
+    pub segment_cache_bytes: usize,
     /// Write buffers of all column families together, bytes.
     pub write_buffer_bytes: usize,
 }
@@ -75,6 +77,8 @@ pub struct StoreStatistics {
     pub live_bytes: u64,
     /// Bytes of rows in memory that are not in files yet.
     pub memtable_bytes: u64,
+    /// Bytes of indexes, filters and footers of open segments.
+    pub open_segment_bytes: u64,
 }
 
 /// An open store. Dropping the last handle stops the committer and closes RocksDB.
@@ -253,6 +257,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             conflicts: self.shared.conflicts.load(Ordering::Relaxed),
             live_bytes: property("rocksdb.estimate-live-data-size"),
             memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
+            open_segment_bytes: engine.opened().memory_bytes(),
         }
     }
 
