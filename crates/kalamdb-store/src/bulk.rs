@@ -22,7 +22,7 @@ use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
 use crate::key::{self, KeyEncoder};
 use crate::location::Location;
 use crate::manifest::SegmentEntry;
-use crate::merge::{Merge, Source};
+use crate::merge::{Merge, Source, Unopened};
 use crate::mover::SegmentOptions;
 use crate::publication::{Inputs, NewSegment, Publication, Resolution};
 use crate::run_writer::RunWriter;
@@ -355,16 +355,16 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
 
     /// Merges runs into one; of rows of one key the later run's is the later one.
     fn merge(&self, runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
-        let mut sources = Vec::new();
-        for output in runs.iter().flatten() {
-            let loaded = self.open(output)?;
-            let entry = Arc::new(loaded.entry);
-            let all = Deleted::default();
-            sources.push(Source::new(&entry, &loaded.file, all, &self.schema, self.shape, |_| {
-                true
-            }));
-        }
-        let mut merge = Merge::new(sources)?;
+        let source = |output| {
+            let entry = Arc::new(self.entry_of(output));
+            let opened = entry.clone();
+            Unopened::new(&entry, move || {
+                let file = self.open(output)?.file;
+                let all = Deleted::default();
+                Ok(Source::new(&opened, &file, all, &self.schema, self.shape, |_| true))
+            })
+        };
+        let mut merge = Merge::new(runs.iter().flatten().map(source).collect());
         let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         // The last row so far is held back: the next one may have its key.
         let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;
@@ -402,6 +402,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         if let Some((keys, columns)) = held {
             writer.write(self.scope, Some(&keys), &columns, 1)?;
         }
+        drop(merge);
         // The runs are dropped, and with that erased, only now.
         let merged = writer.finish();
         crate::crash::point("load-merged");
@@ -409,9 +410,13 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         merged
     }
 
-    /// Opens a file that is not in the manifest.
+    /// As a file would be in the manifest, which it is not.
+    fn entry_of(&self, output: &NewSegment) -> SegmentEntry {
+        output.entry(0, self.schema.version, Seq(0), 0)
+    }
+
     fn open(&self, output: &NewSegment) -> Result<Loaded, StoreError> {
-        let entry = output.entry(0, self.schema.version, Seq(0), 0);
+        let entry = self.entry_of(output);
         let file = SegmentFile::open(self.store.engine().files(), &entry, &self.schema)?;
         Ok(Loaded {
             entry,

@@ -12,7 +12,7 @@ use crate::flush::publish;
 use crate::ids::{SegmentId, StoreId};
 use crate::location::Location;
 use crate::manifest::Segment;
-use crate::merge::{Merge, Source};
+use crate::merge::{Merge, Source, Unopened};
 use crate::mover::{Moved, Progress, SegmentOptions};
 use crate::publication::{Inputs, Publication, Resolution, Settle};
 use crate::run_writer::RunWriter;
@@ -148,15 +148,17 @@ fn merge<C: Send + Sync + 'static>(
     let mut sources = Vec::with_capacity(inputs.len());
     let mut moves = Moves::default();
     for segment in inputs {
-        let file = store.engine().opened().get(segment, schema)?;
-        let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
         moves.expect(segment);
-        let retired = state.retired_scopes().clone();
-        sources.push(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
-            !retired.contains(&scope) || mistake!(CompactionsKeepRetiredScopes)
+        sources.push(Unopened::new(&segment.entry, || {
+            let file = store.engine().opened().get(segment, schema)?;
+            let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
+            let retired = state.retired_scopes();
+            Ok(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
+                !retired.contains(&scope) || mistake!(CompactionsKeepRetiredScopes)
+            }))
         }));
     }
-    let mut merge = Merge::new(sources)?;
+    let mut merge = Merge::new(sources);
     let mut writer = RunWriter::new(store, target, schema, options, shape);
     let mut rows = 0;
     while let Some(merged) = merge.next()? {
