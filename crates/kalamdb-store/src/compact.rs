@@ -149,7 +149,8 @@ fn merge<C: Send + Sync + 'static>(
     let mut moves = Moves::default();
     for segment in inputs {
         moves.expect(segment);
-        sources.push(Unopened::new(&segment.entry, || {
+        let state = &state;
+        sources.push(Unopened::new(&segment.entry, move || {
             let file = store.engine().opened().get(segment, schema)?;
             let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
             let retired = state.retired_scopes();

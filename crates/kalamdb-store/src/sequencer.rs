@@ -129,9 +129,7 @@ impl Group {
             Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
         })
     }
-}
 
-impl Group {
     /// Counts a hot row that goes.
     fn forget_hot_row(&mut self, store: StoreId, table: &TableVersion, epoch: Epoch) {
         let hot = self.hot.entry(store).or_default();

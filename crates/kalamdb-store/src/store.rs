@@ -118,7 +118,7 @@ impl<C: Send + Sync + 'static> Store<C> {
         let mut found = HashSet::from([StorageId::DEFAULT]);
         // Of other storages, those that have something to erase are needed now: nobody may add them any more.
         let wanted: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
-        for (&storage, root) in inventory.storages.iter().filter(|(storage, _)| wanted.contains(storage)) {
+        for (&storage, root) in inventory.storages.iter().filter(|(storage, _)| wanted.contains(*storage)) {
             if !mistake!(StoragesAreForgotten) && engine.files().find_local(storage, root) {
                 found.insert(storage);
             }
