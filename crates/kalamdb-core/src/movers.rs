@@ -50,7 +50,10 @@ impl Movers {
             jobs: jobs.clone(),
             threads: Vec::with_capacity(Lane::ALL.len() * count),
         };
-        for (lane, number) in Lane::ALL.into_iter().flat_map(|lane| (1..=count).map(move |number| (lane, number))) {
+        for (lane, number) in Lane::ALL
+            .into_iter()
+            .flat_map(|lane| (1..=count).map(move |number| (lane, number)))
+        {
             let mover = Mover {
                 lane,
                 store: store.clone(),

@@ -114,7 +114,9 @@ pub(crate) fn next_inputs<C>(
     for segment in table.segments.iter() {
         let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
         let many = u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT;
-        if many || (retired_rows(state, schema, segment)? > 0 && !mistake!(RetiredRowsAreNotWorthACompaction)) {
+        // What cannot be read cannot be rewritten either, and is no reason to leave the others as they are.
+        let retired = retired_rows(state, schema, segment).unwrap_or(0);
+        if many || (retired > 0 && !mistake!(RetiredRowsAreNotWorthACompaction)) {
             return Ok(Some(vec![segment.clone()]));
         }
     }

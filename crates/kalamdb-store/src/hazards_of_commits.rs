@@ -268,14 +268,23 @@ fn hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves() {
     let after = segment_files(directory.path());
     let stay: Vec<_> = before.iter().filter(|file| after.contains(file)).collect();
     assert_eq!((after.len(), stay.len()), (2, 1), "{after:?}");
-    assert!(stay[0].ends_with(&third.path), "what has no row of the scope is left alone");
+    assert!(
+        stay[0].ends_with(&third.path),
+        "what has no row of the scope is left alone"
+    );
     check(&store);
 
     // One of several that are gone, and a run that is worth nothing else.
     step(&store, vec![TableChange::RetireScope(others)]).expect("retires");
     assert!(store.wants_compaction(T, &schema()));
     compact_while(&store, |_, _| {});
-    assert_eq!((rows_in_segments(&store), store.state().segments(T).expect("reads").len()), (51, 1));
+    assert_eq!(
+        (
+            rows_in_segments(&store),
+            store.state().segments(T).expect("reads").len()
+        ),
+        (51, 1)
+    );
     step(&store, vec![TableChange::RetireScope(KEPT)]).expect("retires");
     compact_while(&store, |_, _| {});
     store.wait_for_eraser();

@@ -15,7 +15,8 @@ use crate::testing::{
     segment_files, segment_options, spec, step, update,
 };
 use crate::{
-    CommitError, DbState, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
+    CommitError, DbState, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId,
+    TableChange, TableVersion,
 };
 
 /// Does something once.
@@ -388,7 +389,9 @@ struct CrashedElsewhere {
 fn crash_with_files_elsewhere(storage: StorageId) -> CrashedElsewhere {
     let (directory, store) = new_store();
     let root = tempfile::tempdir().expect("a directory");
-    store.add_storage(storage, &root.path().join("there")).expect("a storage");
+    store
+        .add_storage(storage, &root.path().join("there"))
+        .expect("a storage");
     let elsewhere = SegmentOptions {
         storage,
         ..segment_options()
@@ -396,7 +399,9 @@ fn crash_with_files_elsewhere(storage: StorageId) -> CrashedElsewhere {
     let dropped = StoreId(8);
     crate::testing::create(&store, dropped);
     insert(&store, dropped, 1, "cold").expect("commits");
-    store.flush(dropped, &schema(), &elsewhere, &Meanwhile(|_, _| {})).expect("flushes");
+    store
+        .flush(dropped, &schema(), &elsewhere, &Meanwhile(|_, _| {}))
+        .expect("flushes");
     let reader = store.state();
     step(&store, vec![TableChange::Retire(dropped)]).expect("retires");
     for id in 0..10 {

@@ -14,9 +14,7 @@ use crate::testing::{
     load_rows, new_store, options, put, removal, request, rows, schema, segment_files, segment_options, spec, step,
     update,
 };
-use crate::{
-    DbState, Epoch, KeyRange, OnDuplicate, ScanSpec, ScopeId, Store, StoreError, StoreOptions, TableChange,
-};
+use crate::{DbState, Epoch, KeyRange, OnDuplicate, ScanSpec, ScopeId, Store, StoreError, StoreOptions, TableChange};
 
 /// More than a batch, a segment or a look-up takes at once.
 const MANY: i64 = 12_000;

@@ -190,7 +190,7 @@ impl<'a> Unopened<'a> {
 /// How far a merge is with one of its sources.
 enum Progressing<'a> {
     Unopened(Unopened<'a>),
-    Open(Source),
+    Open(Box<Source>),
     Ended,
 }
 
@@ -291,10 +291,10 @@ impl<'a> Merge<'a> {
 
     fn fill(&mut self, source: usize) -> Result<(), StoreError> {
         let mut open = match std::mem::replace(&mut self.sources[source], Progressing::Ended) {
-            Progressing::Unopened(unopened) => Source {
+            Progressing::Unopened(unopened) => Box::new(Source {
                 batch_rows: self.batch_rows,
                 ..(unopened.open)()?
-            },
+            }),
             Progressing::Open(open) => open,
             Progressing::Ended => return Ok(()),
         };

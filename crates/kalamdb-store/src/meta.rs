@@ -80,10 +80,7 @@ pub(crate) fn encode_sealed(usage: &HotUsage) -> [u8; 16] {
 
 fn decode_sealed(value: &[u8]) -> Option<(u64, u64)> {
     let (rows, bytes) = value.split_first_chunk::<8>()?;
-    Some((
-        u64::from_le_bytes(*rows),
-        u64::from_le_bytes(bytes.try_into().ok()?),
-    ))
+    Some((u64::from_le_bytes(*rows), u64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
 /// A store whose rows are to be erased.

@@ -172,7 +172,9 @@ impl HotChange {
             after.since_micros = updated_micros;
         }
         after.rows = after.rows.saturating_add_signed(self.rows);
-        after.bytes = after.bytes.saturating_add_signed(self.bytes.saturating_sub_unsigned(gone_bytes));
+        after.bytes = after
+            .bytes
+            .saturating_add_signed(self.bytes.saturating_sub_unsigned(gone_bytes));
         if after.rows == 0 {
             (after.bytes, after.since_micros) = (0, 0);
         }

@@ -118,7 +118,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         let mut found = HashSet::from([StorageId::DEFAULT]);
         // Of other storages, those that have something to erase are needed now: nobody may add them any more.
         let wanted: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
-        for (&storage, root) in inventory.storages.iter().filter(|(storage, _)| wanted.contains(*storage)) {
+        for (&storage, root) in inventory
+            .storages
+            .iter()
+            .filter(|(storage, _)| wanted.contains(*storage))
+        {
             if !mistake!(StoragesAreForgotten) && engine.files().find_local(storage, root) {
                 found.insert(storage);
             }
@@ -331,7 +335,10 @@ impl<C> Store<C> {
         let engine = &self.shared.engine;
         let (name, root) = (meta::storage(storage), meta::encode_root(root));
         let known = engine.db().get_pinned_cf(engine.meta(), &name);
-        if known.map_err(|error| self::storage(&error))?.is_some_and(|known| *known == *root) {
+        if known
+            .map_err(|error| self::storage(&error))?
+            .is_some_and(|known| *known == *root)
+        {
             return Ok(());
         }
         let mut batch = WriteBatch::default();

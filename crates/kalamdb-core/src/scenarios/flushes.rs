@@ -299,14 +299,20 @@ fn writers_at_the_hot_limit_do_not_wait_for_a_compaction() {
         let writer = scope.spawn(move || {
             let text = "x".repeat(4 << 10);
             for id in 0..100 {
-                db.insert(&db.root, table, &[(&text, id)]).expect("there is room in the end");
+                db.insert(&db.root, table, &[(&text, id)])
+                    .expect("there is room in the end");
             }
             done.send(()).expect("the test waits");
         });
         // Only a test that fails waits so long.
         let written = wait.recv_timeout(Duration::from_secs(60));
-        assert!(db.engine.jobs().snapshot().iter().any(|job| job.kind == JobKind::Compact
-            && job.status == JobStatus::Running));
+        assert!(
+            db.engine
+                .jobs()
+                .snapshot()
+                .iter()
+                .any(|job| job.kind == JobKind::Compact && job.status == JobStatus::Running)
+        );
         compaction.go_on();
         compacted.join().expect("no panic").expect("compacted");
         assert_eq!(written, Ok(()), "writers waited for the compaction");
@@ -314,7 +320,9 @@ fn writers_at_the_hot_limit_do_not_wait_for_a_compaction() {
     });
     db.wait_for_jobs();
     let flushes = statuses(&db);
-    let flushes = flushes.iter().filter(|job| **job == (JobKind::Flush, JobStatus::Finished));
+    let flushes = flushes
+        .iter()
+        .filter(|job| **job == (JobKind::Flush, JobStatus::Finished));
     assert!(flushes.count() >= 2 + 5, "{:?}", statuses(&db));
     let ids: Vec<i64> = db.rows(&db.root, &table).into_iter().map(|row| row.1).collect();
     assert_eq!(ids, (-2..100).collect::<Vec<_>>());

@@ -78,7 +78,11 @@ pub(crate) fn check_structure(store: &Arc<TestStore>, directory: &Path) {
         let current = bytes_under(store, &key::epoch_prefix(table, version.current()));
         let usage = store.hot_usage(table);
         let counted = (usage.rows, usage.rows + usage.sealed_rows);
-        assert_eq!(counted, (current as u64, hot), "hot rows of table {table}, current and all");
+        assert_eq!(
+            counted,
+            (current as u64, hot),
+            "hot rows of table {table}, current and all"
+        );
     }
     named.sort();
     assert_eq!(
