@@ -60,6 +60,9 @@ impl Files {
     /// nothing is written to it. False if it is not there.
     pub(crate) fn find_local(&self, id: StorageId, root: &Path) -> bool {
         let found = root.canonicalize().and_then(|root| {
+            if !root.is_dir() {
+                return Err(io::Error::from(ErrorKind::NotADirectory));
+            }
             let store = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
             Ok((Arc::new(store.with_automatic_cleanup(true)), root))
         });
