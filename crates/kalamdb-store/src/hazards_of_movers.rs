@@ -436,26 +436,34 @@ fn hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it()
 #[test]
 fn hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back() {
     let storage = StorageId(4);
-    let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(storage);
-    let (there, away) = (root.path().join("there"), root.path().join("away"));
-    std::fs::rename(&there, &away).expect("moved");
-    let mut store = open(copy.path());
-    store.wait_for_eraser();
-    assert_eq!(files_under(root.path()).len(), 2);
-    assert!(!there.exists(), "nobody asked for it");
-    assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
-    std::fs::rename(&away, &there).expect("moved back");
-    store.add_storage(storage, &there).expect("a storage");
-    store.wait_for_eraser();
-    assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
-    // A storage that was moved is remembered where it is now.
-    std::fs::rename(&there, &away).expect("moved");
-    store.add_storage(storage, &away).expect("a storage");
-    for _ in 0..2 {
-        let paths = records(&store, "storage/");
-        assert_eq!(paths, [away.to_str().expect("UTF-8")]);
-        drop(store);
-        store = open(copy.path());
+    for in_the_way in [false, true] {
+        let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(storage);
+        let (there, away) = (root.path().join("there"), root.path().join("away"));
+        std::fs::rename(&there, &away).expect("moved");
+        if in_the_way {
+            std::fs::write(&there, "").expect("written");
+        }
+        let mut store = open(copy.path());
+        store.wait_for_eraser();
+        assert_eq!(files_under(&away).len(), 2);
+        assert!(!there.is_dir(), "nobody asked for it");
+        assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+        if in_the_way {
+            std::fs::remove_file(&there).expect("removed");
+        }
+        std::fs::rename(&away, &there).expect("moved back");
+        store.add_storage(storage, &there).expect("a storage");
+        store.wait_for_eraser();
+        assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
+        // A storage that was moved is remembered where it is now.
+        std::fs::rename(&there, &away).expect("moved");
+        store.add_storage(storage, &away).expect("a storage");
+        for _ in 0..2 {
+            let paths = records(&store, "storage/");
+            assert_eq!(paths, [away.to_str().expect("UTF-8")]);
+            drop(store);
+            store = open(copy.path());
+        }
     }
 }
 
