@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub root_password: Option<String>,
     /// Block cache, bytes.
     pub block_cache_bytes: usize,
+    /// Indexes of open segments that stay in memory, bytes.
+    pub segment_cache_bytes: usize,
     /// Write buffers, bytes.
     pub write_buffer_bytes: usize,
     /// What one statement's row-path writes may hold in memory, bytes.
@@ -97,6 +99,7 @@ impl Engine {
             path: options.data_dir.clone(),
             durability: options.durability,
             block_cache_bytes: options.block_cache_bytes,
+            segment_cache_bytes: options.segment_cache_bytes,
             write_buffer_bytes: options.write_buffer_bytes,
         };
         let store = Store::open(store_options, built_in_catalog(), load_catalog)?;

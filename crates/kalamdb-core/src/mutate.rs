@@ -358,25 +358,13 @@ impl Mutator {
     }
 
     fn of_commit(&self, error: CommitError) -> Error {
-        if let (CommitError::DuplicateKey { key }, Some(encoder)) = (&error, &self.keys) {
-            return self.duplicate(encoder, key);
-        }
-        Error::of_commit(error, &self.table, self.engine.store().state().catalog())
+        self.sources
+            .of_commit(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     fn of_store(&self, error: StoreError) -> Error {
-        match (&error, &self.keys) {
-            (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(encoder, key),
-            (StoreError::Retired(_), _) => Error::gone(&self.table, self.engine.store().state().catalog()),
-            _ => error.into(),
-        }
-    }
-
-    fn duplicate(&self, encoder: &KeyEncoder, key: &[u8]) -> Error {
-        let problem = "is that of another row, of the same statement or already in table";
         self.sources
-            .duplicate_key(&self.table, encoder, key, problem)
-            .unwrap_or_else(|error| error)
+            .of_store(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     /// What the changes hold in memory until their commit, bytes.

@@ -64,6 +64,7 @@ impl Database {
             durability: kalamdb_store::Durability::Relaxed,
             root_password: root_password.map(str::to_owned),
             block_cache_bytes: 8 << 20,
+            segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
             token_life_seconds: 3600,

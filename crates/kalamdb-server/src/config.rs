@@ -40,6 +40,8 @@ pub struct Config {
     pub memory_limit_bytes: usize,
     /// Cache of stored blocks.
     pub block_cache_bytes: usize,
+    /// Indexes of open segments.
+    pub segment_cache_bytes: usize,
     /// Committed rows that are not in files yet.
     pub write_buffer_bytes: usize,
     /// Where queries spill.
@@ -151,6 +153,7 @@ impl Config {
             durability: Durability::Synced,
             memory_limit_bytes: (memory_bytes / 2).max(16 << 20),
             block_cache_bytes: (memory_bytes / 8).clamp(64 << 20, 4 << 30),
+            segment_cache_bytes: (memory_bytes / 16).clamp(64 << 20, 1 << 30),
             write_buffer_bytes: 128 << 20,
             statement_timeout: Duration::from_secs(300),
             statement_text_limit_bytes: 16 << 20,
@@ -294,6 +297,7 @@ impl Config {
             durability: self.durability,
             root_password: self.root_password.as_ref().map(|secret| secret.0.clone()),
             block_cache_bytes: self.block_cache_bytes,
+            segment_cache_bytes: self.segment_cache_bytes,
             write_buffer_bytes: self.write_buffer_bytes,
             statement_write_limit_bytes: self.statement_write_limit_bytes,
             token_life_seconds: whole_seconds(self.token_life),

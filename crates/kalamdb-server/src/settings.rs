@@ -121,9 +121,16 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "block_cache",
-        about: "Cache of stored blocks, beside memory_limit.",
+        about: "Cache of blocks of RocksDB, which holds the rows that are not in segments, beside memory_limit.",
         default_in_words: Some("an eighth of the machine's memory, between 64 MiB and 4 GiB"),
         field: Field::Size(|config| &mut config.block_cache_bytes, MIB..=16 * TIB),
+    },
+    Definition {
+        name: "segment_cache",
+        about: "Indexes, filters and footers of segments in use, beside memory_limit: about 1.5 MiB for a million rows. Those \
+                for which there is no room are read anew by every statement.",
+        default_in_words: Some("a sixteenth of the machine's memory, between 64 MiB and 1 GiB"),
+        field: Field::Size(|config| &mut config.segment_cache_bytes, 8 * MIB..=TIB),
     },
     Definition {
         name: "write_buffers",
@@ -152,7 +159,8 @@ pub(crate) const SETTINGS: &[Definition] = &[
     Definition {
         name: "statement_write_limit",
         about: "What the rows written by one UPDATE, DELETE or small INSERT may hold in memory until its commit; more is \
-                refused with STATEMENT_TOO_LARGE. Bulk loads are staged on disk instead.",
+                refused with STATEMENT_TOO_LARGE. A statement that writes much into a SHARED or USER table writes segments as it \
+                goes, and of it only the keys of hot rows to be removed count.",
         default_in_words: None,
         field: Field::Size(|config| &mut config.statement_write_limit_bytes, MIB..=64 * GIB),
     },
@@ -220,14 +228,15 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "mover_threads",
-        about: "Threads that flush, compact and check tables, for all tables together; each works on one table at a time.",
+        about: "Threads that flush tables, and as many more that compact and check them, for all tables together: neither waits \
+                for the other. Each works on one table at a time.",
         default_in_words: None,
         field: Field::Count(|config| &mut config.mover_threads, 1..=64),
     },
     Definition {
         name: "hot_limit",
-        about: "Rows of one table that are not in segments yet: from half of it on the table is flushed whatever its \
-                FLUSH_POLICY, and at all of it INSERT and UPDATE wait for a flush to make room.",
+        about: "Rows of one table that are not in segments yet, those that a flush is moving included: from half of it on the \
+                table is flushed whatever its FLUSH_POLICY, and at all of it INSERT and UPDATE wait for a flush to make room.",
         default_in_words: None,
         field: Field::Size(|config| &mut config.hot_limit_bytes, MIB..=TIB),
     },

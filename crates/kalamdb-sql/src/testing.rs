@@ -47,6 +47,7 @@ impl Fixture {
             durability: Durability::Relaxed,
             root_password: Some("a password for tests".into()),
             block_cache_bytes: 8 << 20,
+            segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 64 << 20,
             token_life_seconds: 3_600,

@@ -1,12 +1,13 @@
 //! The data directory: its format version, its lock and its subdirectories. What is inside RocksDB is not here.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
+use crate::files::make_directories;
 
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
 pub(crate) const FORMAT_VERSION: u32 = 2;
@@ -29,14 +30,15 @@ pub(crate) struct Directory {
 impl Directory {
     /// Creates what is missing, takes the lock and checks the format, in this order, before anything inside is touched.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        make_directory(path)?;
+        make_directories(path).map_err(|error| io(path, &error))?;
         let lock = take_lock(path)?;
         check_format(path)?;
         let directory = Self {
             path: path.to_path_buf(),
             _lock: lock,
         };
-        make_directory(&directory.rocksdb())?;
+        let rocksdb = directory.rocksdb();
+        make_directories(&rocksdb).map_err(|error| io(&rocksdb, &error))?;
         Ok(directory)
     }
 
@@ -52,14 +54,6 @@ impl Directory {
     pub(crate) fn segments(&self) -> PathBuf {
         self.path.join("segments")
     }
-}
-
-fn make_directory(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| io(path, &error))
 }
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {

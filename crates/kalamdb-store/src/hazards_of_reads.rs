@@ -11,9 +11,10 @@ use rocksdb::WriteBatch;
 use crate::key::hot_key;
 use crate::testing::{
     GLOBAL, T, TestStore, assert_rows, begin_load, collect, compact_while, delete, finish, flush, insert, key, load,
-    load_rows, new_store, put, removal, request, rows, schema, segment_files, segment_options, spec, step, update,
+    load_rows, new_store, options, put, removal, request, rows, schema, segment_files, segment_options, spec, step,
+    update,
 };
-use crate::{DbState, Epoch, KeyRange, OnDuplicate, ScanSpec, ScopeId, StoreError, TableChange};
+use crate::{DbState, Epoch, KeyRange, OnDuplicate, ScanSpec, ScopeId, Store, StoreError, StoreOptions, TableChange};
 
 /// More than a batch, a segment or a look-up takes at once.
 const MANY: i64 = 12_000;
@@ -382,4 +383,30 @@ fn a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed() {
         assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{id}: {refused:?}");
     }
     step(&store, vec![TableChange::Retire(T)]).expect("it can be dropped");
+}
+
+#[test]
+fn open_segments_take_no_more_memory_than_they_may() {
+    let (directory, store) = new_store();
+    let mut model = BTreeMap::new();
+    for run in 0..16 {
+        load(&store, GLOBAL, OnDuplicate::Fail, &[run, 100 + run], "loaded");
+        model.extend([run, 100 + run].map(|id| (id, format!("loaded {id}"))));
+    }
+    drop(store);
+    let held = |segment_cache_bytes: usize| {
+        let options = StoreOptions {
+            segment_cache_bytes,
+            ..options(directory.path())
+        };
+        let store = Store::open(options, 0, |_, _| Ok::<_, StoreError>(1)).expect("opens");
+        assert_eq!(store.statistics().open_segment_bytes, 0);
+        assert_rows(&store.state(), GLOBAL, &model);
+        usize::try_from(store.statistics().open_segment_bytes).expect("not much")
+    };
+    let all = held(8 << 20);
+    assert!(all > 0);
+    let half = held(all / 2);
+    assert!(half > 0 && half <= all / 2, "{half} of {all}");
+    assert_eq!(held(0), 0, "whatever is read is read anew");
 }

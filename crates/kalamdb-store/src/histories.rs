@@ -84,9 +84,15 @@ impl History {
                 flush(self.store());
                 "flush".to_string()
             }
-            80..90 => {
+            80..85 => {
                 compact_while(self.store(), |_, _| {});
                 "compact".to_string()
+            }
+            85..90 => {
+                compact_while(self.store(), |_, _| {
+                    flush(self.store());
+                });
+                "compact, and flush meanwhile".to_string()
             }
             90..95 => {
                 self.old.clear();

@@ -30,6 +30,7 @@ pub(crate) fn options(path: &Path) -> StoreOptions {
         path: path.to_path_buf(),
         durability: Durability::Synced,
         block_cache_bytes: 8 << 20,
+        segment_cache_bytes: 8 << 20,
         write_buffer_bytes: 8 << 20,
     }
 }

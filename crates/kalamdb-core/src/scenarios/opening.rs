@@ -98,6 +98,7 @@ fn a_directory_in_use_is_refused() {
         durability: Durability::Synced,
         root_password: None,
         block_cache_bytes: 1 << 20,
+        segment_cache_bytes: 1 << 20,
         write_buffer_bytes: 1 << 20,
         statement_write_limit_bytes: 1 << 20,
         token_life_seconds: 1,

@@ -55,6 +55,7 @@ impl Place {
             path: directory.path().to_path_buf(),
             durability,
             block_cache_bytes: 256 << 20,
+            segment_cache_bytes: 256 << 20,
             write_buffer_bytes: 256 << 20,
         };
         let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(())).expect("the store opens");

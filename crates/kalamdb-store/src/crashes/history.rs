@@ -175,6 +175,9 @@ pub(super) fn operations(seed: u64) -> Vec<Operation> {
     making.compact(false, |making| {
         making.delete();
         making.puts(1);
+        // A flush does not wait for it.
+        making.flush(false, |_| {});
+        making.puts(1);
     });
     making.flush(false, |_| {});
     making.delete();

@@ -268,6 +268,7 @@ fn open(path: &Path) -> Arc<Store<()>> {
         path: path.to_path_buf(),
         durability: Durability::Synced,
         block_cache_bytes: 8 << 20,
+        segment_cache_bytes: 8 << 20,
         write_buffer_bytes: 8 << 20,
     };
     let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(())).expect("the store opens");
