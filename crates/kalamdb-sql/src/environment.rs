@@ -21,7 +21,6 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::limit_pushdown::LimitPushdown;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -36,6 +35,7 @@ use crate::guards::Guards;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::ordered_limits::OrderedLimits;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -188,15 +188,15 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules
 }
 
-/// DataFusion's rules, with ours for MIN and MAX first, before scans are given partitions. Once a sort has given way to an ordered
-/// scan, its limit can go further down.
+/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
+/// have been given the order of sorts.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let sorts = rules
         .iter()
         .position(|rule| rule.name() == "PushdownSort")
         .map_or(rules.len(), |at| at + 1);
-    rules.insert(sorts, Arc::new(LimitPushdown::new()));
+    rules.insert(sorts, Arc::new(OrderedLimits::default()));
     rules.insert(0, Arc::new(EdgeReads));
     rules
 }

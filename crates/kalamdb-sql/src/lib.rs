@@ -34,6 +34,7 @@ mod names;
 mod null_lists;
 mod operations;
 mod operators;
+mod ordered_limits;
 mod parameters;
 mod plan_names;
 mod planning;

@@ -123,6 +123,11 @@ impl ScanExec {
         Some(Arc::new(self.with(request, 1, properties)))
     }
 
+    /// Whether it took the place of a sort.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.request.order != ScanOrder::Any
+    }
+
     /// `None` if the rows are not to be had in key order. With a limit, others would come than without the order.
     fn key_order(&self) -> Option<KeyOrder<'_>> {
         match self.request.limit {
