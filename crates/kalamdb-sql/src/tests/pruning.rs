@@ -59,6 +59,7 @@ fn a_query_reads_only_what_it_needs_of_segments() {
         "CREATE TABLE events (id BIGINT PRIMARY KEY, kind INT NOT NULL, body TEXT)",
         "INSERT INTO events SELECT value, value / 1000, 'body' FROM generate_series(1, 150000)",
         "INSERT INTO events SELECT value, value / 1000, NULL FROM generate_series(150001, 200000)",
+        "FLUSH TABLE events",
         "INSERT INTO events VALUES (200001, 200, 'hot'), (200002, 200, 'hot'), (200003, 200, 'hot')",
     ]);
     fixture.check("SELECT count(*) FROM system.segments", &["2"]);
@@ -118,12 +119,16 @@ fn a_query_reads_only_what_it_needs_of_segments() {
     );
     check("SELECT body FROM events ORDER BY id DESC LIMIT 10", looked(10, 1, 0, 0));
     check(
-        "SELECT id + 1, upper(body) FROM events ORDER BY id DESC LIMIT 5",
+        "SELECT body AS text, id FROM events ORDER BY id DESC LIMIT 5",
         looked(5, 1, 0, 0),
     );
     check(
         "SELECT * FROM events WHERE id > 149998 ORDER BY id LIMIT 3",
         looked(3, 2, 0, 0),
+    );
+    fixture.check(
+        "SELECT id + 1, upper(body) FROM events ORDER BY id DESC LIMIT 1",
+        &["200004|HOT"],
     );
     fixture.check(
         "SELECT id, kind FROM events ORDER BY id DESC LIMIT 4",
@@ -253,7 +258,7 @@ fn check_key(fixture: &Fixture, table: &str) {
         assert!(explained(&narrow).contains("order=key"), "{narrow}");
         assert!(!explained(&wide).contains("order=key"), "{wide}");
     };
-    for ends in ["min(k)", "max(k)", "min(k), max(k), min(k)"] {
+    for ends in ["min(k)", "max(k)", "min(k), max(k), min(k) AS again"] {
         check(ends, "");
     }
     for order in ["", " DESC", " LIMIT 2", " DESC LIMIT 3", " DESC LIMIT 2 OFFSET 2"] {
@@ -269,7 +274,7 @@ fn ends_and_order_of_keys_of_every_type() {
         ("SMALLINT", &["-300", "0", "7", "256", "-1"]),
         ("BIGINT", &["-9000000000", "255", "-256", "9000000000"]),
         ("TEXT", &["'b'", "''", "'ba'", "'B'", "'é'", "'a'", "'日'"]),
-        ("BYTEA", &["X'00'", "X''", "X'0001'", "X'FF'"]),
+        ("BYTEA", &["'\\x00'", "'\\x'", "'\\x0001'", "'\\xff'"]),
         ("DATE", &["DATE '1969-12-31'", "DATE '2024-02-29'", "DATE '0001-01-01'"]),
         (
             "TIMESTAMP",
@@ -318,7 +323,7 @@ fn ends_and_order_of_a_key_whose_rows_come_and_go() {
         "INSERT INTO t SELECT value, 1 FROM generate_series(10, 40)",
         "FLUSH TABLE t",
         "DELETE FROM t WHERE k IN (10, 11, 40, 25)",
-        "INSERT INTO t SELECT value, 2 FROM generate_series(5, 50, 15)",
+        "INSERT INTO t VALUES (5, 2), (25, 2), (50, 2)",
         "FLUSH TABLE t",
         "UPDATE t SET k = k + 100 WHERE k < 8",
         "INSERT INTO t VALUES (11, 3), (60, 3)",
