@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use kalamdb_store::{DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanSpec, StoreError};
+use kalamdb_store::{
+    DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec, StoreError,
+};
 
 use crate::access::{Action, Principal};
 use crate::catalog::{Catalog, Table};
@@ -55,6 +57,8 @@ pub struct ScanRequest {
     pub limit: Option<usize>,
     /// Which part of the rows, of how many.
     pub part: (usize, usize),
+    /// In which order the rows of this part come. SYSTEM tables have their keys' order anyway.
+    pub order: ScanOrder,
     /// Rules out rows that are filtered away above; columns are by index in `TableSchema::columns`.
     pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most.
@@ -66,7 +70,8 @@ pub struct RowScan {
     schema: SchemaRef,
     source: Source,
     filter: Option<Filtered>,
-    keys_read: u64,
+    /// Of a point read; of a filtered scan, the rows that pass.
+    counters: ScanCounters,
 }
 
 /// Where the rows come from.
@@ -164,6 +169,7 @@ impl RowScan {
             now_micros: view.now_micros(),
             limit,
             part: request.part,
+            order: request.order,
             prune: request.prune.clone(),
             batch_rows: request.batch_rows.max(1),
         };
@@ -192,7 +198,7 @@ impl RowScan {
             schema,
             source,
             filter: filtered,
-            keys_read: 0,
+            counters: ScanCounters::default(),
         })
     }
 
@@ -214,6 +220,7 @@ impl RowScan {
                 return Ok(Some(batch));
             };
             let batch = filtered.next(&batch)?;
+            self.counters.keys_read += batch.num_rows() as u64;
             if filtered.remaining == Some(0) {
                 self.source = Source::Nothing;
             }
@@ -223,12 +230,18 @@ impl RowScan {
         }
     }
 
-    /// Keys read from the store so far.
-    pub fn keys_read(&self) -> u64 {
-        match &self.source {
-            Source::Range(scan) => self.keys_read + scan.keys_read(),
-            Source::Nothing | Source::Point(_) => self.keys_read,
+    /// What was looked at so far. It tells nothing of rows that the principal does not see.
+    pub fn counters(&self) -> ScanCounters {
+        let mut counters = self.counters;
+        if let (Source::Range(scan), None) = (&self.source, &self.filter) {
+            counters += scan.counters();
         }
+        counters
+    }
+
+    /// [`ScanCounters::keys_read`].
+    pub fn keys_read(&self) -> u64 {
+        self.counters().keys_read
     }
 
     fn next_stored(&mut self) -> Result<Option<RecordBatch>> {
@@ -243,7 +256,9 @@ impl RowScan {
                     Err(other) => return Err(other.into()),
                 };
                 self.source = Source::Nothing;
-                self.keys_read += 1;
+                if self.filter.is_none() {
+                    self.counters.keys_read += 1;
+                }
                 Ok((batch.num_rows() > 0).then_some(batch))
             }
         }

@@ -23,6 +23,7 @@ use crate::scan::{ScanField, ScanRequest};
 use crate::schema::Column;
 use crate::table_kind::TableKind;
 use crate::users::NewUser;
+use kalamdb_store::ScanOrder;
 
 /// The time at which databases of tests start, µs.
 pub(crate) const START: i64 = 1_700_000_000_000_000;
@@ -178,6 +179,7 @@ pub(crate) fn scan(view: &View, by: &Principal, table: &Arc<Table>, fields: &[Sc
         key: None,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 1000,
     };

@@ -20,6 +20,8 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
@@ -27,11 +29,13 @@ use parking_lot::Mutex;
 
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
+use crate::edge_reads::EdgeReads;
 use crate::functions;
 use crate::guards::Guards;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::ordered_limits::OrderedLimits;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -39,6 +43,9 @@ const TARGET_PARTITIONS: usize = 2;
 
 /// How many users' function tables are kept ready. One takes some 100 KB; making one costs about 50 µs.
 const PRINCIPALS_KEPT: usize = 64;
+
+/// Bytes that a scan in key order reads ahead of who takes its rows: a few batches. DataFusion's own default is a gigabyte.
+const ORDERED_READAHEAD_BYTES: usize = 16 << 20;
 
 /// How many consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
@@ -84,6 +91,7 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(analyzer_rules())
+            .with_physical_optimizer_rules(physical_rules())
             .build();
         Ok(Environment {
             runtime,
@@ -162,6 +170,7 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     // Strings leave as plain Utf8: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
     all.optimizer.expand_views_at_output = true;
+    all.execution.sort_pushdown_buffer_capacity = ORDERED_READAHEAD_BYTES;
     config
 }
 
@@ -176,6 +185,19 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
     rules.push(Arc::new(Guards));
+    rules
+}
+
+/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
+/// have been given the order of sorts.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let sorts = rules
+        .iter()
+        .position(|rule| rule.name() == "PushdownSort")
+        .map_or(rules.len(), |at| at + 1);
+    rules.insert(sorts, Arc::new(OrderedLimits::default()));
+    rules.insert(0, Arc::new(EdgeReads));
     rules
 }
 

@@ -2,6 +2,7 @@
 
 mod errors;
 mod parameters;
+mod pruning;
 mod queries;
 mod reads;
 mod writes;

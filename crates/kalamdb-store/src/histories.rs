@@ -10,7 +10,7 @@ use crate::testing::{
     T, TestStore, begin_load, collect, compact_while, create, flush, key, load_all, options, put, removal, request,
     schema, spec, step,
 };
-use crate::{DbState, Durability, OnDuplicate, ScopeId, Store, StoreError, StoreOptions, TableChange};
+use crate::{DbState, Durability, OnDuplicate, ScanOrder, ScopeId, Store, StoreError, StoreOptions, TableChange};
 
 /// xorshift64*: the same numbers for the same seed on every machine.
 pub(crate) struct Random(u64);
@@ -175,6 +175,19 @@ fn check(state: &Arc<DbState<u64>>, model: &Model, low: i64, id: i64) {
         let found = scan(Some(low), None);
         assert_eq!(found.iter().map(|row| (row.0, &row.1)).collect::<Vec<_>>(), above);
         assert_eq!(scan(None, Some(3)).len(), expected.len().min(3));
+        let limits = if id % 2 == 0 { [None, Some(4)] } else { [Some(4), None] };
+        for (order, limit) in [ScanOrder::Ascending, ScanOrder::Descending].into_iter().zip(limits) {
+            let mut wanted = spec(T, ScopeId(scope));
+            (wanted.order, wanted.limit, wanted.batch_rows) = (order, limit, 5);
+            wanted.range.start = Bound::Included(key(low));
+            let mut rows = above.clone();
+            if order == ScanOrder::Descending {
+                rows.reverse();
+            }
+            rows.truncate(limit.unwrap_or(usize::MAX));
+            let found = collect(state.scan(&schema(), wanted).expect("scans"));
+            assert_eq!(found.iter().map(|row| (row.0, &row.1)).collect::<Vec<_>>(), rows);
+        }
         let found = state.find(&schema(), T, ScopeId(scope), &key(id), 0).expect("reads");
         let row = all.iter().find(|row| row.0 == id);
         assert_eq!(found.map(|found| found.row.seq), row.map(|row| row.2));

@@ -119,6 +119,7 @@ fn system_tables_show_what_the_role_may_see() {
             key,
             limit,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: 10,
         };
@@ -146,6 +147,7 @@ fn system_tables_show_what_the_role_may_see() {
             key: None,
             limit: None,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: 1,
         };

@@ -136,6 +136,7 @@ fn a_storage_that_is_away_costs_its_tables_and_no_others() {
         key: None,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 10,
     };

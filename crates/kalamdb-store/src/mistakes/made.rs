@@ -81,7 +81,11 @@ mistakes! {
 
     /// A scan with a LIMIT reads segments as one without.
     LimitsReadEverything of 8:
-        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need";
+        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need",
+        "hazards_of_reads::hazard_8_the_first_and_the_last_row_are_read_alone";
+    /// A scan asks no bounds of columns.
+    NothingIsPruned of 8:
+        "hazards_of_reads::hazard_8_what_bounds_rule_out_is_not_read";
     /// A scan without columns reads one nevertheless.
     CountsReadColumns of 8:
         "hazards_of_reads::hazard_8_a_count_reads_no_column";
@@ -360,6 +364,13 @@ mistakes! {
     SegmentsAreOfOneUser of 0:
         "hazards_of_reads::nobody_reads_or_counts_rows_of_another_user",
         "hazards_of_tables::users_with_the_same_keys_go_through_everything_side_by_side";
+    /// A scan asks the bounds of pages that have rows of others as well.
+    BoundsTellOfOthers of 0:
+        "hazards_of_reads::what_others_store_does_not_show_in_what_a_scan_looks_at";
+    /// A scan in key order takes runs for disjoint.
+    OverlapsAreReadApart of 0:
+        "hazards_of_reads::rows_in_key_order_whichever_run_has_them",
+        "hazards_of_tables::a_table_with_a_key_of_one_column_goes_through_everything";
     /// Every part of a scan has the hot rows.
     PartsShareTheHotRows of 0:
         "hazards_of_movers::parts_of_a_scan_are_disjoint_and_together_all",
