@@ -61,16 +61,20 @@ fn run(template: &Path, seed: u64) {
     copy_directory(template, directory.path());
     let mut history = History::new(Place::Engine, seed, START);
     let mut world = World::open(directory);
-    for _ in 0..LENGTH {
+    for step in 0..LENGTH {
         let (operation, expected) = history.step();
         assert_eq!(world.run(&operation, history.model()), expected, "{operation:?}");
-        for probe in history.probes(&operation) {
-            world.now().compare(history.model(), &probe);
-        }
+        let [touched, other] = history.probes(&operation);
+        world.now().compare(history.model(), &touched);
+        world
+            .now()
+            .compare_scan(history.model(), other.table, other.user, other.parts);
         if operation == Operation::Restart {
             world.now().compare_everything(&mut history);
         }
-        world.compare_a_reader(&mut history);
+        if step % 4 == 0 {
+            world.compare_a_reader(&mut history);
+        }
     }
     world.release_readers();
     world.db().wait_for_jobs();
@@ -212,6 +216,7 @@ impl World {
             Operation::ReplaceUser { user } => {
                 let Database { engine, root, .. } = self.db();
                 assert!(block_on(engine.drop_user(root, &user_name(*user), false)).expect("dropped"));
+                self.compare_gone(*user, model);
                 make_user(engine, root, *user);
                 self.meet_people();
                 Outcome::Done
@@ -299,6 +304,20 @@ impl World {
         outcome(append(appender.expect("starts"), rows, bulk))
     }
 
+    /// Whoever is still around as a dropped user sees no row of their own.
+    fn compare_gone(&self, user: usize, model: &Model) {
+        let reader = self.now();
+        for table in 0..TABLES {
+            let own = model
+                .table(table)
+                .is_some_and(|table| table.shape().kind != Kind::Shared);
+            assert!(
+                !own || reader.read(table, user, &Filter::All, 1).is_empty(),
+                "rows of {table} by {user}"
+            );
+        }
+    }
+
     /// Compares the oldest of the readers that go on.
     fn compare_a_reader(&self, history: &mut History) {
         if let Some((reader, model)) = self.readers.front() {
@@ -307,7 +326,7 @@ impl World {
         }
     }
 
-    /// Lets the readers go; what each saw to the end is what it saw first.
+    /// Lets the readers go: at the end each sees what it saw first.
     fn release_readers(&mut self) {
         for (reader, model) in self.readers.drain(..) {
             for (table, user) in everything() {
