@@ -53,6 +53,8 @@ pub struct Appender {
     load: Load,
     sources: KeySources,
     pushed: u64,
+    /// [`BULK_FROM_ROWS`], but where a test wants less.
+    bulk_from_rows: usize,
 }
 
 /// Where the rows go.
@@ -114,8 +116,16 @@ impl Appender {
             load: Load::Rows(RowBuffer::default()),
             sources: KeySources::default(),
             pushed: 0,
+            bulk_from_rows: BULK_FROM_ROWS,
             table,
         })
+    }
+
+    /// Makes it a bulk load from so many rows on.
+    #[cfg(test)]
+    pub(crate) fn bulk_from(mut self, rows: usize) -> Self {
+        self.bulk_from_rows = rows;
+        self
     }
 
     /// Adds rows: all SQL-visible columns of the table, in table order, exactly of the columns' types.
@@ -193,7 +203,7 @@ impl Appender {
                     return Err(self.sources.duplicate_at(&self.table, position, &problem));
                 }
             }
-            if in_bulk && (buffer.rows.len() >= BULK_FROM_ROWS || buffer.bytes >= BULK_FROM_BYTES) {
+            if in_bulk && (buffer.rows.len() >= self.bulk_from_rows || buffer.bytes >= BULK_FROM_BYTES) {
                 let buffer = std::mem::take(buffer);
                 self.begin_load(buffer)?;
                 return Ok(row + 1);

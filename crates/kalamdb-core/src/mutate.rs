@@ -38,6 +38,8 @@ pub struct Mutator {
     sources: KeySources,
     updated: u64,
     bytes: usize,
+    /// [`BULK_FROM_ROWS`], but where a test wants less.
+    bulk_from_rows: usize,
     /// Where the changes of a large statement go.
     load: Option<Box<BulkLoad<Catalog>>>,
 }
@@ -73,8 +75,16 @@ impl Mutator {
             sources: KeySources::default(),
             updated: 0,
             bytes: 0,
+            bulk_from_rows: BULK_FROM_ROWS,
             load: None,
         })
+    }
+
+    /// Makes it a large statement from so many rows on.
+    #[cfg(test)]
+    pub(crate) fn bulk_from(mut self, rows: usize) -> Self {
+        self.bulk_from_rows = rows;
+        self
     }
 
     /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt64, `_seq` UInt64 (see [`crate::ScanField`]).
@@ -131,7 +141,7 @@ impl Mutator {
 
     /// Hands what there is to a bulk load, once it is much: the rows go straight into segments, and what is removed is a bit.
     fn go_on_in_bulk(&mut self) -> Result<()> {
-        let is_much = self.removals.len() >= BULK_FROM_ROWS || self.bytes >= BULK_FROM_BYTES;
+        let is_much = self.removals.len() >= self.bulk_from_rows || self.bytes >= BULK_FROM_BYTES;
         if self.load.is_none() && !(is_much && self.table.kind.loads_in_bulk()) {
             return Ok(());
         }

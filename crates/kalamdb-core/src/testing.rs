@@ -31,6 +31,13 @@ pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) const ROOT_PASSWORD: &str = "the root of all tests";
 pub(crate) const PASSWORD: &str = "a long enough one";
 
+/// In memory, where the machine has such a file system: what syncs then does not wait for a disk.
+pub(crate) fn memory_directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| TempDir::new())
+        .expect("a directory")
+}
+
 /// An open database that goes with this value.
 pub(crate) struct Database {
     pub(crate) directory: TempDir,

@@ -5,28 +5,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures::executor::block_on;
+use kalamdb_histories::Random;
 
 use crate::testing::{
     T, TestStore, begin_load, collect, compact_while, create, flush, key, load_all, options, put, removal, request,
     schema, spec, step,
 };
 use crate::{DbState, Durability, OnDuplicate, ScanOrder, ScopeId, Store, StoreError, StoreOptions, TableChange};
-
-/// xorshift64*: the same numbers for the same seed on every machine.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
-    }
-}
 
 type Model = BTreeMap<(u64, i64), String>;
 
@@ -242,11 +227,8 @@ fn run(seed: u64) {
 
 #[test]
 fn random_histories_agree_with_a_map() {
-    let seeds = std::env::var("KALAMDB_HISTORIES")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(20);
-    for seed in 0..seeds {
+    // Few: those over the engine go through all of this too. Here the reads are those of the store itself.
+    for seed in kalamdb_histories::seeds(20) {
         run(seed);
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::histories::Random;
+use kalamdb_histories::Random;
+
 use crate::testing::{GLOBAL, TestStore, collect, schema, schema_of, spec};
 use crate::{Lifetime, OnDuplicate, ScopeId, StoreId, StoreSchema};
 
