@@ -12,8 +12,8 @@ use rocksdb::WriteBatch;
 use crate::key::hot_key;
 use crate::testing::{
     GLOBAL, T, TestStore, assert_rows, begin_load, claim, collect, compact_while, delete, finish, flush, insert, key,
-    load, load_rows, new_store, options, put, removal, request, rows, schema, segment_files, segment_options, spec, step,
-    update,
+    load, load_rows, new_store, options, put, removal, request, rows, schema, segment_files, segment_options, spec,
+    step, update,
 };
 use crate::{
     Bounds, DbState, Epoch, KeyRange, OnDuplicate, Prune, ScanCounters, ScanOrder, ScanSpec, ScopeId, Store,

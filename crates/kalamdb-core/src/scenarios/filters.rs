@@ -58,6 +58,7 @@ pub(super) fn request(table: &Table, filter: &Filter, fields: &[ScanField]) -> S
         fields: fields.to_vec(),
         key,
         limit: None,
+        order: ScanOrder::Any,
         part: (0, 1),
         prune,
         // Small, so that a scan is of several batches.
