@@ -13,7 +13,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
 use kalamdb_core::{KeyConstraint, Principal, RowScan, ScanRequest, Table, View};
@@ -286,8 +288,7 @@ impl Running {
             1 => small.swap_remove(0),
             _ => concat_batches(&self.schema, &small)?,
         };
-        self.baseline.record_output(batch.num_rows());
-        Ok(Some(batch))
+        Ok(Some(batch.record_output(&self.baseline)))
     }
 
     /// The next batch of the open range, or of the first after it that has one.
