@@ -64,18 +64,16 @@ impl AnalyzerRule for SessionZone {
 /// The same expression in the session's zone; for expressions outside plans, after their coercion.
 ///
 /// # Errors
-/// What asking for types says.
+/// What asking for the type of what was made says.
 pub(crate) fn zoned(expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> Result<Transformed<Expr>> {
     let zone: Arc<str> = config.execution.time_zone.as_deref().unwrap_or(UTC).into();
     expr.transform_up(|expr| match expr {
         Expr::Cast(Cast { expr, field }) => {
-            let from = expr.get_type(schema)?;
-            let operand = operand(*expr, &from, field.data_type(), &zone, CastKind::Strict);
+            let operand = operand(*expr, schema, field.data_type(), &zone, CastKind::Strict);
             Ok(operand.update_data(|operand| Expr::Cast(Cast::new_from_field(Box::new(operand), field))))
         }
         Expr::TryCast(TryCast { expr, field }) => {
-            let from = expr.get_type(schema)?;
-            let operand = operand(*expr, &from, field.data_type(), &zone, CastKind::Try);
+            let operand = operand(*expr, schema, field.data_type(), &zone, CastKind::Try);
             Ok(operand.update_data(|operand| Expr::TryCast(TryCast::new_from_field(Box::new(operand), field))))
         }
         Expr::ScalarFunction(call) => function(call, schema, config, &zone),
@@ -110,12 +108,15 @@ impl CastKind {
 }
 
 /// What to cast instead, so that the cast is one in the session's zone.
-fn operand(expr: Expr, from: &DataType, to: &DataType, zone: &Arc<str>, kind: CastKind) -> Transformed<Expr> {
+fn operand(expr: Expr, schema: &DFSchema, to: &DataType, zone: &Arc<str>, kind: CastKind) -> Transformed<Expr> {
     use DataType as T;
+    let Some(from) = type_of(&expr, schema) else {
+        return Transformed::no(expr);
+    };
     // In UTC Arrow's casts mean the same.
     let plain = |other: &Arc<str>| **zone == *UTC && **other == *UTC;
     let in_zone = |unit| T::Timestamp(unit, Some(Arc::clone(zone)));
-    match (from, to) {
+    match (&from, to) {
         (T::Utf8 | T::LargeUtf8 | T::Utf8View, T::Timestamp(unit, Some(other))) if other != zone => {
             Transformed::yes(kind.cast(expr, in_zone(*unit)))
         }
@@ -149,7 +150,9 @@ fn function(
     if !reads && !CALENDAR_FUNCTIONS.contains(&name) {
         return Ok(Transformed::no(Expr::ScalarFunction(call)));
     }
-    let before = Expr::ScalarFunction(call.clone()).get_type(schema)?;
+    let Some(before) = type_of(&Expr::ScalarFunction(call.clone()), schema) else {
+        return Ok(Transformed::no(Expr::ScalarFunction(call)));
+    };
     if reads {
         match call.func.inner().with_updated_config(config) {
             Some(configured) if **zone != *UTC => call.func = Arc::new(configured),
@@ -158,7 +161,7 @@ fn function(
     } else {
         let mut changed = false;
         for argument in &mut call.args {
-            if let DataType::Timestamp(unit, Some(other)) = argument.get_type(schema)?
+            if let Some(DataType::Timestamp(unit, Some(other))) = type_of(argument, schema)
                 && other != *zone
             {
                 *argument = in_zone(std::mem::take(argument), unit, zone);
@@ -176,24 +179,30 @@ fn function(
 fn arithmetic(mut binary: BinaryExpr, schema: &DFSchema, zone: &Arc<str>) -> Result<Transformed<Expr>> {
     use DataType as T;
     // The right side first: of a chain of operators, the left one is all the rest of the chain.
-    let right = binary.right.get_type(schema)?;
+    let right = type_of(&binary.right, schema);
     let (moment, before) = match &right {
-        T::Interval(_) => {
-            let left = binary.left.get_type(schema)?;
+        Some(T::Interval(_)) => {
+            let left = type_of(&binary.left, schema);
             (&mut binary.left, left)
         }
-        T::Timestamp(_, Some(_)) if matches!(binary.left.get_type(schema)?, T::Interval(_)) => {
+        Some(T::Timestamp(_, Some(_))) if matches!(type_of(&binary.left, schema), Some(T::Interval(_))) => {
             (&mut binary.right, right)
         }
         _ => return Ok(Transformed::no(Expr::BinaryExpr(binary))),
     };
-    match &before {
-        T::Timestamp(unit, Some(other)) if other != zone => {
-            **moment = in_zone(std::mem::take(&mut **moment), *unit, zone);
+    let before = match before {
+        Some(T::Timestamp(unit, Some(other))) if other != *zone => {
+            **moment = in_zone(std::mem::take(&mut **moment), unit, zone);
+            T::Timestamp(unit, Some(other))
         }
         _ => return Ok(Transformed::no(Expr::BinaryExpr(binary))),
-    }
+    };
     Ok(Transformed::yes(as_before(Expr::BinaryExpr(binary), before, schema)?))
+}
+
+/// `None` for what has no type here: other rules say what is wrong with it.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    expr.get_type(schema).ok() // See above.
 }
 
 fn in_zone(expr: Expr, unit: arrow::datatypes::TimeUnit, zone: &Arc<str>) -> Expr {
