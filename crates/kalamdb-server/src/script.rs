@@ -330,7 +330,8 @@ impl Script {
             Parameters::none()
         } else {
             // JSON has fewer types than SQL: what a string or a number means is known once the statement's types are.
-            parameters(&self.params, &self.database.describe(session, sql).await?.parameters)?
+            let expected = self.database.describe(session, sql).await?.parameters;
+            parameters(&self.params, &expected, &session.time_zone())?
         };
         self.database.execute(session, sql, parameters).await
     }

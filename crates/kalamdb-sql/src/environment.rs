@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use chrono::DateTime;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
@@ -23,7 +23,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
@@ -36,6 +36,8 @@ use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
+use crate::session_zone::SessionZone;
+use crate::time_zones::UTC;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -107,13 +109,13 @@ impl Environment {
         engine: &Arc<Engine>,
         principal: &Principal,
         view: &View,
-        time_zone: Option<String>,
+        time_zone: &str,
     ) -> SessionState {
         let mut state = SessionState::clone(&self.of_principal(engine, principal));
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = DateTime::from_timestamp_micros(view.now_micros());
-        if time_zone.is_some() {
-            state.config_mut().options_mut().execution.time_zone = time_zone;
+        if time_zone != UTC {
+            state.config_mut().options_mut().execution.time_zone = Some(time_zone.to_owned());
         }
         props.config_options = Some(Arc::clone(state.config_options()));
         *state.execution_props_mut() = props;
@@ -165,6 +167,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
         .with_batch_size(options.batch_rows)
         .with_target_partitions(TARGET_PARTITIONS);
     let all = config.options_mut();
+    // NOW() and the like have their type from it when functions are registered, so that it is that of every session.
+    all.execution.time_zone = Some(UTC.to_owned());
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
     // Strings leave as plain Utf8: clients take views at half the rate.
@@ -184,6 +188,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .unwrap_or(0);
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
+    rules.push(Arc::new(SessionZone));
     rules.push(Arc::new(Guards));
     rules
 }
@@ -201,7 +206,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
-/// UUID and JSON in casts.
+/// UUID, JSON and TIMESTAMP WITH TIME ZONE in casts.
 #[derive(Debug)]
 struct SqlTypes;
 
@@ -215,6 +220,18 @@ impl TypePlanner for SqlTypes {
             }
             ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
             ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            // DataFusion would make a type of its own of each session's zone.
+            ast::DataType::Timestamp(precision, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+                let unit = match precision {
+                    Some(0) => TimeUnit::Second,
+                    Some(3) => TimeUnit::Millisecond,
+                    Some(6) => TimeUnit::Microsecond,
+                    None | Some(9) => TimeUnit::Nanosecond,
+                    Some(_) => return Ok(None),
+                };
+                let data_type = DataType::Timestamp(unit, Some(UTC.into()));
+                Some(Arc::new(Field::new("", data_type, true)))
+            }
             _ => None,
         })
     }

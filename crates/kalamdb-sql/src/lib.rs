@@ -45,11 +45,13 @@ mod queries;
 mod run;
 mod scan_exec;
 mod session;
+mod session_zone;
 mod show;
 mod single_value;
 mod statement;
 mod system_columns;
 mod system_tables;
+mod time_zones;
 mod tree;
 mod types;
 mod values;
@@ -60,6 +62,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use assignment::exactly;
 pub use database::{Database, DatabaseOptions, Setting};
 pub use execution::{Completion, Execution, Report, RowStream};
 pub use ingest::{IfExists, IfNotExists, IngestRequest};

@@ -10,6 +10,7 @@ use kalamdb_core::{Clock, Error, ErrorCode, OnConflict, Principal, Result, Table
 use parking_lot::Mutex;
 
 use crate::names::{CATALOG, DEFAULT_NAMESPACE, nearest};
+use crate::time_zones::UTC;
 
 /// Where a session comes from, for `system.sessions`.
 #[derive(Clone, Debug, Default)]
@@ -251,8 +252,13 @@ impl Session {
             .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
 
-    pub(crate) fn time_zone(&self) -> Option<String> {
-        self.settings.lock().time_zone.clone()
+    /// The zone of texts without one, and of local times.
+    pub fn time_zone(&self) -> Arc<str> {
+        self.settings
+            .lock()
+            .time_zone
+            .as_deref()
+            .map_or_else(|| UTC.into(), Arc::from)
     }
 
     /// The session's own statement timeout, milliseconds; 0 = none; `None`: the server's.

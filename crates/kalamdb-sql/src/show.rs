@@ -290,7 +290,7 @@ const SESSION_OPTIONS: &[(&str, Option<&str>, &str)] = &[
     (
         "time_zone",
         Some("UTC"),
-        "The time zone of timestamps that are cast to text or from it.",
+        "The time zone in which a TIMESTAMP WITH TIME ZONE is read from text, a local time or a date, and becomes one.",
     ),
     (
         "statement_timeout",
