@@ -22,5 +22,6 @@ mod operations;
 mod reach;
 mod refusals;
 mod restart;
+mod shell;
 mod stream_lifetime;
 mod visibility;
