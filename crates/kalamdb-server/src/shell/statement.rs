@@ -122,20 +122,19 @@ pub(crate) async fn run(
         Failure::Lost { message, .. } => Failure::Lost { message, ran: false },
         other => other,
     })?;
-    let effect = match prepared.dataset_schema()?.fields().is_empty() {
-        true => Effect::Unknown,
-        false => Effect::None,
-    };
     let running = RefCell::new(None);
     let executed = interrupts
         .unless(execute(client, &mut prepared, printer, &running))
         .await;
-    if executed.is_err()
-        && let Some(info) = running.take()
-    {
-        cancel(client, info).await;
-    }
-    let outcome = executed.unwrap_or(Err(Failure::Cancelled(effect)));
+    let outcome = match (executed, running.take()) {
+        (Ok(outcome), _) => outcome,
+        // Whatever changes something has done so when its FlightInfo comes: what runs then is a query.
+        (Err(Interrupted), Some(info)) => {
+            cancel(client, info).await;
+            Err(Failure::Cancelled(Effect::None))
+        }
+        (Err(Interrupted), None) => Err(Failure::Cancelled(Effect::Unknown)),
+    };
     if outcome.is_err() {
         printer.abandon();
     }
