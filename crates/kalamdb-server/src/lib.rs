@@ -38,7 +38,6 @@ mod script;
 mod serve;
 mod settings;
 mod shell;
-mod shell_output;
 mod telemetry;
 
 pub use command_line::run_command_line;

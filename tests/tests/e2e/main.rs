@@ -24,5 +24,6 @@ mod operations;
 mod reach;
 mod refusals;
 mod restart;
+mod shell;
 mod stream_lifetime;
 mod visibility;
