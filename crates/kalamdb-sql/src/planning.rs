@@ -27,10 +27,12 @@ use crate::diagnostics;
 use crate::environment::QueryMemory;
 use crate::guards::guarded;
 use crate::information_schema;
+use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::literals;
 use crate::names::{name_position, nearest_table, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
+use crate::plan_size::PlanSize;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::session::Session;
 use crate::single_value;
@@ -68,6 +70,7 @@ pub(crate) struct Planner {
     view: View,
     namespace: String,
     state: SessionState,
+    interruption: Interruption,
 }
 
 /// A logical plan with the types of its parameters, before they have values.
@@ -94,8 +97,9 @@ pub(crate) async fn stream_query(
     database: &Arc<Database>,
     session: &Arc<Session>,
     statement: &ast::Statement,
+    interruption: &Interruption,
 ) -> Result<SendableRecordBatchStream> {
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, interruption)?;
     let planned = planner.plan(statement.clone(), &[])?;
     Ok(planner.run(planned.plan, !planned.parameters.is_empty()).await?.stream)
 }
@@ -105,18 +109,20 @@ impl Planner {
     ///
     /// # Errors
     /// UNAUTHENTICATED if the session's user is gone.
-    pub(crate) fn new(database: &Arc<Database>, session: &Session) -> Result<Self> {
+    pub(crate) fn new(database: &Arc<Database>, session: &Session, interruption: &Interruption) -> Result<Self> {
         let view = database.engine().view();
         let principal = database.principal(&view, session)?;
-        let state = database
-            .environment()
-            .state(database.engine(), &principal, &view, session.time_zone());
+        let state =
+            database
+                .environment()
+                .state(database.engine(), &principal, &view, session.time_zone(), interruption);
         Ok(Planner {
             database: Arc::clone(database),
             principal,
             view,
             namespace: session.namespace(),
             state,
+            interruption: interruption.clone(),
         })
     }
 
@@ -134,6 +140,10 @@ impl Planner {
 
     pub(crate) fn state(&self) -> &SessionState {
         &self.state
+    }
+
+    pub(crate) fn interruption(&self) -> &Interruption {
+        &self.interruption
     }
 
     /// The table of a written name, if the principal may do that to it.
@@ -220,7 +230,11 @@ impl Planner {
     ///
     /// # Errors
     /// SYNTAX_ERROR, TABLE_NOT_FOUND, COLUMN_NOT_FOUND, INVALID_STATEMENT, UNSUPPORTED, ...
-    pub(crate) fn plan(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+    pub(crate) fn plan(&self, statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+        aside(|| self.plan_here(statement, known))
+    }
+
+    fn plan_here(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
         if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
             return Err(Error::new(
                 ErrorCode::Internal,
@@ -269,7 +283,11 @@ impl Planner {
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let plan = SqlToRel::new(&names)
             .sql_statement_to_plan_with_context(statement, &mut context)
-            .and_then(single_value::aggregate_correlated)
+            .and_then(|plan| {
+                // Before anything else walks over what the plan shares.
+                PlanSize::of(&plan)?.check()?;
+                single_value::aggregate_correlated(plan)
+            })
             .map_err(diagnostics::from_datafusion)?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
@@ -285,8 +303,14 @@ impl Planner {
     }
 
     /// Puts values in the place of parameters.
+    ///
+    /// # Errors
+    /// STATEMENT_TOO_LARGE when large values are mentioned often; TYPE_MISMATCH.
     pub(crate) fn bind(&self, plan: LogicalPlan, values: ParamValues) -> Result<LogicalPlan> {
-        plan.with_param_values(values).map_err(diagnostics::from_datafusion)
+        PlanSize::of_bound(&plan, &values)
+            .and_then(PlanSize::check)
+            .and_then(|()| plan.with_param_values(values))
+            .map_err(diagnostics::from_datafusion)
     }
 
     /// The schema that running the plan gives: types after coercion, none of them a view or a dictionary. With parameters
@@ -326,6 +350,20 @@ impl Planner {
     }
 
     async fn physical(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>)> {
+        aside_waiting(async {
+            let (schema, optimized) = self.optimize(plan, has_parameters)?;
+            let planner = self.state.query_planner();
+            tokio::select! {
+                physical = planner.create_physical_plan(&optimized, &self.state) => {
+                    Ok((schema, physical.map_err(diagnostics::from_datafusion)?))
+                }
+                error = self.interruption.wait() => Err(error),
+            }
+        })
+        .await
+    }
+
+    fn optimize(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, LogicalPlan)> {
         let (schema, optimized) = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
                 let optimized = self.state.optimize(&plan).map_err(diagnostics::from_datafusion)?;
@@ -338,14 +376,10 @@ impl Planner {
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
-        let optimized =
-            constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
-        let physical = self
-            .state
-            .query_planner()
-            .create_physical_plan(&optimized, &self.state)
-            .await;
-        Ok((schema, physical.map_err(diagnostics::from_datafusion)?))
+        let bounded = PlanSize::of(&optimized)
+            .and_then(PlanSize::check)
+            .and_then(|()| constants::bounded(optimized, self.state.config().batch_size()));
+        Ok((schema, bounded.map_err(diagnostics::from_datafusion)?))
     }
 
     /// An expression without columns but for parameters, which become columns `$1`, `$2`, … of `parameters`.

@@ -2,6 +2,7 @@
 
 mod errors;
 mod parameters;
+mod planning;
 mod queries;
 mod reads;
 mod writes;
