@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
+use crate::equal_projections::before_merging;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
@@ -88,7 +89,7 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(Optimizer::new().rules))
+            .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(PhysicalOptimizer::new().rules))
             .build();
         Ok(Environment {

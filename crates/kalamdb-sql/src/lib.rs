@@ -17,6 +17,7 @@ mod definition;
 mod diagnostics;
 mod dml;
 mod environment;
+mod equal_projections;
 mod execution;
 mod functions;
 mod growth;
