@@ -58,7 +58,7 @@ fn a_statement_that_multiplies_itself_is_refused() {
         (of_numbers(&truth(20)), "operators"),
         (of_numbers(&first(40)), "operators"),
         (of_numbers(&case(18)), "operators"),
-        (projections(25), "operators"),
+        (projections(18), "operators"),
         (
             format!(
                 "SELECT a FROM (VALUES (1)) AS t(a) GROUP BY CUBE({})",
