@@ -41,15 +41,18 @@ impl OptimizerRule for EqualProjections {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Projection(upper) => match upper.input.as_ref() {
-                LogicalPlan::Projection(lower) if seem_equal(upper, lower)? => {
-                    Ok(Transformed::yes(LogicalPlan::Projection(merged(upper, lower)?)))
-                }
-                _ => Ok(Transformed::no(plan)),
-            },
-            _ => Ok(Transformed::no(plan)),
+        let LogicalPlan::Projection(mut upper) = plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let mut changed = false;
+        // What comes of two may seem equal to the next one below, which came of two itself.
+        while let LogicalPlan::Projection(lower) = upper.input.as_ref()
+            && seem_equal(&upper, lower)?
+        {
+            upper = merged(&upper, lower)?;
+            changed = true;
         }
+        Ok(Transformed::new_transformed(LogicalPlan::Projection(upper), changed))
     }
 }
 
