@@ -309,4 +309,6 @@ pub(crate) fn object_name(name: &ast::ObjectName) -> Result<ObjectName> {
 }
 
 #[cfg(test)]
+mod robustness;
+#[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
-//! Texts and what they parse to: good ones, refused ones with their place, and mutilated ones.
+//! Texts and what they parse to: good ones, and refused ones with their place.
 
 use super::*;
 
 /// A statement in one line.
-fn shown(statement: &Statement) -> String {
+pub(super) fn shown(statement: &Statement) -> String {
     match statement {
         Statement::Query(query) => format!("query {query}"),
         Statement::Explain {
@@ -90,7 +90,7 @@ fn name(name: &ObjectName) -> String {
     }
 }
 
-const GOOD: &[(&str, &str)] = &[
+pub(super) const GOOD: &[(&str, &str)] = &[
     ("SELECT 1", "query SELECT 1"),
     (
         "SELECT user, t.user, user.a, user[1] FROM user WHERE user = CURRENT_USER",
@@ -371,7 +371,7 @@ fn good_texts_parse() {
 use ErrorCode::{InvalidArgument, InvalidStatement, SyntaxError, TableNotFound, Unsupported};
 
 /// Text, code, a part of the message, line and column.
-const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
+pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ("", SyntaxError, "no statement", (0, 0)),
     ("  ;", SyntaxError, "expected a statement", (1, 3)),
     ("SELEC 1", SyntaxError, "did you mean SELECT", (1, 1)),
@@ -824,194 +824,5 @@ fn defaults_parse_alone() {
     for bad in ["", "1;2", "1 2", ":a", "(", "1 FORM"] {
         let error = parse_expression(bad).expect_err(bad);
         assert!(matches!(error.code, SyntaxError | InvalidStatement), "{bad}: {error}");
-    }
-}
-
-/// The server's query threads have so much stack.
-fn with_a_query_threads_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new()
-        .stack_size(8 << 20)
-        .spawn(test)
-        .expect("a thread");
-    thread.join().expect("the test panicked");
-}
-
-#[test]
-fn depth_is_bounded() {
-    with_a_query_threads_stack(deep_text_is_refused);
-}
-
-/// In time, too: an exponential parser would not end.
-fn deep_text_is_refused() {
-    let refused = |sql: String| match parse(&sql) {
-        Ok(_) => panic!("{}… parses", &sql[..sql.len().min(80)]),
-        Err(error) => assert_eq!(error.code, SyntaxError, "{error}"),
-    };
-    for depth in [60, 100_000] {
-        refused(format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)));
-        refused(format!("SELECT {}1", "- ".repeat(depth)));
-        refused(format!("SELECT {}1", "NOT ".repeat(depth)));
-        refused(format!("SELECT {}1{}", "f(".repeat(depth), ")".repeat(depth)));
-        refused(format!("SELECT {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
-        refused(format!("SELECT * FROM {}t{}", "(".repeat(depth), ")".repeat(depth)));
-        refused(format!("SELECT {}", "CASE WHEN ".repeat(depth)));
-        refused(format!(
-            "CREATE TABLE t (a {}INT{})",
-            "ARRAY<".repeat(depth),
-            ">".repeat(depth)
-        ));
-    }
-    for broken in [
-        "CAST(",
-        "f(",
-        "EXTRACT(",
-        "CASE WHEN ",
-        "a IN (",
-        "EXISTS (SELECT ",
-        "ARRAY[",
-        "{'a': ",
-    ] {
-        refused(format!("SELECT {}", broken.repeat(45)));
-        refused(format!("SELECT {}", broken.repeat(20)));
-    }
-    refused(format!("SELECT {}1", "INTERVAL ".repeat(100_000)));
-    refused(format!("SELECT a{}", "::STRUCT<a INT, b ".repeat(100_000)));
-    refused(format!("SELECT a::{}", "TABLE(a ".repeat(100_000)));
-    refused(format!(
-        "SELECT * FROM a{}",
-        " PIVOT(sum(b) FOR c IN (1))".repeat(100_000)
-    ));
-    refused(format!("SELECT * FROM a{}", " JOIN b".repeat(100_000)));
-    refused(format!("SELECT 1{}", " OR 1".repeat(100_000)));
-    refused(format!("SELECT 1{}", "+(1)".repeat(100_000)));
-    refused(format!("SELECT 1{}", "::INT".repeat(100_000)));
-    refused(format!("SELECT x{}", " || [1, 2]".repeat(100_000)));
-    refused(format!(
-        "SELECT x{}",
-        " || CASE WHEN a THEN b ELSE c END".repeat(100_000)
-    ));
-    refused(format!("SELECT 1{}", " UNION ALL SELECT 1, 2".repeat(100_000)));
-    refused(format!("CREATE TABLE t (a INT{})", "[]".repeat(100_000)));
-    // Each bracket is the first operand of a chain: their depths add up.
-    let chain = "+1".repeat(600);
-    refused(format!("SELECT ((1{chain}){chain})"));
-    refused(format!("SELECT ((1{chain}), 1){chain}"));
-}
-
-#[test]
-fn wide_text_is_fine() {
-    with_a_query_threads_stack(wide_text_is_accepted);
-}
-
-fn wide_text_is_accepted() {
-    let accepted = |sql: String| {
-        let statement = parse(&sql).expect("it parses");
-        // Walking and dropping the tree recurse as deep as it is.
-        assert!(!shown(&statement.clone()).is_empty());
-    };
-    accepted(format!("SELECT 1{}", " OR (a = 1 AND b = -2)".repeat(900)));
-    accepted(format!("SELECT 1{}", " OR a = 1 AND b = -2".repeat(900)));
-    accepted(format!("SELECT 1 WHERE a IN (1{})", ", 1 + 1".repeat(50_000)));
-    accepted(format!("INSERT INTO t VALUES (1, -1){}", ", (1, -1)".repeat(50_000)));
-    accepted(format!(
-        "SELECT CASE {} END",
-        "WHEN a = 1 AND b > 2 THEN 3 ".repeat(3_000)
-    ));
-    accepted(format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(900)));
-    accepted(format!("SELECT {}1{}", "f(".repeat(20), ")".repeat(20)));
-    accepted(format!("SELECT {}1{}", "CAST(".repeat(12), " AS INT)".repeat(12)));
-}
-
-/// Whatever is done to a text, parsing gives a statement or an error.
-#[test]
-fn mutilated_texts_never_panic() {
-    const WORDS: &[&str] = &[
-        "(",
-        ")",
-        ",",
-        ";",
-        "'",
-        "\"",
-        "?",
-        "$1",
-        "--",
-        "/*",
-        "*/",
-        "SELECT",
-        "FROM",
-        "WITH",
-        "NOT",
-        "NULL",
-        "PRIMARY KEY",
-        "=",
-        "::",
-        "[",
-        "]",
-        "{",
-        "CASE",
-        "END",
-        "IN",
-        "AS",
-        "1",
-        "'x'",
-        "é",
-        "\u{0}",
-        ".",
-        "*",
-        "-",
-        "TABLE",
-        "USER",
-        "DEFAULT",
-        "$$",
-        "E'",
-        "U&'",
-        "X'",
-        "\n",
-        "INTERVAL",
-        "UNION",
-        "ON",
-        "SET",
-    ];
-    let texts: Vec<&str> = GOOD
-        .iter()
-        .map(|(sql, _)| *sql)
-        .chain(BAD.iter().map(|(sql, ..)| *sql))
-        .collect();
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 33).expect("31 bits") % below.max(1)
-    };
-    for _ in 0..20_000 {
-        let mut letters: Vec<char> = texts[random(texts.len())].chars().collect();
-        for _ in 0..=random(4) {
-            let (from, to) = (random(letters.len() + 1), random(letters.len() + 1));
-            let (from, to) = (from.min(to), from.max(to));
-            match random(5) {
-                0 => drop(letters.drain(from..to.min(from + 8))),
-                1 => letters.truncate(to),
-                2 => drop(letters.splice(from..from, WORDS[random(WORDS.len())].chars())),
-                3 => drop(letters.splice(
-                    from..from,
-                    format!(" {} ", WORDS[random(WORDS.len())]).chars().collect::<Vec<_>>(),
-                )),
-                _ => {
-                    let copy = letters[from..to].to_vec();
-                    drop(letters.splice(to..to, copy));
-                }
-            }
-        }
-        let sql: String = letters.into_iter().collect();
-        if let Err(error) = parse(&sql) {
-            assert!(!error.message.is_empty(), "{sql}");
-        }
-        if let Ok(statements) = split(&sql) {
-            assert!(
-                statements.iter().all(|statement| sql.contains(statement.as_str())),
-                "{sql}"
-            );
-        }
     }
 }
