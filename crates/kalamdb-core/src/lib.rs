@@ -75,6 +75,7 @@ mod token;
 mod type_name;
 mod users;
 
+mod views;
 pub use access::{AccessLevel, Action, Principal, Role};
 pub use append::{Appender, OnConflict};
 pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
@@ -97,3 +98,4 @@ pub use table_kind::TableKind;
 pub use token::Claims;
 pub use type_name::field_type_name;
 pub use users::{NewUser, PasswordChange, UserChange, UserRecord};
+pub use views::{NewView, StoredView, ViewDefinition};

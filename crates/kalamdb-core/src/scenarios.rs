@@ -9,6 +9,7 @@ mod people;
 mod rows;
 mod storages;
 mod streams;
+mod views;
 
 use std::sync::Arc;
 
