@@ -71,6 +71,7 @@ mod system_schema;
 mod table_kind;
 #[cfg(test)]
 mod testing;
+mod time_mark;
 mod token;
 mod type_name;
 mod users;
