@@ -75,8 +75,8 @@ mod time_mark;
 mod token;
 mod type_name;
 mod users;
-
 mod views;
+
 pub use access::{AccessLevel, Action, Principal, Role};
 pub use append::{Appender, OnConflict};
 pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
