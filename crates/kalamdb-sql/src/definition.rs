@@ -23,6 +23,7 @@ use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
 use crate::values::has_subquery;
+use crate::views;
 use crate::write_memory::WriteMemory;
 
 /// Runs a definition; called on the query runtime.
@@ -62,6 +63,8 @@ pub(crate) async fn run(
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
+        Definition::CreateView(create) => views::create(database, session, *create).await?,
+        Definition::DropView { names, if_exists } => views::drop_all(database, session, &names, if_exists).await?,
         Definition::CreateStorage {
             name,
             location,
@@ -329,8 +332,8 @@ fn refuse_subquery(default: &ast::Expr) -> Result<()> {
     Ok(())
 }
 
-/// The columns of CREATE TABLE … AS: those of the query, each with a name of its own.
-fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
+/// The columns of CREATE TABLE … AS and CREATE VIEW: those of the query, each with a name of its own.
+pub(crate) fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
     let mut columns: Vec<Column> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         if columns.iter().any(|column| column.name == *field.name()) {
@@ -366,7 +369,8 @@ fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     })
 }
 
-fn full_name(session: &Session, written: &ObjectName) -> TableName {
+/// A written name completed by the session's namespace.
+pub(crate) fn full_name(session: &Session, written: &ObjectName) -> TableName {
     TableName::new(
         written.namespace.clone().unwrap_or_else(|| session.namespace()),
         &written.name,
@@ -432,6 +436,9 @@ fn check_all(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectNa
             Some(table) => principal
                 .check(Action::Define, table)
                 .map_err(|error| placed(error, written.position))?,
+            None if views::visible(&view, &principal, &name).is_some() => {
+                return Err(placed(views::is_no_table(&name), written.position));
+            }
             None if if_exists => {}
             None => {
                 let neighbours = view

@@ -53,6 +53,7 @@ mod write_memory;
 
 #[cfg(test)]
 mod testing;
+mod views;
 #[cfg(test)]
 mod tests;
 

@@ -7,11 +7,12 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ParamValues, TableReference};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::{ViewTable, provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::planner::RelationPlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -36,6 +37,7 @@ use crate::session::Session;
 use crate::single_value;
 use crate::system_columns;
 use crate::values;
+use crate::views;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum StatementKind {
     Query,
     /// Returns a count or nothing.
     Update,
-    /// Does something, once, and returns rows that say what: FLUSH, COMPACT, CHECK.
+    /// Does something, once, and returns rows about it: FLUSH, COMPACT, CHECK, and writes with RETURNING.
     Operation,
 }
 
@@ -132,6 +134,11 @@ impl Planner {
         &self.view
     }
 
+    /// The session's.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(crate) fn state(&self) -> &SessionState {
         &self.state
     }
@@ -153,7 +160,10 @@ impl Planner {
             .table(name)
             .filter(|table| self.principal.sees(table))
         else {
-            return Err(self.unknown_table(name));
+            return Err(match views::visible(&self.view, &self.principal, name) {
+                Some(_) => views::is_no_table(name),
+                None => self.unknown_table(name),
+            });
         };
         self.principal.check(action, table)?;
         Ok(Arc::clone(table))
@@ -164,9 +174,10 @@ impl Planner {
         let catalog = self.view.catalog();
         let visible = || {
             let tables = catalog.tables.values();
-            tables
-                .filter(|table| self.principal.sees(table))
-                .map(|table| &table.name)
+            let tables = tables.filter(|table| self.principal.sees(table));
+            let views = catalog.views.values();
+            let views = views.filter(|view| self.principal.sees_view(view, catalog));
+            tables.map(|table| &table.name).chain(views.map(|view| &view.name))
         };
         let alike = nearest_table(name, visible());
         let alike = alike.or_else(|| visible().find(|other| other.table == name.table));
@@ -174,8 +185,8 @@ impl Planner {
         Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
     }
 
-    /// What the planner reads for a table reference.
-    pub(crate) fn source(&self, reference: &TableReference) -> Result<Arc<dyn TableSource>> {
+    /// What the planner reads for a table reference. A view is its query, planned for this statement's principal.
+    pub(crate) fn source(&self, reference: &TableReference, names: &PlanNames<'_>) -> Result<Arc<dyn TableSource>> {
         let exposure = system_columns::exposure(reference);
         if exposure == Exposure::Plain
             && let Some(catalog) = reference.catalog()
@@ -192,13 +203,18 @@ impl Planner {
         let namespace = reference
             .schema()
             .filter(|namespace| !namespace.is_empty())
-            .unwrap_or(&self.namespace);
+            .unwrap_or(names.namespace());
         let name = TableName::new(namespace, reference.table());
+        names.note(&name);
         if name.namespace == crate::names::INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(self.unknown_table(&name)),
             };
+        }
+        if let Some(view) = views::visible(&self.view, &self.principal, &name) {
+            let plan = views::plan(self, view, names.within())?;
+            return Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
         let table = self.find_table(&name, Action::Select)?;
         Ok(provider_as_source(self.provider(table, exposure)))
@@ -220,7 +236,33 @@ impl Planner {
     ///
     /// # Errors
     /// SYNTAX_ERROR, TABLE_NOT_FOUND, COLUMN_NOT_FOUND, INVALID_STATEMENT, UNSUPPORTED, ...
-    pub(crate) fn plan(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+    pub(crate) fn plan(&self, statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+        self.plan_with(statement, known, &PlanNames::new(self))
+    }
+
+    /// The same with a relation of the statement's own.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub(crate) fn plan_over(
+        &self,
+        statement: ast::Statement,
+        known: &[Option<FieldRef>],
+        relation: Arc<dyn RelationPlanner>,
+    ) -> Result<Planned> {
+        self.plan_with(statement, known, &PlanNames::with(self, relation))
+    }
+
+    /// The same with names as given.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub(crate) fn plan_with(
+        &self,
+        mut statement: ast::Statement,
+        known: &[Option<FieldRef>],
+        names: &PlanNames<'_>,
+    ) -> Result<Planned> {
         if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
             return Err(Error::new(
                 ErrorCode::Internal,
@@ -232,7 +274,7 @@ impl Planner {
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
         let find = |name: &ast::ObjectName| {
-            let name = table_name(name, &self.namespace).ok()?; // A bad name is reported when the query is planned.
+            let name = table_name(name, names.namespace()).ok()?; // A bad name is reported when the query is planned.
             catalog
                 .table(&name)
                 .map(Arc::as_ref)
@@ -240,7 +282,7 @@ impl Planner {
         };
         system_columns::check_catalogs(&statement)?;
         system_columns::expose(&mut statement, &find)?;
-        let plan = self.logical(statement.clone(), known.to_vec())?;
+        let plan = self.logical(names, statement.clone(), known.to_vec())?;
         let fields = plan.get_parameter_fields().map_err(diagnostics::from_datafusion)?;
         let types = ordered(fields, known)?;
         let plan = if types.iter().any(Option::is_none) {
@@ -248,7 +290,7 @@ impl Planner {
                 .iter()
                 .map(|known| Some(known.clone().unwrap_or_else(untyped)))
                 .collect();
-            self.logical(statement, types)?
+            self.logical(names, statement, types)?
         } else {
             plan
         };
@@ -264,10 +306,14 @@ impl Planner {
         Ok(Planned { plan, parameters })
     }
 
-    fn logical(&self, statement: ast::Statement, types: Vec<Option<FieldRef>>) -> Result<LogicalPlan> {
-        let names = PlanNames::new(self);
+    fn logical(
+        &self,
+        names: &PlanNames<'_>,
+        statement: ast::Statement,
+        types: Vec<Option<FieldRef>>,
+    ) -> Result<LogicalPlan> {
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
-        let plan = SqlToRel::new(&names)
+        let plan = SqlToRel::new(names)
             .sql_statement_to_plan_with_context(statement, &mut context)
             .and_then(single_value::aggregate_correlated)
             .map_err(diagnostics::from_datafusion)?;

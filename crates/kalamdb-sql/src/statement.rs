@@ -7,6 +7,7 @@ mod placeholders;
 mod refusals;
 mod syntax;
 mod table_grammar;
+mod view_grammar;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -94,6 +95,11 @@ pub(crate) enum Definition {
     Truncate {
         names: Vec<ObjectName>,
     },
+    CreateView(Box<CreateView>),
+    DropView {
+        names: Vec<ObjectName>,
+        if_exists: bool,
+    },
     CreateStorage {
         name: String,
         location: String,
@@ -119,6 +125,18 @@ pub(crate) struct CreateTable {
     pub(crate) options: BTreeMap<String, String>,
     /// CREATE TABLE … AS.
     pub(crate) query: Option<Box<ast::Query>>,
+}
+
+/// CREATE VIEW.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateView {
+    pub(crate) name: ObjectName,
+    pub(crate) mode: CreateMode,
+    /// Names for the first columns; the others have those of the query.
+    pub(crate) columns: Vec<String>,
+    pub(crate) query: Box<ast::Query>,
+    /// The query as written.
+    pub(crate) text: String,
 }
 
 /// One column of CREATE TABLE.

@@ -4,4 +4,6 @@ mod errors;
 mod parameters;
 mod queries;
 mod reads;
+mod returning;
+mod views;
 mod writes;

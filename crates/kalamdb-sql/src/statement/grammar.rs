@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{Error, ErrorCode, Result, Role};
 
 use super::syntax::Source;
-use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar};
+use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar, view_grammar};
 use crate::names::{CATALOG, folded, placed};
 
 /// Parses the statement that comes next.
@@ -163,6 +163,8 @@ fn create(source: &mut Source<'_>) -> Result<Statement> {
         Some("NAMESPACE" | "SCHEMA") => create_namespace(source),
         Some("USER") if is_user => create_user(source),
         Some("STORAGE") => operation_grammar::create_storage(source),
+        Some("VIEW") => view_grammar::create_view(source),
+        Some("OR") if source.sees(&["CREATE", "OR", "REPLACE", "VIEW"]) => view_grammar::create_view(source),
         _ => Ok(Statement::Definition(table_grammar::create_table(source)?)),
     }
 }
@@ -181,6 +183,9 @@ fn create_namespace(source: &mut Source<'_>) -> Result<Statement> {
 fn drop(source: &mut Source<'_>) -> Result<Statement> {
     if source.sees(&["DROP", "STORAGE"]) {
         return operation_grammar::drop_storage(source);
+    }
+    if source.sees(&["DROP", "VIEW"]) {
+        return view_grammar::drop_view(source);
     }
     source.expect(&["DROP"])?;
     if source.eat_one(&["NAMESPACE", "SCHEMA"]) {
@@ -203,14 +208,14 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
     }
     source.eat_one(&["SHARED", "STREAM"]);
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, NAMESPACE, USER or STORAGE after DROP"));
+        return Err(source.unexpected("TABLE, VIEW, NAMESPACE, USER or STORAGE after DROP"));
     }
     let if_exists = source.eat(&["IF", "EXISTS"]);
     let names = table_names(source)?;
     if source.sees(&["CASCADE"]) {
         return Err(source.here(
             ErrorCode::Unsupported,
-            "DROP TABLE … CASCADE is not supported: nothing depends on a table",
+            "DROP TABLE … CASCADE is not supported: views of the table stay, and fail until it is there again",
         ));
     }
     source.eat(&["RESTRICT"]);
@@ -229,7 +234,7 @@ fn truncate(source: &mut Source<'_>) -> Result<Statement> {
     Ok(Statement::Definition(Definition::Truncate { names }))
 }
 
-fn table_names(source: &mut Source<'_>) -> Result<Vec<super::ObjectName>> {
+pub(super) fn table_names(source: &mut Source<'_>) -> Result<Vec<super::ObjectName>> {
     let mut names = vec![source.object_name("a table name")?];
     while source.eat_token(&Token::Comma) {
         names.push(source.object_name("a table name")?);
@@ -505,9 +510,6 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         &["ALTER", "NAMESPACE"],
         &["ALTER", "SCHEMA"],
         &["ALTER", "VIEW"],
-        &["CREATE", "VIEW"],
-        &["CREATE", "OR", "REPLACE", "VIEW"],
-        &["DROP", "VIEW"],
         &["BEGIN"],
         &["START", "TRANSACTION"],
         &["COMMIT"],

@@ -30,7 +30,9 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         ));
     }
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, NAMESPACE or USER after CREATE"));
+        return Err(
+            source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, VIEW, NAMESPACE or USER after CREATE")
+        );
     }
     let mode = match (replace, source.eat(&["IF", "NOT", "EXISTS"])) {
         (false, false) => CreateMode::New,

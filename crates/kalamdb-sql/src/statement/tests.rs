@@ -53,6 +53,22 @@ fn shown(statement: &Statement) -> String {
         Statement::Definition(Definition::Truncate { names }) => {
             format!("truncate {}", names.iter().map(name).collect::<Vec<_>>().join(" "))
         }
+        Statement::Definition(Definition::CreateView(view)) => {
+            assert!(!view.query.to_string().is_empty());
+            format!(
+                "view {:?} {} {:?} as [{}]",
+                view.mode,
+                name(&view.name),
+                view.columns,
+                view.text
+            )
+        }
+        Statement::Definition(Definition::DropView { names, if_exists }) => {
+            format!(
+                "drop view {if_exists} {}",
+                names.iter().map(name).collect::<Vec<_>>().join(" ")
+            )
+        }
         Statement::Definition(other) => format!("{other:?}"),
         Statement::Administration(Administration::CreateUser {
             name,
@@ -91,6 +107,27 @@ fn name(name: &ObjectName) -> String {
 }
 
 const GOOD: &[(&str, &str)] = &[
+    (
+        "CREATE VIEW n.v AS SELECT a,  'x;y' /* b */ FROM t -- c\n ;",
+        "view New n.v [] as [SELECT a,  'x;y' /* b */ FROM t -- c]",
+    ),
+    (
+        "create or replace view \"V\" (a, \"B\") as (values (1, 2))",
+        "view OrReplace V [\"a\", \"B\"] as [(values (1, 2))]",
+    ),
+    (
+        "CREATE VIEW IF NOT EXISTS v AS WITH x AS (SELECT 1) SELECT * FROM x",
+        "view IfNotExists v [] as [WITH x AS (SELECT 1) SELECT * FROM x]",
+    ),
+    ("DROP VIEW IF EXISTS a, n.b RESTRICT", "drop view true a n.b"),
+    (
+        "DELETE FROM t USING u WHERE t.a = u.a RETURNING t.*, u.b AS c",
+        "delete DELETE FROM t USING u WHERE t.a = u.a RETURNING t.*, u.b AS c",
+    ),
+    (
+        "INSERT INTO t VALUES (1) RETURNING *",
+        "insert INSERT INTO t VALUES (1) RETURNING *",
+    ),
     ("SELECT 1", "query SELECT 1"),
     ("select 1 ;;", "query SELECT 1"),
     (
@@ -694,6 +731,8 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "CREATE STORAGE makes another",
         (1, 7),
     ),
+    ("CREATE VIEW v", SyntaxError, "expected AS", (1, 14)),
+    ("CREATE VIEW v AS", SyntaxError, "", (1, 17)),
     // Later versions.
     (
         "ALTER TABLE t ADD COLUMN a INT",
@@ -703,15 +742,47 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ),
     ("ALTER NAMESPACE n SET x", Unsupported, "not supported yet", (1, 1)),
     (
-        "CREATE VIEW v AS SELECT 1",
-        Unsupported,
-        "CREATE VIEW is not supported yet",
-        (1, 1),
+        "CREATE VIEW v AS DELETE FROM t",
+        SyntaxError,
+        "expected SELECT",
+        (1, 18),
     ),
     (
-        "CREATE OR REPLACE VIEW v AS SELECT 1",
+        "CREATE VIEW v (a, a) AS SELECT 1, 2",
+        InvalidStatement,
+        "twice",
+        (1, 19),
+    ),
+    (
+        "CREATE VIEW v AS SELECT $1",
         Unsupported,
-        "not supported yet",
+        "parameter ($1) in a view",
+        (1, 25),
+    ),
+    (
+        "CREATE VIEW v WITH (x = 1) AS SELECT 1",
+        Unsupported,
+        "has no options",
+        (1, 15),
+    ),
+    (
+        "CREATE VIEW v AS SELECT 1 WITH CHECK OPTION",
+        Unsupported,
+        "WITH CHECK OPTION",
+        (1, 27),
+    ),
+    (
+        "CREATE OR REPLACE VIEW IF NOT EXISTS v AS SELECT 1",
+        InvalidStatement,
+        "exclude each other",
+    ("DROP VIEW v CASCADE", Unsupported, "CASCADE", (1, 13)),
+    ("ALTER VIEW v AS SELECT 1", Unsupported, "not supported yet", (1, 1)),
+        (1, 38),
+    ),
+    (
+        "CREATE MATERIALIZED VIEW v AS SELECT 1",
+        Unsupported,
+        "keeps a query's rows",
         (1, 1),
     ),
     ("BEGIN", Unsupported, "BEGIN is not supported yet", (1, 1)),
