@@ -41,6 +41,7 @@ mod queries;
 mod run;
 mod scan_exec;
 mod session;
+mod returning;
 mod show;
 mod single_value;
 mod statement;

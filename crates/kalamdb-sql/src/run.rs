@@ -18,6 +18,7 @@ use crate::insert;
 use crate::parameters::Parameters;
 use crate::planning::{Description, Planned, Planner, StatementKind};
 use crate::queries::RunningQuery;
+use crate::returning::Returning;
 use crate::session::Session;
 use crate::statement::{self, Statement};
 use crate::{administration, definition, operations, show};
@@ -83,6 +84,14 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// A write, with the rows of its RETURNING if it has one.
+    pub(crate) fn of_write(completion: Completion, returned: Option<RecordBatch>) -> Self {
+        match returned {
+            Some(rows) => Ended::Report(Report { rows, completion }),
+            None => Ended::Completion(completion),
+        }
+    }
+
     /// Rows that it changed.
     pub(crate) fn changed_rows(&self) -> Option<u64> {
         match self {
@@ -123,15 +132,13 @@ pub(crate) async fn statement(
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
         }
-        Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query)
-            .await
-            .map(Ended::Completion),
-        Statement::Update(statement) => dml::run(database, session, Change::Update(&statement), &parameters, query)
-            .await
-            .map(Ended::Completion),
-        Statement::Delete(statement) => dml::run(database, session, Change::Delete(&statement), &parameters, query)
-            .await
-            .map(Ended::Completion),
+        Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query).await,
+        Statement::Update(statement) => {
+            dml::run(database, session, Change::Update(&statement), &parameters, query).await
+        }
+        Statement::Delete(statement) => {
+            dml::run(database, session, Change::Delete(&statement), &parameters, query).await
+        }
         Statement::Definition(statement) => {
             parameters.columns(&Fields::empty())?;
             query.planned();
@@ -187,6 +194,16 @@ pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, s
         origins: Vec::new(),
         parameters: Arc::new(Schema::new(parameters)),
     };
+    let operation = |result: SchemaRef, parameters: Fields| Description {
+        kind: StatementKind::Operation,
+        origins: vec![None; result.fields().len()],
+        result,
+        parameters: Arc::new(Schema::new(parameters)),
+    };
+    let write = |parameters: &Fields, returning: Option<&Returning>| match returning {
+        Some(returning) => Ok(operation(returning.schema(&planner)?, parameters.clone())),
+        None => Ok(update(parameters.clone())),
+    };
     match statement {
         Statement::Query(statement) => query(planner.plan(*statement, &[])?),
         Statement::Explain {
@@ -196,13 +213,18 @@ pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, s
             statement,
             original,
         } => query(explained(&planner, analyze, verbose, format, &statement, *original)?),
-        Statement::Insert(statement) => Ok(update(insert::plan(&planner, &statement)?.parameters().clone())),
-        Statement::Update(statement) => Ok(update(
-            dml::plan(&planner, Change::Update(&statement))?.parameters().clone(),
-        )),
-        Statement::Delete(statement) => Ok(update(
-            dml::plan(&planner, Change::Delete(&statement))?.parameters().clone(),
-        )),
+        Statement::Insert(statement) => {
+            let plan = insert::plan(&planner, &statement)?;
+            write(plan.parameters(), plan.returning())
+        }
+        Statement::Update(statement) => {
+            let plan = dml::plan(&planner, Change::Update(&statement))?;
+            write(plan.parameters(), plan.returning())
+        }
+        Statement::Delete(statement) => {
+            let plan = dml::plan(&planner, Change::Delete(&statement))?;
+            write(plan.parameters(), plan.returning())
+        }
         Statement::Definition(_) | Statement::Administration(_) => Ok(update(Fields::empty())),
         Statement::Show(show) => {
             let result = show::schema(&show);
@@ -213,15 +235,7 @@ pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, s
                 parameters: Arc::new(Schema::empty()),
             })
         }
-        Statement::Operation(operation) => {
-            let result = operations::schema(&operation);
-            Ok(Description {
-                kind: StatementKind::Operation,
-                origins: vec![None; result.fields().len()],
-                result,
-                parameters: Arc::new(Schema::empty()),
-            })
-        }
+        Statement::Operation(statement) => Ok(operation(operations::schema(&statement), Fields::empty())),
     }
 }
 
