@@ -66,9 +66,9 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         } else if source.eat(&["WITH"]) {
             with_options(source, &mut options)?;
         } else if query.is_none() && source.sees(&["AS"]) {
-            if has_columns {
-                let message =
-                    "CREATE TABLE … AS takes its columns from the query; leave out the list of columns, or use INSERT";
+            if !columns.columns.is_empty() {
+                let message = "CREATE TABLE … AS takes its columns from the query; write the primary key alone in the parentheses, \
+                               or use INSERT";
                 return Err(source.here(ErrorCode::Unsupported, message));
             }
             source.eat(&["AS"]);
