@@ -12,6 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use kalamdb_core::{Column, Error, ErrorCode, Result};
 
 use crate::definition::type_name;
+use crate::extension_types::{self, ExtensionType};
 use crate::literals::{bytea, fixed_binary};
 use crate::planning::plain_type;
 
@@ -33,10 +34,7 @@ enum Name<'a> {
 impl<'a> Target<'a> {
     /// A column of a table.
     pub(crate) fn column(column: &'a Column) -> Self {
-        let is_json = column
-            .metadata
-            .get("ARROW:extension:name")
-            .is_some_and(|name| name == "arrow.json");
+        let is_json = ExtensionType::of(&column.metadata) == Some(ExtensionType::Json);
         Target {
             data_type: &column.data_type,
             is_json,
@@ -48,7 +46,7 @@ impl<'a> Target<'a> {
     pub(crate) fn parameter(field: &'a Field) -> Self {
         Target {
             data_type: field.data_type(),
-            is_json: false,
+            is_json: ExtensionType::of(field.metadata()) == Some(ExtensionType::Json),
             name: Name::Parameter(field.name()),
         }
     }
@@ -349,7 +347,7 @@ fn check_json(values: &ArrayRef, target: &Target<'_>) -> Result<()> {
     let texts = texts.as_string::<i32>();
     for (row, text) in texts.iter().enumerate() {
         let Some(text) = text else { continue };
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        if let Err(error) = extension_types::check_json(text) {
             return Err(Error::new(
                 ErrorCode::TypeMismatch,
                 format!(

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::FieldRef;
 use chrono::DateTime;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
@@ -27,8 +27,10 @@ use parking_lot::Mutex;
 
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
+use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
+use crate::json_functions;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
@@ -77,7 +79,7 @@ impl Environment {
         runtime
             .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
             .map_err(diagnostics::from_datafusion)?;
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_file_formats(Vec::new())
             .with_table_factories(std::collections::HashMap::new())
@@ -85,6 +87,7 @@ impl Environment {
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(analyzer_rules())
             .build();
+        json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -191,8 +194,8 @@ impl TypePlanner for SqlTypes {
                 types::check_lengths(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
                 None
             }
-            ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
-            ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            ast::DataType::Uuid => Some(ExtensionType::Uuid.field("")),
+            ast::DataType::JSON | ast::DataType::JSONB => Some(ExtensionType::Json.field("")),
             _ => None,
         })
     }

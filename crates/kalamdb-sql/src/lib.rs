@@ -18,6 +18,7 @@ mod diagnostics;
 mod dml;
 mod environment;
 mod execution;
+mod extension_types;
 mod functions;
 mod growth;
 mod guards;
@@ -25,6 +26,8 @@ mod identifiers;
 mod information_schema;
 mod ingest;
 mod insert;
+mod json_functions;
+mod json_path;
 mod key_range;
 mod literals;
 mod metadata;
@@ -38,10 +41,10 @@ mod planning;
 mod provider;
 mod pruning;
 mod queries;
+mod returning;
 mod run;
 mod scan_exec;
 mod session;
-mod returning;
 mod show;
 mod single_value;
 mod statement;
@@ -50,11 +53,11 @@ mod system_tables;
 mod tree;
 mod types;
 mod values;
+mod views;
 mod write_memory;
 
 #[cfg(test)]
 mod testing;
-mod views;
 #[cfg(test)]
 mod tests;
 

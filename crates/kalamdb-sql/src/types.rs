@@ -9,10 +9,8 @@ use arrow::datatypes::{
 use datafusion::sql::sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, IntervalFields, TimezoneInfo};
 use kalamdb_core::{Error, ErrorCode, Result};
 
+use crate::extension_types::ExtensionType;
 use crate::names::folded;
-
-/// A UUID is kept as its bytes.
-const UUID_BYTES: i32 = 16;
 
 /// How many numbers a value of a type may hold by the type alone. Arrow gives a NULL of a fixed-size type as much room as a value,
 /// so that a type can be worth gigabytes. It is what the store takes of nested types.
@@ -35,22 +33,10 @@ pub(crate) struct SqlType {
 /// # Errors
 /// UNSUPPORTED for a type that is not there or a length that would not be obeyed, INVALID_ARGUMENT for bounds.
 pub(crate) fn from_sql(sql_type: &ast::DataType) -> Result<SqlType> {
-    // Arrow's canonical extension types; JSON's metadata is required, and empty.
-    let extension = |entries: &[(&str, &str)]| {
-        entries
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect()
-    };
+    let extension = |extension: ExtensionType| (extension.storage(), extension.metadata());
     let (data_type, metadata) = match sql_type {
-        ast::DataType::Uuid => (
-            DataType::FixedSizeBinary(UUID_BYTES),
-            extension(&[("ARROW:extension:name", "arrow.uuid")]),
-        ),
-        ast::DataType::JSON => (
-            DataType::Utf8,
-            extension(&[("ARROW:extension:name", "arrow.json"), ("ARROW:extension:metadata", "")]),
-        ),
+        ast::DataType::Uuid => extension(ExtensionType::Uuid),
+        ast::DataType::JSON => extension(ExtensionType::Json),
         other => (arrow_type(other)?, HashMap::new()),
     };
     check_width(&data_type)?;
