@@ -11,10 +11,12 @@ mod client;
 mod http;
 mod server;
 mod slt;
+mod terminal;
 mod wait;
 
 pub use client::{Client, Outcome, SqlError, text_rows};
 pub use http::{Http, HttpReply};
 pub use server::{ROOT_PASSWORD, Refusal, Server, Settings, binary_path};
 pub use slt::run_slt;
+pub use terminal::{Place, Screen, Terminal};
 pub use wait::{DEADLINE, eventually};

@@ -32,4 +32,5 @@ mod upload;
 mod write;
 
 pub use auth::{SessionLease, authenticate};
+pub use connection::{Encryption, Socket, prepare};
 pub use service::{FlightOptions, serve};

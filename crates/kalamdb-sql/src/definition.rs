@@ -37,7 +37,7 @@ pub(crate) async fn run(
     query: &RunningQuery,
 ) -> Result<Completion> {
     let engine = database.engine();
-    if !matches!(definition, Definition::CreateTable(_)) {
+    if !matches!(definition, Definition::CreateTable(_) | Definition::CreateView(_)) {
         // These are short: they end before a cancellation is heard, so that their outcome is known.
         query.committing();
     }
@@ -63,7 +63,7 @@ pub(crate) async fn run(
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
-        Definition::CreateView(create) => views::create(database, session, *create).await?,
+        Definition::CreateView(create) => views::create(database, session, *create, query).await?,
         Definition::DropView { names, if_exists } => views::drop_all(database, session, &names, if_exists).await?,
         Definition::CreateStorage {
             name,
@@ -201,7 +201,7 @@ async fn create_table(
         query,
     } = create;
     let name = full_name(session, &written);
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, running.interruption())?;
     let principal = planner.principal().clone();
     principal.require(Role::Dba, "CREATE TABLE")?;
     let options = TableOptions::parse(kind, &options)?;
@@ -250,7 +250,7 @@ async fn create_table(
     }
     drop(planner);
     let statement = ast::Statement::Query(query);
-    let mut rows = stream_query(database, session, &statement).await?;
+    let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
     let columns = query_columns(&rows.schema())?;
     let schema = Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
     let load = database
@@ -307,7 +307,7 @@ fn checked(planner: &Planner, definition: ColumnDefinition) -> Result<Column> {
             let text = default.to_string();
             let value = ColumnDefault::plan(planner, default)
                 .and_then(|default| default.values(1))
-                .and_then(|value| assign(&value, &Target::column(&column)));
+                .and_then(|value| assign(&value, &Target::column(&column, planner.time_zone())));
             let value = value.map_err(|error| {
                 let message = format!("DEFAULT of column '{}': {}", column.name, error.message);
                 placed(Error { message, ..error }, position)

@@ -289,7 +289,7 @@ pub(crate) async fn run(
         Change::Delete(_) => "deleted",
     };
     for attempt in 1.. {
-        let planner = Planner::new(database, session)?;
+        let planner = Planner::new(database, session, query.interruption())?;
         // Held until the outcome is known, as the rows are.
         let mut memory = WriteMemory::of_changes(database.environment());
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;
@@ -319,7 +319,7 @@ async fn collect(
     memory: &mut WriteMemory,
 ) -> Result<(Mutator, Option<RecordBatch>)> {
     let plan = plan(planner, change)?;
-    let given = given.columns(plan.parameters())?;
+    let given = given.columns(plan.parameters(), planner.time_zone())?;
     let ChangePlan {
         table,
         planned,
@@ -347,7 +347,8 @@ async fn collect(
             let (changed, new_rows) = match &new_values {
                 None => (mutator.delete(&found)?, None),
                 Some(new_values) => {
-                    let rows = rows(&mut defaults, &table, new_values, &selected, &of_row)?;
+                    let zone = planner.time_zone();
+                    let rows = rows(&mut defaults, &table, new_values, &selected, &of_row, zone)?;
                     (mutator.update(&found, &rows)?, Some(rows))
                 }
             };
@@ -404,6 +405,7 @@ fn rows(
     new_values: &[NewValue],
     selected: &RecordBatch,
     given: &RecordBatch,
+    zone: &Arc<str>,
 ) -> Result<RecordBatch> {
     let targets = visible(table);
     let columns: Vec<ArrayRef> = new_values
@@ -413,7 +415,7 @@ fn rows(
             NewValue::Kept(place) => row_values(selected).map(|values| Arc::clone(values.column(*place))),
             NewValue::Selected(position) => assign(
                 selected.column(*position),
-                &Target::column(&table.schema.columns[*target]),
+                &Target::column(&table.schema.columns[*target], zone),
             ),
             NewValue::Given(index, expr) if values::default_keyword(expr) => {
                 defaults.default(*index, selected.num_rows())

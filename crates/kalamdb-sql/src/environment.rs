@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use chrono::DateTime;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
@@ -19,21 +19,31 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
+use crate::edge_reads::EdgeReads;
+use crate::equal_projections::before_merging;
 use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
+use crate::interruption::Interruption;
 use crate::json_functions;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::ordered_limits::OrderedLimits;
+use crate::pauses;
+use crate::session_zone::SessionZone;
+use crate::time_zones::UTC;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -41,6 +51,9 @@ const TARGET_PARTITIONS: usize = 2;
 
 /// How many users' function tables are kept ready. One takes some 100 KB; making one costs about 50 µs.
 const PRINCIPALS_KEPT: usize = 64;
+
+/// Bytes that a scan in key order reads ahead of who takes its rows: a few batches. DataFusion's own default is a gigabyte.
+const ORDERED_READAHEAD_BYTES: usize = 16 << 20;
 
 /// How many consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
@@ -85,7 +98,9 @@ impl Environment {
             .with_table_factories(std::collections::HashMap::new())
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
-            .with_analyzer_rules(analyzer_rules())
+            .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
+            .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
+            .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
@@ -96,20 +111,24 @@ impl Environment {
         })
     }
 
-    /// The state of one statement of `principal`: its functions, its time zone, and the time of its view as NOW().
+    /// The state of one statement of `principal`: its functions, its time zone, the time of its view as NOW(), and when it must
+    /// stop.
     pub(crate) fn state(
         &self,
         engine: &Arc<Engine>,
         principal: &Principal,
         view: &View,
-        time_zone: Option<String>,
+        time_zone: &str,
+        interruption: &Interruption,
     ) -> SessionState {
         let mut state = SessionState::clone(&self.of_principal(engine, principal));
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = DateTime::from_timestamp_micros(view.now_micros());
-        if time_zone.is_some() {
-            state.config_mut().options_mut().execution.time_zone = time_zone;
+        let options = state.config_mut().options_mut();
+        if time_zone != UTC {
+            options.execution.time_zone = Some(time_zone.to_owned());
         }
+        options.extensions.insert(interruption.clone());
         props.config_options = Some(Arc::clone(state.config_options()));
         *state.execution_props_mut() = props;
         state
@@ -160,11 +179,14 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
         .with_batch_size(options.batch_rows)
         .with_target_partitions(TARGET_PARTITIONS);
     let all = config.options_mut();
+    // NOW() and the like have their type from it when functions are registered, so that it is that of every session.
+    all.execution.time_zone = Some(UTC.to_owned());
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
     // Strings leave as plain Utf8: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
     all.optimizer.expand_views_at_output = true;
+    all.execution.sort_pushdown_buffer_capacity = ORDERED_READAHEAD_BYTES;
     config
 }
 
@@ -178,11 +200,25 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .unwrap_or(0);
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
+    rules.push(Arc::new(SessionZone));
     rules.push(Arc::new(Guards));
     rules
 }
 
-/// UUID and JSON in casts.
+/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
+/// have been given the order of sorts.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let sorts = rules
+        .iter()
+        .position(|rule| rule.name() == "PushdownSort")
+        .map_or(rules.len(), |at| at + 1);
+    rules.insert(sorts, Arc::new(OrderedLimits::default()));
+    rules.insert(0, Arc::new(EdgeReads));
+    rules
+}
+
+/// UUID, JSON and TIMESTAMP WITH TIME ZONE in casts.
 #[derive(Debug)]
 struct SqlTypes;
 
@@ -196,6 +232,18 @@ impl TypePlanner for SqlTypes {
             }
             ast::DataType::Uuid => Some(ExtensionType::Uuid.field("")),
             ast::DataType::JSON | ast::DataType::JSONB => Some(ExtensionType::Json.field("")),
+            // DataFusion would make a type of its own of each session's zone.
+            ast::DataType::Timestamp(precision, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+                let unit = match precision {
+                    Some(0) => TimeUnit::Second,
+                    Some(3) => TimeUnit::Millisecond,
+                    Some(6) => TimeUnit::Microsecond,
+                    None | Some(9) => TimeUnit::Nanosecond,
+                    Some(_) => return Ok(None),
+                };
+                let data_type = DataType::Timestamp(unit, Some(UTC.into()));
+                Some(Arc::new(Field::new("", data_type, true)))
+            }
             _ => None,
         })
     }

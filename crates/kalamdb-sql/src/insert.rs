@@ -136,7 +136,7 @@ pub(crate) async fn run(
     given: &Parameters,
     query: &RunningQuery,
 ) -> Result<Ended> {
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, query.interruption())?;
     let InsertPlan {
         table,
         targets,
@@ -144,7 +144,7 @@ pub(crate) async fn run(
         parameters,
         returning,
     } = plan(&planner, insert)?;
-    let given = given.columns(&parameters)?;
+    let given = given.columns(&parameters, planner.time_zone())?;
     let mut defaults = Defaults::new(&planner, &table);
     let mut into = Destination {
         load: database
@@ -174,7 +174,7 @@ pub(crate) async fn run(
                 let mut running = planner.run(plan, !parameters.is_empty()).await?;
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
-                    let columns = assigned(&table, &targets, &batch)?;
+                    let columns = assigned(&table, &targets, &batch, planner.time_zone())?;
                     into.push(&defaults.complete(&targets, &columns, batch.num_rows())?)
                         .await?;
                 }
@@ -221,11 +221,11 @@ impl Destination<'_> {
 }
 
 /// A query's columns as those that they are for.
-fn assigned(table: &Table, targets: &[usize], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+fn assigned(table: &Table, targets: &[usize], batch: &RecordBatch, zone: &Arc<str>) -> Result<Vec<ArrayRef>> {
     targets
         .iter()
         .zip(batch.columns())
-        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index])))
+        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index], zone)))
         .collect()
 }
 

@@ -2,6 +2,7 @@
 
 use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Span;
 use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
 
 /// The one catalog.
@@ -24,7 +25,12 @@ pub(crate) fn folded(identifier: &ast::Ident) -> String {
 
 /// Where an identifier stands in the SQL text, if the parser knows.
 pub(crate) fn position(identifier: &ast::Ident) -> Option<Position> {
-    let start = identifier.span.start;
+    position_of(identifier.span)
+}
+
+/// Where a piece of the text starts, if it comes from one.
+pub(crate) fn position_of(span: Span) -> Option<Position> {
+    let start = span.start;
     (start.line > 0).then_some(Position {
         line: start.line,
         column: start.column,

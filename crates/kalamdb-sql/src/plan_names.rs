@@ -16,6 +16,7 @@ use kalamdb_core::{Error, ErrorCode, TableName};
 
 use crate::names::suggestion;
 use crate::planning::{Planner, simplified};
+use crate::relations::CountedRelations;
 use crate::system_columns::MarkedTables;
 
 /// Names for one statement, or for the query of a view in it.
@@ -49,7 +50,10 @@ impl<'a> PlanNames<'a> {
             namespace,
             within,
             read: RefCell::default(),
-            relation_planners: vec![Arc::new(MarkedTables)],
+            relation_planners: vec![
+                Arc::new(CountedRelations::new(planner.interruption())),
+                Arc::new(MarkedTables),
+            ],
         }
     }
 

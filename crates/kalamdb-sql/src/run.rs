@@ -15,6 +15,7 @@ use crate::diagnostics;
 use crate::dml::{self, Change};
 use crate::execution::{Completion, Report};
 use crate::insert;
+use crate::interruption::Interruption;
 use crate::parameters::Parameters;
 use crate::planning::{Description, Planned, Planner, StatementKind};
 use crate::queries::RunningQuery;
@@ -115,7 +116,7 @@ pub(crate) async fn statement(
 ) -> Result<Ended> {
     match statement::parse(sql)? {
         Statement::Query(statement) => {
-            let planner = Planner::new(database, session)?;
+            let planner = Planner::new(database, session, query.interruption())?;
             let planned = planner.plan(*statement, &[])?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -127,7 +128,7 @@ pub(crate) async fn statement(
             statement,
             original,
         } => {
-            let planner = Planner::new(database, session)?;
+            let planner = Planner::new(database, session, query.interruption())?;
             let planned = explained(&planner, analyze, verbose, format, &statement, *original)?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -140,21 +141,21 @@ pub(crate) async fn statement(
             dml::run(database, session, Change::Delete(&statement), &parameters, query).await
         }
         Statement::Definition(statement) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             definition::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
         }
         Statement::Administration(statement) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             administration::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
         }
         Statement::Show(show) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             let view = database.engine().view();
             let principal = database.principal(&view, session)?;
             query.planned();
@@ -166,7 +167,7 @@ pub(crate) async fn statement(
             Ok(Ended::Rows)
         }
         Statement::Operation(operation) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             operations::run(database, session, &operation).await.map(Ended::Report)
         }
@@ -177,9 +178,14 @@ pub(crate) async fn statement(
 ///
 /// # Errors
 /// Whatever parsing and planning say.
-pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+pub(crate) fn describe(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    sql: &str,
+    interruption: &Interruption,
+) -> Result<Description> {
     let statement = statement::parse(sql)?;
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, interruption)?;
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,
@@ -286,7 +292,7 @@ async fn rows(
     output: &mut Output,
 ) -> Result<()> {
     let has_parameters = !planned.parameters.is_empty();
-    let values = given.one_row(&planned.parameters)?;
+    let values = given.one_row(&planned.parameters, planner.time_zone())?;
     let plan = if has_parameters {
         planner.bind(planned.plan, values)?
     } else {

@@ -1,9 +1,13 @@
 //! What a statement does from its text to its outcome, against an engine in a temporary directory.
 
 mod errors;
+mod exactness;
 mod parameters;
+mod planning;
+mod pruning;
 mod queries;
 mod reads;
 mod returning;
+mod time_zones;
 mod views;
 mod writes;

@@ -11,13 +11,11 @@ use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::extension_types::ExtensionType;
 use crate::names::folded;
+use crate::time_zones::UTC;
 
 /// How many numbers a value of a type may hold by the type alone. Arrow gives a NULL of a fixed-size type as much room as a value,
 /// so that a type can be worth gigabytes. It is what the store takes of nested types.
 const MOST_FIXED_PARTS: u64 = 1 << 16;
-
-/// The time zone of TIMESTAMP WITH TIME ZONE.
-const UTC: &str = "UTC";
 
 /// A SQL type as a column is stored.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,6 +14,7 @@ use crate::diagnostics;
 use crate::names::{placed, suggestion};
 use crate::plan_names::PlanNames;
 use crate::planning::{Planner, plain_type};
+use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, CreateView, ObjectName, Statement};
 
@@ -110,7 +111,12 @@ fn changed(code: ErrorCode, what: &str) -> Error {
 ///
 /// # Errors
 /// Whatever planning the query says, with its place in the text; those of the engine's call.
-pub(crate) async fn create(database: &Arc<Database>, session: &Session, create: CreateView) -> Result<String> {
+pub(crate) async fn create(
+    database: &Arc<Database>,
+    session: &Session,
+    create: CreateView,
+    running: &RunningQuery,
+) -> Result<String> {
     let CreateView {
         name: written,
         mode,
@@ -120,7 +126,7 @@ pub(crate) async fn create(database: &Arc<Database>, session: &Session, create: 
     } = create;
     let name = full_name(session, &written);
     let (principal, new) = {
-        let planner = Planner::new(database, session)?;
+        let planner = Planner::new(database, session, running.interruption())?;
         let principal = planner.principal().clone();
         principal.require(Role::Dba, "CREATE VIEW")?;
         let namespace = planner.namespace().to_owned();
@@ -156,6 +162,7 @@ pub(crate) async fn create(database: &Arc<Database>, session: &Session, create: 
         };
         (principal, new)
     };
+    running.committing();
     let created = database.engine().create_view(&principal, new, mode).await;
     let created = created.map_err(|error| match error.code {
         ErrorCode::AlreadyExists | ErrorCode::NamespaceNotFound => placed(error, written.position),

@@ -10,9 +10,11 @@ mod batches;
 
 mod command_line;
 mod commits;
+mod concurrency;
 mod crash;
 mod crash_of_movers;
 mod credentials;
+mod histories;
 mod http;
 mod isolation;
 mod load;
@@ -22,5 +24,6 @@ mod operations;
 mod reach;
 mod refusals;
 mod restart;
+mod shell;
 mod stream_lifetime;
 mod visibility;
