@@ -20,6 +20,9 @@ const LIFE_MICROS: i64 = 5 * 60 * 1_000_000;
 /// All kept rows, bytes; beyond it the oldest go. Several times what one statement may return.
 const ALL_BYTES: usize = 512 << 20;
 
+/// Those of one user, of whom the oldest go before anybody else's.
+const USER_BYTES: usize = ALL_BYTES / 4;
+
 /// The kept rows of everyone; a ticket is opened by its principal alone.
 pub(crate) struct KeptRows {
     clock: Arc<dyn Clock>,
@@ -27,6 +30,7 @@ pub(crate) struct KeptRows {
 }
 
 struct Kept {
+    owner: String,
     rows: RecordBatch,
     bytes: usize,
     since_micros: i64,
@@ -53,16 +57,15 @@ impl KeptRows {
         let now_micros = self.clock.now_micros();
         let mut by_ticket = self.by_ticket.lock();
         by_ticket.retain(|_, kept| now_micros.saturating_sub(kept.since_micros) <= LIFE_MICROS);
-        while by_ticket.values().map(|kept| kept.bytes).sum::<usize>() + bytes > ALL_BYTES {
-            let oldest = by_ticket.iter().min_by_key(|(_, kept)| kept.since_micros);
-            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
-                break;
-            };
-            by_ticket.remove(&oldest);
-        }
+        let owner = principal.user_id.clone();
+        make_room(&mut by_ticket, USER_BYTES.saturating_sub(bytes), |kept| {
+            kept.owner == owner
+        });
+        make_room(&mut by_ticket, ALL_BYTES.saturating_sub(bytes), |_| true);
         by_ticket.insert(
             id,
             Kept {
+                owner,
                 rows,
                 bytes,
                 since_micros: now_micros,
@@ -88,6 +91,21 @@ impl KeptRows {
     }
 }
 
+/// Drops the oldest of these until they have at most so many bytes.
+fn make_room(by_ticket: &mut HashMap<TicketId, Kept>, most_bytes: usize, among: impl Fn(&Kept) -> bool) {
+    loop {
+        let these = || by_ticket.iter().filter(|(_, kept)| among(kept));
+        if these().map(|(_, kept)| kept.bytes).sum::<usize>() <= most_bytes {
+            return;
+        }
+        let oldest = these().min_by_key(|(_, kept)| kept.since_micros);
+        let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+            return;
+        };
+        by_ticket.remove(&oldest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,19 +122,27 @@ mod tests {
         RecordBatch::try_from_iter([("n", column)]).expect("a batch")
     }
 
-    fn principal() -> Principal {
+    fn principal_of(scope: u64) -> Principal {
         Principal {
-            user_id: "a".to_owned(),
+            user_id: format!("user {scope}"),
             role: Role::User,
-            scope: ScopeId(1),
+            scope: ScopeId(scope),
         }
     }
 
-    fn opened(ticket: &[u8]) -> (Work, TicketId) {
+    fn principal() -> Principal {
+        principal_of(1)
+    }
+
+    fn opened_by(ticket: &[u8], principal: &Principal) -> (Work, TicketId) {
         let any = Any::decode(ticket).expect("an Any");
         let query: Option<TicketStatementQuery> = any.unpack().expect("decodes");
-        let ticket = ticket::open(&query.expect("a ticket").statement_handle, &principal()).expect("opens");
+        let ticket = ticket::open(&query.expect("a ticket").statement_handle, principal).expect("opens");
         (ticket.work, ticket.id)
+    }
+
+    fn opened(ticket: &[u8]) -> (Work, TicketId) {
+        opened_by(ticket, &principal())
     }
 
     #[test]
@@ -145,16 +171,32 @@ mod tests {
         let clock = Arc::new(DrivenClock::new(0));
         let kept = KeptRows::new(clock.clone());
         let many = rows(8 << 20);
-        let of_all = ALL_BYTES / many.get_array_memory_size();
-        let ids: Vec<TicketId> = (0..=of_all)
-            .map(|_| {
-                clock.advance_micros(1);
-                let ticket = kept.ticket(clock.as_ref(), &principal(), many.clone());
-                opened(&ticket.expect("a ticket")).1
-            })
-            .collect();
-        assert_eq!(kept.find(&ids[0]).map_err(|error| error.code), Err(ErrorCode::NotFound));
-        assert!(kept.find(&ids[1]).is_ok());
-        assert!(kept.find(&ids[of_all]).is_ok());
+        let size = many.get_array_memory_size();
+        let keep = |scope: u64| {
+            clock.advance_micros(1);
+            let principal = principal_of(scope);
+            let ticket = kept.ticket(clock.as_ref(), &principal, many.clone());
+            opened_by(&ticket.expect("a ticket"), &principal).1
+        };
+        let is_there = |id: &TicketId| match kept.find(id) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::NotFound);
+                false
+            }
+        };
+        let first = keep(1);
+        // One user's rows push out none but their own.
+        let greedy: Vec<TicketId> = (0..=ALL_BYTES / size).map(|_| keep(2)).collect();
+        assert!(is_there(&first));
+        assert_eq!(greedy.iter().filter(|id| is_there(id)).count(), USER_BYTES / size);
+        assert!(is_there(&greedy[greedy.len() - 1]));
+        for scope in 3..10 {
+            for _ in 0..USER_BYTES / size {
+                keep(scope);
+            }
+        }
+        assert!(!is_there(&first));
+        assert_eq!(kept.by_ticket.lock().len(), ALL_BYTES / size);
     }
 }

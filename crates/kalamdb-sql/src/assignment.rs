@@ -18,7 +18,7 @@ use kalamdb_core::{Column, Error, ErrorCode, Result};
 
 use crate::definition::type_name;
 use crate::extension_types::{self, ExtensionType};
-use crate::planning::plain_type;
+use crate::planned::plain_type;
 use crate::time_zones::cast_in_zone;
 
 /// How much of a value an error message repeats, characters.

@@ -21,7 +21,8 @@ use crate::execution::Completion;
 use crate::insert::{batch, column_index, counted, visible, writable};
 use crate::names::{placed, position, table_reference};
 use crate::parameters::{self, Parameters};
-use crate::planning::{Planned, Planner, plain_type};
+use crate::planned::{Planned, plain_type};
+use crate::planning::Planner;
 use crate::provider::{ROW_KEY, ROW_LOCATION, ROW_VALUES, SEQ};
 use crate::queries::RunningQuery;
 use crate::returning::{Names, Readable, Returning};
@@ -183,6 +184,8 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
     let mut readable = Vec::new();
     let joined_at = projection.len();
     if let Some(items) = returned {
+        // What is given back is read.
+        planner.table(name, Action::Select)?;
         let qualifier = table_reference(&qualifier);
         if from.len() > 1 {
             readable = joined_columns(planner, &from, &qualifier, &Names::of(items))?;
@@ -338,8 +341,8 @@ async fn collect(
     let mut defaults = Defaults::new(planner, &table);
     query.planned();
     for row in 0..given.num_rows() {
-        let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
-        let mut running = planner.run(plan, !planned.parameters.is_empty()).await?;
+        let bound = planner.bind(planned.clone(), parameters::row(&given, row)?)?;
+        let mut running = planner.run(bound).await?;
         let of_row = given.slice(row, 1);
         while let Some(selected) = running.stream.next().await {
             let selected = selected.map_err(diagnostics::from_datafusion)?;

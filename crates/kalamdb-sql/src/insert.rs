@@ -14,7 +14,8 @@ use crate::diagnostics;
 use crate::execution::Completion;
 use crate::names::{folded, name_position, placed, suggestion, table_reference};
 use crate::parameters::{self, Parameters};
-use crate::planning::{Planned, Planner};
+use crate::planned::Planned;
+use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
 use crate::queries::RunningQuery;
 use crate::returning::{Readable, Returned, Returning};
@@ -74,6 +75,8 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
     let returning = match &insert.returning {
         None => None,
         Some(items) => {
+            // What is given back is read.
+            planner.table(name, Action::Select)?;
             let parts: Vec<ast::Ident> = name
                 .0
                 .iter()
@@ -170,8 +173,8 @@ pub(crate) async fn run(
         }
         Source::Query(_, planned) => {
             for row in 0..given.num_rows() {
-                let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
-                let mut running = planner.run(plan, !parameters.is_empty()).await?;
+                let bound = planner.bind((*planned).clone(), parameters::row(&given, row)?)?;
+                let mut running = planner.run(bound).await?;
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
                     let columns = assigned(&table, &targets, &batch, planner.time_zone())?;

@@ -484,9 +484,9 @@ mod tests {
                 "{number}"
             );
         };
-        check(1.5, 38, 10, Some(("15,2,1", DataType::Decimal128(2, 1))));
-        check(-0.1, 10, 2, Some(("-1,1,1", DataType::Decimal128(1, 1))));
-        check(7.0, 38, 38, Some(("70,2,1", DataType::Decimal256(2, 1))));
+        check(1.5, 38, 10, Some(("1.5", DataType::Decimal128(2, 1))));
+        check(-0.1, 10, 2, Some(("-0.1", DataType::Decimal128(1, 1))));
+        check(7.0, 38, 38, Some(("7.0", DataType::Decimal256(2, 1))));
         check(1e300, 10, 2, None);
         check(f64::NAN, 10, 2, None);
         check(f64::INFINITY, 10, 2, None);

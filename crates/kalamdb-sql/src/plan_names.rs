@@ -28,6 +28,7 @@ pub(crate) struct PlanNames<'a> {
     within: Vec<TableName>,
     /// The tables and views that were asked for.
     read: RefCell<Vec<TableName>>,
+    counted: Arc<CountedRelations>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
 }
 
@@ -45,16 +46,20 @@ impl<'a> PlanNames<'a> {
 
     /// For the query of a view, the last of `within`.
     pub(crate) fn of_view(planner: &'a Planner, namespace: &'a str, within: Vec<TableName>) -> Self {
+        let counted = Arc::new(CountedRelations::new(planner.interruption()));
         PlanNames {
             planner,
             namespace,
             within,
             read: RefCell::default(),
-            relation_planners: vec![
-                Arc::new(CountedRelations::new(planner.interruption())),
-                Arc::new(MarkedTables),
-            ],
+            counted: Arc::clone(&counted),
+            relation_planners: vec![counted, Arc::new(MarkedTables)],
         }
+    }
+
+    /// Begins to plan the text, perhaps again.
+    pub(crate) fn begin(&self) {
+        self.counted.begin();
     }
 
     /// Where names without a namespace are looked up.
@@ -73,6 +78,11 @@ impl<'a> PlanNames<'a> {
         if !read.contains(name) {
             read.push(name.clone());
         }
+    }
+
+    /// Whether any table or view that the query names is such.
+    pub(crate) fn any_read(&self, is_such: impl Fn(&TableName) -> bool) -> bool {
+        self.read.borrow().iter().any(is_such)
     }
 
     /// The tables and views that the query names.

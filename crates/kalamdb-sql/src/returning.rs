@@ -29,7 +29,8 @@ use crate::diagnostics;
 use crate::insert::batch;
 use crate::names::{folded, placed};
 use crate::parameters;
-use crate::planning::{Planned, Planner};
+use crate::planned::Planned;
+use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
 use crate::tree::walk;
 use crate::values;
@@ -40,8 +41,9 @@ const MARK: &str = "\u{1}returned";
 /// What RETURNING gives at most, bytes. It is there as a whole before the write is committed, and until it is fetched.
 const MOST_BYTES: usize = 64 << 20;
 
-/// So many rows are run through the plan at once, if they come in smaller batches.
+/// So many rows are run through the plan at once, if they come in smaller batches, and so many bytes of longer ones.
 const ROWS_AT_ONCE: usize = 8_192;
+const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// A column that RETURNING can name.
 #[derive(Clone, Debug)]
@@ -102,7 +104,7 @@ impl Returning {
     /// # Errors
     /// Whatever coercion says.
     pub(crate) fn schema(&self, planner: &Planner) -> Result<SchemaRef> {
-        planner.result_schema(&self.planned.plan, !self.planned.parameters.is_empty())
+        planner.result_schema(&self.planned)
     }
 
     /// Ready to take rows of a statement with these parameters.
@@ -110,25 +112,25 @@ impl Returning {
     /// # Errors
     /// UNSUPPORTED for several rows of parameters where RETURNING has parameters of its own.
     pub(crate) fn begin<'a>(&'a self, planner: &'a Planner, given: &RecordBatch) -> Result<Returned<'a>> {
-        let plan = if self.has_own_parameters {
+        let bound = if self.has_own_parameters {
             if given.num_rows() != 1 {
                 return Err(Error::new(
                     ErrorCode::Unsupported,
                     "a parameter in RETURNING takes one row of parameters; run the statement once for each row",
                 ));
             }
-            planner.bind(self.planned.plan.clone(), parameters::row(given, 0)?)?
+            planner.bind(self.planned.clone(), parameters::row(given, 0)?)?
         } else {
-            self.planned.plan.clone()
+            self.planned.clone()
         };
         Ok(Returned {
             planner,
-            plan,
-            has_parameters: !self.planned.parameters.is_empty(),
+            bound,
             rows: &self.rows,
             schema: self.schema(planner)?,
             waiting: Vec::new(),
             waiting_rows: 0,
+            waiting_bytes: 0,
             done: Vec::new(),
             bytes: 0,
         })
@@ -138,12 +140,12 @@ impl Returning {
 /// The result so far.
 pub(crate) struct Returned<'a> {
     planner: &'a Planner,
-    plan: LogicalPlan,
-    has_parameters: bool,
+    bound: Planned,
     rows: &'a WrittenRows,
     schema: SchemaRef,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
+    waiting_bytes: usize,
     done: Vec<RecordBatch>,
     bytes: usize,
 }
@@ -157,9 +159,11 @@ impl Returned<'_> {
         if rows == 0 {
             return Ok(());
         }
-        self.waiting.push(batch(Arc::clone(&self.rows.schema), columns, rows)?);
+        let taken = batch(Arc::clone(&self.rows.schema), columns, rows)?;
         self.waiting_rows += rows;
-        if self.waiting_rows >= ROWS_AT_ONCE {
+        self.waiting_bytes += size_bytes(&taken);
+        self.waiting.push(taken);
+        if self.waiting_rows >= ROWS_AT_ONCE || self.waiting_bytes >= BYTES_AT_ONCE {
             self.run().await?;
         }
         Ok(())
@@ -178,13 +182,14 @@ impl Returned<'_> {
 
     /// What it holds in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.waiting_bytes
     }
 
     async fn run(&mut self) -> Result<()> {
         self.waiting_rows = 0;
+        self.waiting_bytes = 0;
         *self.rows.batches.lock() = std::mem::take(&mut self.waiting);
-        let mut running = self.planner.run(self.plan.clone(), self.has_parameters).await?;
+        let mut running = self.planner.run(self.bound.clone()).await?;
         while let Some(result) = running.stream.next().await {
             let result = result.map_err(diagnostics::from_datafusion)?;
             self.bytes += size_bytes(&result);

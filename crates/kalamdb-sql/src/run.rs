@@ -17,7 +17,8 @@ use crate::execution::{Completion, Report};
 use crate::insert;
 use crate::interruption::Interruption;
 use crate::parameters::Parameters;
-use crate::planning::{Description, Planned, Planner, StatementKind};
+use crate::planned::Planned;
+use crate::planning::{Description, Planner, StatementKind};
 use crate::queries::RunningQuery;
 use crate::returning::Returning;
 use crate::session::Session;
@@ -189,8 +190,8 @@ pub(crate) fn describe(
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,
-            result: planner.result_schema(&planned.plan, !planned.parameters.is_empty())?,
-            origins: planner.origins(&planned.plan),
+            result: planner.result_schema(&planned)?,
+            origins: planned.origins(),
             parameters: Arc::new(Schema::new(planned.parameters)),
         })
     };
@@ -270,7 +271,12 @@ fn explained(
             ));
         }
     };
-    let Planned { plan, parameters } = planner.plan(query, &[])?;
+    let Planned {
+        plan,
+        parameters,
+        correlated_at,
+        names: _,
+    } = planner.plan(query, &[])?;
     let option = ExplainOption::default()
         .with_analyze(analyze)
         .with_verbose(verbose)
@@ -281,6 +287,8 @@ fn explained(
     Ok(Planned {
         plan: plan.map_err(diagnostics::from_datafusion)?,
         parameters,
+        names: None,
+        correlated_at,
     })
 }
 
@@ -291,14 +299,13 @@ async fn rows(
     query: &RunningQuery,
     output: &mut Output,
 ) -> Result<()> {
-    let has_parameters = !planned.parameters.is_empty();
     let values = given.one_row(&planned.parameters, planner.time_zone())?;
-    let plan = if has_parameters {
-        planner.bind(planned.plan, values)?
+    let bound = if planned.parameters.is_empty() {
+        planned
     } else {
-        planned.plan
+        planner.bind(planned, values)?
     };
-    let mut running = planner.run(plan, has_parameters).await?;
+    let mut running = planner.run(bound).await?;
     query.planned();
     output.start(running.stream.schema());
     while let Some(batch) = running.stream.next().await {

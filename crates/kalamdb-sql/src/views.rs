@@ -13,7 +13,8 @@ use crate::definition::{full_name, query_columns};
 use crate::diagnostics;
 use crate::names::{placed, suggestion};
 use crate::plan_names::PlanNames;
-use crate::planning::{Planner, plain_type};
+use crate::planned::{Planned, plain_type};
+use crate::planning::Planner;
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, CreateView, ObjectName, Statement};
@@ -21,17 +22,25 @@ use crate::statement::{self, CreateView, ObjectName, Statement};
 /// Views read views; each level costs the planner stack.
 const MOST_NESTED: usize = 16;
 
+/// Refuses a name in the query of a view that is that view's, or of one whose query is being planned for it.
+///
+/// # Errors
+/// INVALID_STATEMENT.
+pub(crate) fn check_cycle(name: &TableName, within: &[TableName]) -> Result<()> {
+    if !within.contains(name) {
+        return Ok(());
+    }
+    let way: Vec<String> = within.iter().map(|name| format!("{name} →")).collect();
+    let message = format!("view {name} reads itself: {} {name}", way.join(" "));
+    Err(Error::new(ErrorCode::InvalidStatement, message))
+}
+
 /// The plan of a view's query; `within` are the views whose queries are being planned, outermost first.
 ///
 /// # Errors
-/// INVALID_STATEMENT for a view that reads itself, or through too many others; whatever planning says, under the view's name.
+/// INVALID_STATEMENT for a view that is read through too many others; whatever planning says, under the view's name.
 pub(crate) fn plan(planner: &Planner, view: &StoredView, within: &[TableName]) -> Result<LogicalPlan> {
     let name = &view.name;
-    if within.contains(name) {
-        let way: Vec<String> = within.iter().map(|name| format!("{name} →")).collect();
-        let message = format!("view {name} reads itself: {} {name}", way.join(" "));
-        return Err(Error::new(ErrorCode::InvalidStatement, message));
-    }
     if within.len() >= MOST_NESTED {
         let message = format!("view {name} is read through more than {MOST_NESTED} views");
         return Err(Error::new(ErrorCode::InvalidStatement, message));
@@ -50,12 +59,12 @@ pub(crate) fn plan(planner: &Planner, view: &StoredView, within: &[TableName]) -
     within.push(name.clone());
     let names = PlanNames::of_view(planner, &view.definition.namespace, within);
     let planned = planner.plan_with(*query, &[], &names).map_err(of_view)?;
-    with_columns(planner, view, planned.plan).map_err(of_view)
+    with_columns(planner, view, planned).map_err(of_view)
 }
 
 /// The columns that the view had when it was made, whatever its tables have by now.
-fn with_columns(planner: &Planner, view: &StoredView, plan: LogicalPlan) -> Result<LogicalPlan> {
-    let schema = Arc::clone(plan.schema());
+fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Result<LogicalPlan> {
+    let schema = Arc::clone(planned.plan.schema());
     let outputs = &view.definition.outputs;
     let columns = &view.schema.columns;
     let now: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
@@ -78,7 +87,7 @@ fn with_columns(planner: &Planner, view: &StoredView, plan: LogicalPlan) -> Resu
         .any(|(index, place)| differs(schema.field(*place).data_type(), index))
     {
         // Types are those of the analyzed plan.
-        let analyzed = planner.result_schema(&plan, false)?;
+        let analyzed = planner.result_schema(&planned)?;
         for (index, place) in places.iter().enumerate() {
             let data_type = analyzed.field(*place).data_type();
             if differs(data_type, index) {
@@ -94,7 +103,7 @@ fn with_columns(planner: &Planner, view: &StoredView, plan: LogicalPlan) -> Resu
         let output = Column::from(schema.qualified_field(place));
         Expr::Column(output).alias(&column.name)
     });
-    LogicalPlanBuilder::from(plan)
+    LogicalPlanBuilder::from(planned.plan)
         .project(named.collect::<Vec<Expr>>())
         .and_then(LogicalPlanBuilder::build)
         .map_err(diagnostics::from_datafusion)
@@ -133,8 +142,15 @@ pub(crate) async fn create(
         let names = PlanNames::of_view(&planner, &namespace, vec![name.clone()]);
         let planned = planner.plan_with(ast::Statement::Query(query), &[], &names)?;
         let reads = names.into_read();
-        let schema = planner.result_schema(&planned.plan, false)?;
-        let outputs: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let schema = planner.result_schema(&planned)?;
+        // By which they are found again, whatever the result calls them.
+        let outputs: Vec<String> = planned
+            .plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         let mut fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         if given.len() > fields.len() {
             let message = format!(

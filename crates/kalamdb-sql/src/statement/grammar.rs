@@ -9,6 +9,9 @@ use super::syntax::Source;
 use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar, view_grammar};
 use crate::names::{CATALOG, folded, placed};
 
+/// The option of SET TIME ZONE.
+const TIME_ZONE: &str = "time_zone";
+
 /// Parses the statement that comes next.
 ///
 /// # Errors
@@ -39,6 +42,16 @@ pub(super) fn statement(source: &mut Source<'_>) -> Result<Statement> {
         "FLUSH" | "STORAGE" => operation_grammar::operation(source),
         _ => Err(source.unexpected("a statement")),
     }
+}
+
+/// The query of another statement.
+pub(super) fn query(source: &mut Source<'_>) -> Result<Box<ast::Query>> {
+    let starts =
+        matches!(source.word(0).as_deref(), Some("SELECT" | "WITH" | "VALUES")) || *source.token() == Token::LParen;
+    if !starts {
+        return Err(source.unexpected("SELECT, VALUES or WITH"));
+    }
+    source.call(|parser| parser.parse_query())
 }
 
 /// What sqlparser parses and DataFusion or the write handlers take.
@@ -351,7 +364,7 @@ fn use_namespace(source: &mut Source<'_>) -> Result<Statement> {
 fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.eat(&["RESET"]) {
         let name = match source.eat(&["TIME", "ZONE"]) {
-            true => "time_zone".to_string(),
+            true => TIME_ZONE.to_string(),
             false => option_name(source)?,
         };
         return Ok(Statement::Administration(Administration::Set { name, value: None }));
@@ -368,25 +381,68 @@ fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.sees(&["SESSION"]) && source.word(1).is_some() && source.word(1).as_deref() != Some("TO") {
         source.eat(&["SESSION"]);
     }
-    let name = if source.eat(&["TIME", "ZONE"]) {
-        "time_zone".to_string()
+    if source.eat(&["TIME", "ZONE"]) {
+        return Ok(Statement::Administration(Administration::Set {
+            name: TIME_ZONE.to_string(),
+            value: time_zone(source)?,
+        }));
+    }
+    let name = option_name(source)?;
+    if !source.eat_token(&Token::Eq) && !source.eat(&["TO"]) {
+        return Err(source.unexpected("= or TO"));
+    }
+    let value = if name == TIME_ZONE {
+        time_zone(source)?
     } else {
-        let name = option_name(source)?;
-        if !source.eat_token(&Token::Eq) && !source.eat(&["TO"]) {
-            return Err(source.unexpected("= or TO"));
-        }
-        name
+        option_value(source)?
     };
-    let value = option_value(source)?;
     Ok(Statement::Administration(Administration::Set { name, value }))
 }
 
-/// `time_zone` or `ingest.table_type`.
+/// A name or an offset; as PostgreSQL has it also a number of hours, and LOCAL for DEFAULT.
+fn time_zone(source: &mut Source<'_>) -> Result<Option<String>> {
+    if source.eat(&["LOCAL"]) {
+        return Ok(None);
+    }
+    if source.eat(&["INTERVAL"]) {
+        let offset = source.string("an offset as '+02:00'")?;
+        source.eat(&["HOUR", "TO", "MINUTE"]);
+        return Ok(Some(offset));
+    }
+    let at = source.position();
+    let is_number = matches!(source.token(), Token::Number(..) | Token::Minus);
+    let value = option_value(source)?;
+    let hours = match value {
+        Some(hours) if is_number => hours,
+        other => return Ok(other),
+    };
+    let minutes = hours.parse::<f64>().map(|hours| hours * 60.0);
+    match minutes {
+        Ok(minutes) if minutes.fract() == 0.0 && minutes.abs() < 24.0 * 60.0 => {
+            let sign = if minutes < 0.0 { '-' } else { '+' };
+            let minutes = minutes.abs();
+            Ok(Some(format!(
+                "{sign}{:02}:{:02}",
+                (minutes / 60.0).trunc(),
+                minutes % 60.0
+            )))
+        }
+        Ok(_) | Err(_) => {
+            let message = format!("{hours} is not a number of hours; write an offset as '+02:00'");
+            Err(placed(Error::new(ErrorCode::InvalidArgument, message), at))
+        }
+    }
+}
+
+/// `time_zone`, which is `timezone` to PostgreSQL's clients, or `ingest.table_type`.
 fn option_name(source: &mut Source<'_>) -> Result<String> {
     let mut name = folded(&source.identifier("the name of a session option")?);
     while source.eat_token(&Token::Period) {
         name.push('.');
         name.push_str(&folded(&source.identifier("the rest of the option's name")?));
+    }
+    if name == "timezone" {
+        return Ok(TIME_ZONE.to_string());
     }
     Ok(name)
 }
@@ -444,7 +500,7 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
         Show::Setting { name: None }
     } else if source.eat(&["TIME", "ZONE"]) {
         Show::Setting {
-            name: Some("time_zone".to_string()),
+            name: Some(TIME_ZONE.to_string()),
         }
     } else if let Some(what @ ("CREATE" | "FUNCTIONS")) = source.word(0).as_deref() {
         return Err(source.here(ErrorCode::Unsupported, format!("SHOW {what} is not supported")));

@@ -8,7 +8,7 @@ use kalamdb_core::{CreateMode, Error, ErrorCode, Result, TableKind};
 
 use super::dialect::is_a_value_by_itself;
 use super::syntax::Source;
-use super::{ColumnDefinition, CreateTable, Definition, refusals};
+use super::{ColumnDefinition, CreateTable, Definition, grammar, refusals, type_grammar};
 use crate::names::{folded, placed};
 use crate::types;
 
@@ -67,13 +67,8 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         } else if source.eat(&["WITH"]) {
             with_options(source, &mut options)?;
         } else if query.is_none() && source.sees(&["AS"]) {
-            if !columns.columns.is_empty() {
-                let message = "CREATE TABLE … AS takes its columns from the query; write the primary key alone in the parentheses, \
-                               or use INSERT";
-                return Err(source.here(ErrorCode::Unsupported, message));
-            }
             source.eat(&["AS"]);
-            let parsed = source.call(|parser| parser.parse_query())?;
+            let parsed = grammar::query(source)?;
             refusals::refuse_parameters(&parsed, "CREATE TABLE … AS")?;
             query = Some(refusals::check_query(parsed, source.sql())?);
         } else {
@@ -84,8 +79,15 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     if !has_columns && query.is_none() {
         return Err(source.unexpected("the columns in parentheses, or AS and a query"));
     }
+    let Columns {
+        columns,
+        primary_key,
+        untyped,
+    } = columns;
+    if let (None, Some(untyped)) = (&query, untyped) {
+        return Err(untyped);
+    }
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
-    let Columns { columns, primary_key } = columns;
     let primary_key = primary_key.unwrap_or_default();
     Ok(Definition::CreateTable(Box::new(CreateTable {
         name,
@@ -165,6 +167,8 @@ fn refuse_clause(source: &Source<'_>) -> Result<()> {
 struct Columns {
     columns: Vec<ColumnDefinition>,
     primary_key: Option<Vec<String>>,
+    /// The error for the first column without a type, if no query gives it one.
+    untyped: Option<Error>,
 }
 
 impl Columns {
@@ -253,16 +257,21 @@ impl Columns {
             return Err(placed(Error::new(ErrorCode::InvalidStatement, message), position));
         }
         let type_at = source.position();
-        if !matches!(source.token(), Token::Word(_)) {
-            return Err(source.unexpected(&format!("the type of column '{name}'")));
-        }
-        let sql_type = source.call(|parser| parser.parse_data_type())?;
-        let types::SqlType { data_type, metadata } =
-            types::from_sql(&sql_type).map_err(|error| placed(error, type_at))?;
+        let sql_type = match (source.token(), source.word(0).as_deref()) {
+            (Token::Comma | Token::RParen, _) | (_, Some("NOT" | "NULL" | "DEFAULT" | "PRIMARY" | "CONSTRAINT")) => {
+                let missing = source.unexpected(&format!("the type of column '{name}'"));
+                self.untyped.get_or_insert(missing);
+                None
+            }
+            (Token::Word(_), _) => {
+                let written = type_grammar::data_type(source)?;
+                Some(types::from_sql(&written).map_err(|error| placed(error, type_at))?)
+            }
+            _ => return Err(source.unexpected(&format!("the type of column '{name}'"))),
+        };
         let mut column = ColumnDefinition {
             name,
-            data_type,
-            metadata,
+            sql_type,
             nullable: true,
             default: None,
             position,

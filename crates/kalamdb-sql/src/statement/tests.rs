@@ -30,7 +30,11 @@ fn shown(statement: &Statement) -> String {
                     .default
                     .as_ref()
                     .map_or(String::new(), |default| format!(" default {default}"));
-                format!("{} {}{null}{default}", column.name, column.data_type)
+                let data_type = column
+                    .sql_type
+                    .as_ref()
+                    .map_or("?".to_owned(), |sql_type| sql_type.data_type.to_string());
+                format!("{} {data_type}{null}{default}", column.name)
             });
             let columns = columns.collect::<Vec<_>>().join(", ");
             let query = table
@@ -329,6 +333,14 @@ const GOOD: &[(&str, &str)] = &[
         "Set(time_zone, Some(\"Europe/Paris\"))",
     ),
     ("SET TIME ZONE 'UTC'", "Set(time_zone, Some(\"UTC\"))"),
+    ("SET timezone TO 'UTC'", "Set(time_zone, Some(\"UTC\"))"),
+    ("SET TIMEZONE = -7", "Set(time_zone, Some(\"-07:00\"))"),
+    ("SET TIME ZONE 5.5", "Set(time_zone, Some(\"+05:30\"))"),
+    ("SET TIME ZONE LOCAL", "Set(time_zone, None)"),
+    (
+        "SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+        "Set(time_zone, Some(\"-08:00\"))",
+    ),
     (
         "SET SESSION statement_timeout TO 5000",
         "Set(statement_timeout, Some(\"5000\"))",
@@ -353,6 +365,7 @@ const GOOD: &[(&str, &str)] = &[
     ("SHOW COLUMNS FROM chat.m", "columns of chat.m"),
     ("SHOW ALL", "Setting { name: None }"),
     ("SHOW TIME ZONE", "Setting { name: Some(\"time_zone\") }"),
+    ("SHOW timezone", "Setting { name: Some(\"time_zone\") }"),
     (
         "SHOW ingest.table_type",
         "Setting { name: Some(\"ingest.table_type\") }",

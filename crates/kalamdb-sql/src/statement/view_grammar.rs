@@ -35,7 +35,7 @@ pub(super) fn create_view(source: &mut Source<'_>) -> Result<Statement> {
     }
     source.expect(&["AS"])?;
     let start = source.offset();
-    let query = source.call(|parser| parser.parse_query())?;
+    let query = grammar::query(source)?;
     let end = source.offset();
     if source.sees(&["WITH"]) {
         return Err(source.here(
