@@ -36,6 +36,7 @@ mod key_order;
 mod key_range;
 mod literals;
 mod metadata;
+mod missing;
 mod names;
 mod null_lists;
 mod operations;

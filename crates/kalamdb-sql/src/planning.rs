@@ -31,7 +31,8 @@ use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::literals;
-use crate::names::{name_position, nearest_table, placed, table_name};
+use crate::missing;
+use crate::names::{name_position, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
@@ -183,27 +184,11 @@ impl Planner {
         else {
             return Err(match views::visible(&self.view, &self.principal, name) {
                 Some(_) => views::is_no_table(name),
-                None => self.unknown_table(name),
+                None => missing::table(&self.view, &self.principal, name),
             });
         };
         self.principal.check(action, table)?;
         Ok(Arc::clone(table))
-    }
-
-    /// TABLE_NOT_FOUND; what it suggests is only ever a table that the principal sees.
-    fn unknown_table(&self, name: &TableName) -> Error {
-        let catalog = self.view.catalog();
-        let visible = || {
-            let tables = catalog.tables.values();
-            let tables = tables.filter(|table| self.principal.sees(table));
-            let views = catalog.views.values();
-            let views = views.filter(|view| self.principal.sees_view(view, catalog));
-            tables.map(|table| &table.name).chain(views.map(|view| &view.name))
-        };
-        let alike = nearest_table(name, visible());
-        let alike = alike.or_else(|| visible().find(|other| other.table == name.table));
-        let hint = alike.map_or_else(String::new, |other| format!("; did you mean {other}?"));
-        Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
     }
 
     /// What the planner reads for a table reference. A view is its query, planned for this statement's principal.
@@ -231,7 +216,7 @@ impl Planner {
         if name.namespace == crate::names::INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
-                None => Err(self.unknown_table(&name)),
+                None => Err(missing::table(&self.view, &self.principal, &name)),
             };
         }
         if let Some(view) = views::visible(&self.view, &self.principal, &name) {

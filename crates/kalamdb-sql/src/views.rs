@@ -11,6 +11,7 @@ use kalamdb_core::{Error, ErrorCode, NewView, Principal, Result, Role, StoredVie
 use crate::database::Database;
 use crate::definition::{full_name, query_columns};
 use crate::diagnostics;
+use crate::missing;
 use crate::names::{placed, suggestion};
 use crate::plan_names::PlanNames;
 use crate::planned::{Planned, plain_type};
@@ -181,7 +182,11 @@ pub(crate) async fn create(
     running.committing();
     let created = database.engine().create_view(&principal, new, mode).await;
     let created = created.map_err(|error| match error.code {
-        ErrorCode::AlreadyExists | ErrorCode::NamespaceNotFound => placed(error, written.position),
+        ErrorCode::NamespaceNotFound => {
+            let missing = missing::namespace(&database.engine().view(), &principal, &name.namespace);
+            placed(missing, written.position)
+        }
+        ErrorCode::AlreadyExists => placed(error, written.position),
         _ => error,
     })?;
     Ok(match (created, mode) {
