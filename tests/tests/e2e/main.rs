@@ -14,6 +14,7 @@ mod concurrency;
 mod crash;
 mod crash_of_movers;
 mod credentials;
+mod docs;
 mod histories;
 mod http;
 mod isolation;

@@ -30,7 +30,11 @@ pub(super) fn shown(statement: &Statement) -> String {
                     .default
                     .as_ref()
                     .map_or(String::new(), |default| format!(" default {default}"));
-                format!("{} {}{null}{default}", column.name, column.data_type)
+                let data_type = column
+                    .sql_type
+                    .as_ref()
+                    .map_or("?".to_owned(), |sql_type| sql_type.data_type.to_string());
+                format!("{} {data_type}{null}{default}", column.name)
             });
             let columns = columns.collect::<Vec<_>>().join(", ");
             let query = table
@@ -52,6 +56,22 @@ pub(super) fn shown(statement: &Statement) -> String {
         }
         Statement::Definition(Definition::Truncate { names }) => {
             format!("truncate {}", names.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        Statement::Definition(Definition::CreateView(view)) => {
+            assert!(!view.query.to_string().is_empty());
+            format!(
+                "view {:?} {} {:?} as [{}]",
+                view.mode,
+                name(&view.name),
+                view.columns,
+                view.text
+            )
+        }
+        Statement::Definition(Definition::DropView { names, if_exists }) => {
+            format!(
+                "drop view {if_exists} {}",
+                names.iter().map(name).collect::<Vec<_>>().join(" ")
+            )
         }
         Statement::Definition(other) => format!("{other:?}"),
         Statement::Administration(Administration::CreateUser {
@@ -91,6 +111,27 @@ fn name(name: &ObjectName) -> String {
 }
 
 pub(super) const GOOD: &[(&str, &str)] = &[
+    (
+        "CREATE VIEW n.v AS SELECT a,  'x;y' /* b */ FROM t -- c\n ;",
+        "view New n.v [] as [SELECT a,  'x;y' /* b */ FROM t -- c]",
+    ),
+    (
+        "create or replace view \"V\" (a, \"B\") as (values (1, 2))",
+        "view OrReplace V [\"a\", \"B\"] as [(values (1, 2))]",
+    ),
+    (
+        "CREATE VIEW IF NOT EXISTS v AS WITH x AS (SELECT 1) SELECT * FROM x",
+        "view IfNotExists v [] as [WITH x AS (SELECT 1) SELECT * FROM x]",
+    ),
+    ("DROP VIEW IF EXISTS a, n.b RESTRICT", "drop view true a n.b"),
+    (
+        "DELETE FROM t USING u WHERE t.a = u.a RETURNING t.*, u.b AS c",
+        "delete DELETE FROM t USING u WHERE t.a = u.a RETURNING t.*, u.b AS c",
+    ),
+    (
+        "INSERT INTO t VALUES (1) RETURNING *",
+        "insert INSERT INTO t VALUES (1) RETURNING *",
+    ),
     ("SELECT 1", "query SELECT 1"),
     (
         "SELECT user, t.user, user.a, user[1] FROM user WHERE user = CURRENT_USER",
@@ -292,6 +333,14 @@ pub(super) const GOOD: &[(&str, &str)] = &[
         "Set(time_zone, Some(\"Europe/Paris\"))",
     ),
     ("SET TIME ZONE 'UTC'", "Set(time_zone, Some(\"UTC\"))"),
+    ("SET timezone TO 'UTC'", "Set(time_zone, Some(\"UTC\"))"),
+    ("SET TIMEZONE = -7", "Set(time_zone, Some(\"-07:00\"))"),
+    ("SET TIME ZONE 5.5", "Set(time_zone, Some(\"+05:30\"))"),
+    ("SET TIME ZONE LOCAL", "Set(time_zone, None)"),
+    (
+        "SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+        "Set(time_zone, Some(\"-08:00\"))",
+    ),
     (
         "SET SESSION statement_timeout TO 5000",
         "Set(statement_timeout, Some(\"5000\"))",
@@ -316,6 +365,7 @@ pub(super) const GOOD: &[(&str, &str)] = &[
     ("SHOW COLUMNS FROM chat.m", "columns of chat.m"),
     ("SHOW ALL", "Setting { name: None }"),
     ("SHOW TIME ZONE", "Setting { name: Some(\"time_zone\") }"),
+    ("SHOW timezone", "Setting { name: Some(\"time_zone\") }"),
     (
         "SHOW ingest.table_type",
         "Setting { name: Some(\"ingest.table_type\") }",
@@ -455,14 +505,6 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "ON CONFLICT is not supported yet",
         (1, 26),
     ),
-    (
-        "INSERT INTO t VALUES (1) RETURNING a",
-        Unsupported,
-        "RETURNING is not supported yet",
-        (1, 26),
-    ),
-    ("UPDATE t SET a = 1 RETURNING a", Unsupported, "RETURNING", (1, 20)),
-    ("DELETE FROM t RETURNING a", Unsupported, "RETURNING", (1, 15)),
     (
         "UPDATE t JOIN u ON t.a = u.a SET b = 1",
         Unsupported,
@@ -712,18 +754,52 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         (1, 1),
     ),
     ("ALTER NAMESPACE n SET x", Unsupported, "not supported yet", (1, 1)),
+    ("CREATE VIEW v", SyntaxError, "expected AS", (1, 14)),
+    ("CREATE VIEW v AS", SyntaxError, "", (1, 17)),
     (
-        "CREATE VIEW v AS SELECT 1",
-        Unsupported,
-        "CREATE VIEW is not supported yet",
-        (1, 1),
+        "CREATE VIEW v AS DELETE FROM t",
+        SyntaxError,
+        "expected SELECT",
+        (1, 18),
     ),
     (
-        "CREATE OR REPLACE VIEW v AS SELECT 1",
+        "CREATE VIEW v (a, a) AS SELECT 1, 2",
+        InvalidStatement,
+        "twice",
+        (1, 19),
+    ),
+    (
+        "CREATE VIEW v AS SELECT $1",
         Unsupported,
-        "not supported yet",
+        "parameter ($1) in a view",
+        (1, 25),
+    ),
+    (
+        "CREATE VIEW v WITH (x = 1) AS SELECT 1",
+        Unsupported,
+        "has no options",
+        (1, 15),
+    ),
+    (
+        "CREATE VIEW v AS SELECT 1 WITH CHECK OPTION",
+        Unsupported,
+        "WITH CHECK OPTION",
+        (1, 27),
+    ),
+    (
+        "CREATE OR REPLACE VIEW IF NOT EXISTS v AS SELECT 1",
+        InvalidStatement,
+        "exclude each other",
+        (1, 38),
+    ),
+    (
+        "CREATE MATERIALIZED VIEW v AS SELECT 1",
+        Unsupported,
+        "keeps a query's rows",
         (1, 1),
     ),
+    ("DROP VIEW v CASCADE", Unsupported, "CASCADE", (1, 13)),
+    ("ALTER VIEW v AS SELECT 1", Unsupported, "not supported yet", (1, 1)),
     ("BEGIN", Unsupported, "BEGIN is not supported yet", (1, 1)),
     ("START TRANSACTION", Unsupported, "not supported yet", (1, 1)),
     ("COMMIT", Unsupported, "not supported yet", (1, 1)),
