@@ -1,8 +1,8 @@
-//! Arrow types in SQL's words, for people: `system.table_schemas` and messages. Nothing parses them back.
+//! Arrow types in SQL's words: DESCRIBE, `system.table_schemas` and messages. CREATE TABLE takes them back.
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 
 /// The field metadata key of Arrow's extension types.
 pub(crate) const EXTENSION_NAME: &str = "ARROW:extension:name";
@@ -11,7 +11,7 @@ pub(crate) const JSON_EXTENSION: &str = "arrow.json";
 /// Sixteen bytes that are a UUID.
 const UUID_EXTENSION: &str = "arrow.uuid";
 
-/// A type's name; types that SQL has no word for have Arrow's.
+/// A type's name; types that SQL has no word for, which only bulk ingest makes, have Arrow's.
 pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>) -> String {
     match metadata.get(EXTENSION_NAME).map(String::as_str) {
         Some(JSON_EXTENSION) => return "JSON".to_owned(),
@@ -28,6 +28,7 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
         DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
         DataType::UInt32 => "INTEGER UNSIGNED".to_owned(),
         DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float16 => "HALF".to_owned(),
         DataType::Float32 => "REAL".to_owned(),
         DataType::Float64 => "DOUBLE".to_owned(),
         DataType::Decimal32(precision, scale)
@@ -36,6 +37,7 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
         | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         DataType::Utf8 => "TEXT".to_owned(),
         DataType::Binary => "BYTEA".to_owned(),
+        DataType::FixedSizeBinary(length) => format!("BINARY({length})"),
         DataType::Date32 => "DATE".to_owned(),
         DataType::Time32(unit) | DataType::Time64(unit) => format!("TIME({})", digits(*unit)),
         DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(*unit)),
@@ -43,18 +45,21 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
             format!("TIMESTAMP({}) WITH TIME ZONE", digits(*unit))
         }
         DataType::Timestamp(unit, Some(zone)) => format!("TIMESTAMP({}) WITH TIME ZONE '{zone}'", digits(*unit)),
-        DataType::Interval(_) => "INTERVAL".to_owned(),
-        DataType::List(element) => format!("{}[]", field_type_name(element)),
+        DataType::Interval(IntervalUnit::MonthDayNano) => "INTERVAL".to_owned(),
+        DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".to_owned(),
+        DataType::Interval(IntervalUnit::DayTime) => "INTERVAL DAY TO SECOND".to_owned(),
+        DataType::List(element) => format!("{}[]", element_name(element)),
+        DataType::FixedSizeList(element, length) => format!("{}[{length}]", element_name(element)),
         DataType::Struct(fields) => {
             let fields: Vec<String> = fields
                 .iter()
-                .map(|field| format!("{} {}", field.name(), field_type_name(field)))
+                .map(|field| format!("{} {}", part_name(field.name()), field_type_name(field)))
                 .collect();
-            format!("STRUCT({})", fields.join(", "))
+            format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
-                format!("MAP({}, {})", field_type_name(&fields[0]), field_type_name(&fields[1]))
+                format!("MAP<{}, {}>", field_type_name(&fields[0]), field_type_name(&fields[1]))
             }
             other => other.to_string(),
         },
@@ -65,6 +70,28 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
 /// The name of a field's type in SQL's words, such as `BIGINT`, `DECIMAL(10, 2)` or `TEXT[]`.
 pub fn field_type_name(field: &Field) -> String {
     type_name(field.data_type(), field.metadata())
+}
+
+/// The type of a list's elements. `>>` before a bracket would give the bracket to the inner type.
+fn element_name(element: &Field) -> String {
+    let name = field_type_name(element);
+    match name.strip_suffix(">>") {
+        Some(inner) => format!("{inner}> >"),
+        None => name,
+    }
+}
+
+/// The name of a struct's field, in quotes where it would be folded or end early.
+fn part_name(name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name
+            .chars()
+            .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_');
+    if is_plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Digits of a second's fraction.

@@ -489,14 +489,12 @@ mod tests {
             let made = column(sql_type).expect(sql_type);
             assert_eq!(made.data_type, expected, "{sql_type}");
             let name = type_name(&made);
-            if !name.starts_with("STRUCT") && !name.starts_with("MAP") {
-                let again = column(&name).expect(&name);
-                assert_eq!(
-                    (again.data_type, again.metadata),
-                    (made.data_type, made.metadata),
-                    "{sql_type} is named {name}"
-                );
-            }
+            let again = column(&name).expect(&name);
+            assert_eq!(
+                (again.data_type, again.metadata),
+                (made.data_type, made.metadata),
+                "{sql_type} is named {name}"
+            );
         };
         check("BOOLEAN", T::Boolean);
         check("TINYINT", T::Int8);
@@ -535,23 +533,65 @@ mod tests {
         );
         check("TIMESTAMPTZ", T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
         check("INTERVAL", T::Interval(IntervalUnit::MonthDayNano));
+        check("INTERVAL YEAR TO MONTH", T::Interval(IntervalUnit::YearMonth));
+        check("INTERVAL DAY TO SECOND", T::Interval(IntervalUnit::DayTime));
+        check("HALF", T::Float16);
+        check("BINARY(3)", T::FixedSizeBinary(3));
         check("UUID", T::FixedSizeBinary(16));
         check("JSON", T::Utf8);
         let list = |item| T::List(Arc::new(Field::new_list_field(item, true)));
         check("INT[]", list(T::Int32));
         check("TEXT[][]", list(list(T::Utf8)));
         check("ARRAY<DOUBLE>", list(T::Float64));
-        let fields = Fields::from(vec![
-            Field::new("a", T::Int32, true),
-            Field::new("b", list(T::Utf8), true),
-        ]);
-        check("STRUCT<A INT, b TEXT[]>", T::Struct(fields));
+        check(
+            "DOUBLE[3]",
+            T::FixedSizeList(Arc::new(Field::new_list_field(T::Float64, true)), 3),
+        );
+        let moment = T::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        check("TIMESTAMP WITH TIME ZONE[]", list(moment));
+        check("INT UNSIGNED[]", list(T::UInt32));
+        let structure = |fields: Vec<(&str, DataType)>| {
+            let fields = fields.into_iter().map(|(name, item)| Field::new(name, item, true));
+            T::Struct(fields.collect())
+        };
+        check(
+            "STRUCT<A INT, b TEXT[]>",
+            structure(vec![("a", T::Int32), ("b", list(T::Utf8))]),
+        );
+        check(
+            "STRUCT<\"Two \"\"words\" INT, \"order\" DATE, größe INT>",
+            structure(vec![
+                ("Two \"words", T::Int32),
+                ("order", T::Date32),
+                ("größe", T::Int32),
+            ]),
+        );
+        // The closing brackets of types in types run together.
+        let inner = structure(vec![("b", T::Int32)]);
+        let outer = structure(vec![("a", inner.clone())]);
+        check("STRUCT<a STRUCT<b INT>>", outer.clone());
+        check("STRUCT<a STRUCT<b INT>[]>", structure(vec![("a", list(inner.clone()))]));
+        check("ARRAY<STRUCT<a STRUCT<b INT>>>", list(outer.clone()));
+        let deep = structure(vec![("z", outer)]);
+        check("ARRAY<STRUCT<z STRUCT<a STRUCT<b INT>>>>", list(deep.clone()));
+        check(
+            "STRUCT<x STRUCT<z STRUCT<a STRUCT<b INT>>>>",
+            structure(vec![("x", deep)]),
+        );
         let entries = Fields::from(vec![
             Field::new("key", T::Utf8, false),
             Field::new("value", T::Int64, true),
         ]);
         check(
             "MAP<TEXT, BIGINT>",
+            T::Map(Arc::new(Field::new("entries", T::Struct(entries), false)), false),
+        );
+        let entries = Fields::from(vec![
+            Field::new("key", T::Utf8, false),
+            Field::new("value", inner, true),
+        ]);
+        check(
+            "MAP<TEXT, STRUCT<b INT>>",
             T::Map(Arc::new(Field::new("entries", T::Struct(entries), false)), false),
         );
     }
