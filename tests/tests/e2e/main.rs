@@ -25,5 +25,6 @@ mod reach;
 mod refusals;
 mod restart;
 mod shell;
+mod shell_scripts;
 mod stream_lifetime;
 mod visibility;

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::shell::history::History;
 use crate::shell::meta_command::{self, MetaCommand, is_like};
 use crate::shell::names::{self, KnownTable, Names};
 use crate::shell::output::{OutputFormat, Printer};
-use crate::shell::pointer::pointed;
+use crate::shell::pointer::Script;
 use crate::shell::printable::printable_lines;
 use crate::shell::raw_mode::terminal_size;
 use crate::shell::statement::{self, Effect, Failure, Interrupts};
@@ -36,7 +37,7 @@ pub(crate) async fn run(shell: &Shell) -> Result<(), String> {
         shell,
         connection,
         printer: Printer::new(shell.format, shell.output.clone()),
-        interrupts: Interrupts::listen()?,
+        interrupts: Interrupts::of_a_prompt()?,
         history,
         names: Names::default(),
         namespace: DEFAULT_NAMESPACE.to_owned(),
@@ -146,21 +147,24 @@ impl Conversation<'_> {
                 }
             };
         }
-        match kalamdb_sql::split(text) {
-            Ok(statements) => {
-                for statement in statements {
-                    if self.statement(&statement).await.is_err() {
+        let script = typed(text);
+        match kalamdb_sql::statement_ranges(text) {
+            Ok(ranges) => {
+                for range in ranges {
+                    if self.statement(&script, range).await.is_err() {
                         break;
                     }
                 }
             }
-            Err(error) => say_pointed(&error.to_string(), text),
+            Err(error) => say_pointed(&script, &error.to_string(), 0),
         }
         Flow::On
     }
 
     /// Runs a statement and says how it went; an error ends the text that it is of.
-    async fn statement(&mut self, sql: &str) -> Result<(), ()> {
+    async fn statement(&mut self, script: &Script, range: Range<usize>) -> Result<(), ()> {
+        let start = range.start;
+        let sql = &script.text[range];
         self.interrupts.forget();
         let started = Instant::now();
         let outcome = self.run_statement(sql).await;
@@ -174,7 +178,11 @@ impl Conversation<'_> {
                 Ok(())
             }
             Err(failure) => {
-                self.say_failure(failure, sql);
+                let left = self.printer.abandon();
+                self.say_failure(failure, script, start);
+                if let Some(left) = left {
+                    say(&left);
+                }
                 Err(())
             }
         };
@@ -216,9 +224,9 @@ impl Conversation<'_> {
         }
     }
 
-    fn say_failure(&self, failure: Failure, sql: &str) {
+    fn say_failure(&self, failure: Failure, script: &Script, start: usize) {
         match failure {
-            Failure::Refused(message) => say_pointed(&message, sql),
+            Failure::Refused(message) => say_pointed(script, &message, start),
             Failure::Lost { message, ran } => {
                 say(&message);
                 let about = if ran {
@@ -230,10 +238,7 @@ impl Conversation<'_> {
             }
             Failure::Output(error) => say(&output_failure(&self.printer, &error)),
             // The terminal shows ^C, and the cursor stands behind it.
-            Failure::Cancelled(Effect::None) => say("\nCancelled."),
-            Failure::Cancelled(Effect::Unknown) => {
-                say("\nCancelled. If it was being committed already, it has taken effect.");
-            }
+            Failure::Cancelled(effect) => say(&format!("\n{}", effect.cancelled())),
         }
     }
 
@@ -244,8 +249,9 @@ impl Conversation<'_> {
             MetaCommand::List(pattern) => self.list(pattern.as_deref()).await,
             MetaCommand::Describe(parts) => {
                 let parts: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+                let script = typed(&format!("DESCRIBE TABLE {}", parts.join(".")));
                 // What it fails with is said.
-                let _ = self.statement(&format!("DESCRIBE TABLE {}", parts.join("."))).await;
+                let _ = self.statement(&script, 0..script.text.len()).await;
             }
             MetaCommand::Timing(is_on) => {
                 self.is_timing = is_on.unwrap_or(!self.is_timing);
@@ -388,9 +394,17 @@ fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable_lines(text));
 }
 
-fn say_pointed(message: &str, sql: &str) {
+fn say_pointed(script: &Script, message: &str, start: usize) {
     let (width, _) = terminal_size();
-    say(&pointed(message, sql, width));
+    say(&script.pointed(message, start, width));
+}
+
+/// What a person has before them needs no name.
+fn typed(text: &str) -> Script {
+    Script {
+        text: text.to_owned(),
+        name: None,
+    }
 }
 
 fn print(text: &str) {
