@@ -1,6 +1,6 @@
 //! `kalamdb sql`: a Flight SQL client for a terminal or a script. It speaks to any server by the protocol alone.
 //!
-//! A script goes from [`run`] to `statement`, which runs one statement, and to `output`,
+//! A script goes from [`run`] to `statement`, which runs one statement over a `connection` (`address`, `trust`), and to `output`,
 //! which prints what comes; `pointer` shows where errors are. At a terminal `prompt` stands between: `editor` (`keys`, `buffer`,
 //! `screen`, `raw_mode`) reads a statement, `completion` knows `names`, `history` keeps lines, `meta_command` reads `\` commands.
 //!
@@ -8,7 +8,9 @@
 //! 1. Nothing that a server sends reaches a terminal but through `printable`.
 //! 2. No result is ever whole in memory.
 //! 3. A statement that may have run is never run again by itself.
+//! 4. No password crosses a network in clear unless somebody said so.
 
+mod address;
 mod buffer;
 mod cells;
 mod completion;
@@ -29,6 +31,7 @@ mod raw_mode;
 mod screen;
 mod statement;
 mod table;
+mod trust;
 mod words;
 
 use std::io::{self, IsTerminal, Read};
@@ -40,6 +43,7 @@ use crate::shell::output::Printer;
 pub(crate) use crate::shell::pointer::Script;
 pub(crate) use crate::shell::printable::{printable_line, printable_lines};
 use crate::shell::statement::{Failure, Interrupts};
+pub(crate) use crate::shell::trust::Trust;
 
 /// Columns in which a line of a script is shown, where no terminal says how many it has.
 const WIDTH: usize = 80;
@@ -49,6 +53,9 @@ pub(crate) struct Shell {
     pub(crate) url: String,
     pub(crate) user: String,
     pub(crate) data_dir: PathBuf,
+    pub(crate) trust: Trust,
+    /// Whether the password may go where others can read it.
+    pub(crate) allow_plaintext_on_network: bool,
     pub(crate) format: OutputFormat,
     /// Where rows go instead of standard output.
     pub(crate) output: Option<PathBuf>,

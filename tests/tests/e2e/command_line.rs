@@ -24,7 +24,7 @@ fn help_documents_each_flag_with_its_variable_and_default() {
         assert!(help.contains(word), "{word} is not in:\n{help}");
     }
     // Every flag has its variable.
-    for line in help.lines().filter_map(|line| line.trim_start().strip_prefix("--")) {
+    for line in help.lines().filter_map(|line| line.strip_prefix("      --")) {
         let flag = line.split([' ', '=', '<', '[', ',']).next().unwrap_or_default();
         let variable = format!("KALAMDB_{}", flag.replace('-', "_").to_uppercase());
         assert!(

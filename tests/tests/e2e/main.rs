@@ -26,5 +26,6 @@ mod refusals;
 mod restart;
 mod shell;
 mod shell_scripts;
+mod shell_tls;
 mod stream_lifetime;
 mod visibility;
