@@ -77,11 +77,9 @@ pub fn run_command_line() -> ExitCode {
             Ok(config) => ended(serve_process(config)),
             Err(message) => complain(&message, 2),
         },
-        Action::Sql(options) => match check_environment(&environment) {
-            Ok(()) => match run_sql(options) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => complain_in_lines(&message, 1),
-            },
+        Action::Sql(options) => match check_environment(&environment).map(|()| run_sql(options)) {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(message)) => complain_in_lines(&message, 1),
             Err(message) => complain(&message, 2),
         },
     }
@@ -122,13 +120,9 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
 
 /// The options of the subcommand that a line names, or of all.
 fn flags<'a>(command: &'a Command, named: Option<&'a Command>) -> Vec<&'a str> {
-    match named {
-        Some(subcommand) => subcommand.get_arguments().filter_map(Arg::get_long).collect(),
-        None => {
-            let all = command.get_subcommands().flat_map(Command::get_arguments);
-            all.filter_map(Arg::get_long).collect()
-        }
-    }
+    let commands = named.map_or_else(|| command.get_subcommands().collect(), |named| vec![named]);
+    let arguments = commands.into_iter().flat_map(Command::get_arguments);
+    arguments.filter_map(Arg::get_long).collect()
 }
 
 /// The option nearest to an unknown one.
@@ -144,10 +138,9 @@ fn unexpected(command: &Command, named: Option<&Command>, word: &str) -> String 
     if flags(command, named).contains(&flag) {
         return format!("{start}; did you mean --{word}?");
     }
-    let advice = if named.is_some_and(|subcommand| subcommand.get_name() == "sql") {
-        "; statements stand behind -c, and a file of them behind -f."
-    } else {
-        "."
+    let advice = match name.as_str() {
+        " sql" => "; statements stand behind -c, and a file of them behind -f.",
+        _ => ".",
     };
     format!("{start}{advice} See kalamdb{name} --help")
 }

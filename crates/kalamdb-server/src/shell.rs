@@ -1,8 +1,9 @@
 //! `kalamdb sql`: a Flight SQL client for a terminal or a script. It speaks to any server by the protocol alone.
 //!
 //! A script goes from [`run`] to `statement`, which runs one statement over a `connection` (`address`, `trust`), and to `output`,
-//! which prints what comes; `pointer` shows where errors are. At a terminal `prompt` stands between: `editor` (`keys`, `buffer`,
-//! `screen`, `raw_mode`) reads a statement, `completion` knows `names`, `history` keeps lines, `meta_command` reads `\` commands.
+//! which prints what comes; `pointer` shows where errors are. At a terminal `prompt` stands between: `editor` reads statements and
+//! asks its `assistant`, which knows their `completeness` and the `completion` of `names`; `history` keeps them, `meta_command`
+//! reads `\` commands.
 //!
 //! Invariants:
 //! 1. Nothing that a server sends reaches a terminal but through `printable`.
@@ -11,14 +12,13 @@
 //! 4. No password crosses a network in clear unless somebody said so.
 
 mod address;
-mod buffer;
+mod assistant;
 mod cells;
+mod completeness;
 mod completion;
 mod connection;
 mod editor;
 mod history;
-mod keys;
-mod line;
 mod meta_command;
 mod names;
 mod output;
@@ -27,8 +27,6 @@ mod pointer;
 mod printable;
 mod program_rows;
 mod prompt;
-mod raw_mode;
-mod screen;
 mod statement;
 mod table;
 mod trust;

@@ -26,6 +26,7 @@ mod refusals;
 mod restart;
 mod shell;
 mod shell_scripts;
+mod shell_sessions;
 mod shell_tls;
 mod stream_lifetime;
 mod visibility;

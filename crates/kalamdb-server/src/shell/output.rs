@@ -144,6 +144,7 @@ impl Printer {
     pub(crate) fn begin(&mut self, schema: &SchemaRef) -> io::Result<()> {
         self.rows = 0;
         self.result = None;
+        self.place.flush()?;
         self.began_at = self.place.length()?;
         let form = match self.format {
             OutputFormat::Parquet => Form::Parquet(Box::new(self.place.parquet(SchemaRef::clone(schema))?)),
@@ -212,6 +213,7 @@ impl Printer {
         self.result = None;
         let began_at = self.began_at.take();
         // Whether this fails or not, the statement has failed already.
+        let _ = self.place.flush();
         let length = self.place.length().unwrap_or_default();
         let path = printable_line(&self.path()?.to_string_lossy()).into_owned();
         (length? > began_at?).then(|| format!("{path} holds the beginning of a result that did not come to its end."))
@@ -251,9 +253,8 @@ impl Place {
         }
     }
 
-    /// Bytes of text that the file holds, if it is one.
-    fn length(&mut self) -> io::Result<Option<u64>> {
-        self.flush()?;
+    /// Bytes of text that are in the file, if it is one.
+    fn length(&self) -> io::Result<Option<u64>> {
         match self {
             Place::File { text: Some(file), .. } => Ok(Some(file.get_ref().metadata()?.len())),
             Place::File { text: None, .. } => Ok(Some(0)),
@@ -367,14 +368,12 @@ mod tests {
         let files = fs::read_dir(directory.path()).expect("lists").count();
         assert_eq!(files, 1, "nothing is left of the Parquet file");
         // A table's sample was not printed yet.
-        let path = directory.path().join("table");
-        let mut printer = Printer::new(OutputFormat::Table, Some(path));
+        let mut printer = Printer::new(OutputFormat::Table, Some(directory.path().join("table")));
         printer.begin(&batch().schema()).expect("begins");
         printer.rows(&batch()).expect("prints");
         assert_eq!(printer.abandon(), None);
         // What is whole is not spoken of.
-        let path = directory.path().join("whole");
-        let mut printer = Printer::new(OutputFormat::Csv, Some(path));
+        let mut printer = Printer::new(OutputFormat::Csv, Some(directory.path().join("whole")));
         print(&mut printer, &[batch()]).expect("prints");
         assert_eq!(printer.abandon(), None);
     }
