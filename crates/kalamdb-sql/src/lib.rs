@@ -82,4 +82,4 @@ pub use metadata::{TableFilter, TableInfo};
 pub use parameters::Parameters;
 pub use planning::{Description, StatementKind};
 pub use session::{Session, SessionOrigin, SessionValue};
-pub use statement::split;
+pub use statement::{split, statement_ranges};

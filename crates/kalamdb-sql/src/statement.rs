@@ -11,6 +11,7 @@ mod type_grammar;
 mod view_grammar;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::sql::sqlparser::ast;
@@ -264,9 +265,23 @@ pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
 /// # Errors
 /// SYNTAX_ERROR where it cannot be tokenized.
 pub fn split(sql: &str) -> Result<Vec<String>> {
+    let ranges = statement_ranges(sql)?;
+    Ok(ranges.into_iter().map(|range| sql[range].to_string()).collect())
+}
+
+/// The same as where the statements stand in the script, in bytes. A comment before a statement belongs to it.
+///
+/// # Errors
+/// As [`split`].
+pub fn statement_ranges(sql: &str) -> Result<Vec<Range<usize>>> {
     let dialect = dialect::KalamDialect::for_text(sql);
     let tokens = syntax::tokenize(&dialect, sql)?;
     let mut lines = syntax::Lines::new(sql);
+    let trimmed = |start: usize, end: usize| {
+        let text = &sql[start..end];
+        let start = start + text.len() - text.trim_start().len();
+        start..start + text.trim().len()
+    };
     let mut statements = Vec::new();
     let mut start = 0;
     let mut holds_something = false;
@@ -275,7 +290,7 @@ pub fn split(sql: &str) -> Result<Vec<String>> {
             Token::SemiColon => {
                 let end = lines.offset(token.span.start);
                 if holds_something {
-                    statements.push(sql[start..end].trim().to_string());
+                    statements.push(trimmed(start, end));
                 }
                 start = end + 1;
                 holds_something = false;
@@ -285,7 +300,7 @@ pub fn split(sql: &str) -> Result<Vec<String>> {
         }
     }
     if holds_something {
-        statements.push(sql[start..].trim().to_string());
+        statements.push(trimmed(start, sql.len()));
     }
     Ok(statements)
 }

@@ -26,5 +26,8 @@ mod reach;
 mod refusals;
 mod restart;
 mod shell;
+mod shell_scripts;
+mod shell_sessions;
+mod shell_tls;
 mod stream_lifetime;
 mod visibility;
