@@ -73,6 +73,7 @@ fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<Live
         order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
+        seen: view.seen.clone(),
     };
     let mut scan = view.state.scan(&table.schema.stored, spec)?;
     let mut live = Vec::new();

@@ -108,6 +108,7 @@ impl Files {
     }
 
     /// The size of a file, bytes; `None` if there is none.
+    #[cfg(test)]
     pub(crate) fn size(&self, storage: StorageId, path: &str) -> Result<Option<u64>, StoreError> {
         self.file(storage, path)?.size()
     }

@@ -41,11 +41,12 @@ impl OpenSegments {
     /// The open segment, its file opened and checked if it is not open.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] names a file that is missing or damaged.
+    /// [`StoreError::Damaged`] names a file that is missing or damaged.
     pub(crate) fn get(&self, segment: &Segment, schema: &Arc<StoreSchema>) -> Result<Arc<SegmentFile>, StoreError> {
         segment.check()?;
         self.cache.get_or_insert_with(&segment.entry.segment, || {
-            SegmentFile::open(&self.files, &segment.entry, schema).map(Arc::new)
+            let opened = segment.damage.note(SegmentFile::open(&self.files, &segment.entry, schema))?;
+            Ok(Arc::new(opened.of_table(&segment.damage)))
         })
     }
 

@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
+use crate::files::StoredFile;
 use crate::gate::Gate;
 use crate::ids::{SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, Segment, Segments};
@@ -401,14 +402,15 @@ impl<C> Drop for Store<C> {
 /// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
 fn look_at_file(engine: &Engine, segment: &Segment) {
     let entry = &segment.entry;
-    let problem = match engine.files().size(entry.storage, &entry.path) {
+    let file = engine.files().file(entry.storage, &entry.path);
+    let problem = match file.as_ref().map_err(Clone::clone).and_then(StoredFile::size) {
         Ok(Some(size)) if size == entry.size_bytes => return,
         Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),
         Ok(None) => "the file is missing".to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::error!(segment = %entry.describe(), problem, "a segment cannot be read; its table is refused");
-    segment.set_damage(problem);
+    let name = file.map_or_else(|_| entry.describe(), |file| entry.in_file(&file));
+    segment.damage.found(name, problem);
 }
 
 /// How far the numbers had come.

@@ -298,9 +298,12 @@ mistakes! {
     /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
     StoragesAreForgotten of 20:
         "hazards_of_movers::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
+    /// Damage that a reader met is forgotten.
+    DamageIsForgotten of 20:
+        "hazards_of_files::damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
-        "hazards_of_reads::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
+        "hazards_of_files::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
 
     /// What comes is written before what goes is deleted.
     RemovalsFollowPuts of 0:
