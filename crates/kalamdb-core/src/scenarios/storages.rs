@@ -104,6 +104,21 @@ fn a_directory_is_one_storages_and_a_number_is_given_once() {
         assert!(error.message.contains("storage one"), "{error}");
     }
     refused(create(&db, "one", &path("b")), ErrorCode::AlreadyExists);
+    let data_dir = db.directory.path();
+    std::os::unix::fs::symlink(data_dir, path("data")).expect("linked");
+    for (inside, named) in [
+        (path("a/below"), "storage one"),
+        (path("link/below/deep"), "storage one"),
+        (directory.path().to_owned(), "storage one"),
+        (path("data/segments"), "data directory"),
+        (data_dir.join("segments/more"), "data directory"),
+        (data_dir.parent().expect("it is in one").to_owned(), "data directory"),
+    ] {
+        let error = refused(create(&db, "two", &inside), ErrorCode::InvalidArgument);
+        assert!(error.message.contains(named), "{error}");
+    }
+    let error = refused(create(&db, "two", &path("data")), ErrorCode::AlreadyExists);
+    assert!(error.message.contains("data directory"), "{error}");
     let id = |db: &Database, name: &str| db.view().catalog().storages[name].id.0;
     assert_eq!(id(&db, "one"), 1);
     block_on(db.engine.drop_storage(&db.root, "one", false)).expect("dropped");
