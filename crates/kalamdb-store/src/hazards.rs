@@ -93,6 +93,41 @@ fn other_formats_are_refused_and_a_broken_marker_named() {
 }
 
 #[test]
+fn a_directory_with_something_in_it_that_does_not_say_its_format_is_refused() {
+    let opened = |path: &std::path::Path| Store::open(options(path), 0u64, |_, _| Ok::<_, StoreError>(0));
+    let refused = |path: &std::path::Path, named: &str| match opened(path).err() {
+        Some(StoreError::Unsupported(words)) => {
+            assert!(words.contains(named) && words.contains("FORMAT"), "{words}");
+            assert!(words.contains(&path.display().to_string()), "{words}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let (directory, store) = new_store();
+    insert(&store, T, 1, "kept").expect("commits");
+    drop(store);
+    let marker = directory.path().join("FORMAT");
+    let text = std::fs::read(&marker).expect("reads");
+    std::fs::remove_file(&marker).expect("removed");
+    refused(directory.path(), "rocksdb");
+    assert!(!marker.exists(), "nothing was changed");
+    std::fs::write(&marker, text).expect("written");
+    assert_eq!(ids(&open(directory.path()), T), [1]);
+
+    let foreign = tempfile::tempdir().expect("a directory");
+    std::fs::write(foreign.path().join("letter.txt"), "Dear").expect("written");
+    refused(foreign.path(), "letter.txt");
+
+    // What a first start that was cut short left, and places for other disks.
+    let new = tempfile::tempdir().expect("a directory");
+    for file in ["LOCK-kalamdb", "FORMAT.new"] {
+        std::fs::write(new.path().join(file), "kalamdb data").expect("written");
+    }
+    std::fs::create_dir_all(new.path().join("segments/lost+found")).expect("made");
+    std::fs::create_dir(new.path().join("lost+found")).expect("made");
+    drop(opened(new.path()).map_err(|error| panic!("{error}")));
+}
+
+#[test]
 fn counters_never_repeat() {
     let (directory, store) = new_store();
     let mut seen = std::collections::BTreeSet::new();

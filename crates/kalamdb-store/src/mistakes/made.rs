@@ -301,6 +301,9 @@ mistakes! {
     /// Damage that a reader met is forgotten.
     DamageIsForgotten of 20:
         "hazards_of_files::damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended";
+    /// A directory that does not say its format is taken for a new one.
+    UnmarkedDirectoriesAreTaken of 20:
+        "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
         "hazards_of_files::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
