@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -114,11 +114,11 @@ impl SegmentEntry {
 }
 
 impl Segment {
-    pub(crate) fn new(entry: SegmentEntry, eraser: &EraserHandle) -> Arc<Self> {
+    pub(crate) fn new(entry: SegmentEntry, damage: Arc<Damage>, eraser: &EraserHandle) -> Arc<Self> {
         Arc::new(Self {
             entry: Arc::new(entry),
             dead: AtomicBool::new(false),
-            damage: Arc::default(),
+            damage,
             retired_rows: Mutex::new(None),
             eraser: eraser.clone(),
         })
