@@ -114,7 +114,7 @@ impl Engine {
                 };
             }
             let tables: Vec<Arc<Table>> = change.catalog.tables_in(&name).cloned().collect();
-            if !tables.is_empty() && !cascade {
+            if !tables.is_empty() && !cascade && !mistake!(NamespacesGoWithTheirTables) {
                 let count = tables.len();
                 let (tables, them) = if count == 1 {
                     ("table", "it")

@@ -209,6 +209,9 @@ impl Engine {
     /// The engine's time, µs: the clock's, but it never goes back.
     pub(crate) fn now_micros(&self) -> i64 {
         let now_micros = self.clock.now_micros();
+        if mistake!(TimeGoesBack) {
+            return now_micros;
+        }
         self.latest_micros
             .fetch_max(now_micros, Ordering::SeqCst)
             .max(now_micros)
@@ -326,6 +329,7 @@ impl View {
         match self.state.check_segments(table.store) {
             // Whoever needs the rows says what became of the table.
             Ok(()) | Err(StoreError::Retired(_)) => Ok(()),
+            Err(_) if mistake!(DamagedTablesAreServed) => Ok(()),
             Err(error) => {
                 let error = Error::from(error);
                 Err(Error {

@@ -33,7 +33,12 @@ pub(crate) fn trim(
         return Ok(());
     }
     live.sort_unstable_by_key(|row| row.seq);
-    puts.drain(..excess.saturating_sub(live.len()));
+    if mistake!(MaxRowsTakesTheNewest) {
+        live.reverse();
+    }
+    if !mistake!(OneStatementBringsMoreThanMaxRows) {
+        puts.drain(..excess.saturating_sub(live.len()));
+    }
     let store = table.store;
     removals.extend(live.into_iter().take(excess).map(|row| Removal {
         store,

@@ -10,7 +10,8 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use kalamdb_store::{
-    DbState, KeyEncoder, KeyRange, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, SeenSegments, Store, StoreId, StoreSchema,
+    DbState, KeyEncoder, KeyRange, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, SeenSegments, Store,
+    StoreId, StoreSchema,
 };
 use std::ops::Bound;
 

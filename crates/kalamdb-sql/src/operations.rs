@@ -308,7 +308,9 @@ mod tests {
 
     #[test]
     fn failures_of_a_statement_about_all_tables_name_the_tables() {
-        let names: Vec<TableName> = (0..25).map(|number| TableName::new("n", format!("t{number}"))).collect();
+        let names: Vec<TableName> = (0..25)
+            .map(|number| TableName::new("n", format!("t{number}")))
+            .collect();
         let failure = |name| (name, Error::new(ErrorCode::DataCorrupted, format!("{name} is damaged")));
         let failures: Vec<_> = names.iter().map(failure).collect();
         let check = |count: usize, expected: &str| {
@@ -317,7 +319,10 @@ mod tests {
             assert!(error.message.contains(expected), "{error}");
         };
         assert_eq!(all_failures(&[], 30, 30), None);
-        check(1, "1 of 30 tables failed (n.t0), 5 are done; the first: n.t0 is damaged");
+        check(
+            1,
+            "1 of 30 tables failed (n.t0), 5 are done; the first: n.t0 is damaged",
+        );
         check(2, "2 of 30 tables failed (n.t0, n.t1), 5");
         check(20, "n.t19), 5");
         check(25, "n.t19 and 5 more), 5");

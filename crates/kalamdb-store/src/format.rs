@@ -128,7 +128,10 @@ fn refuse_unmarked(path: &Path) -> Result<(), StoreError> {
         let entry = entry.map_err(|error| io(path, &error))?;
         let name = entry.file_name();
         // What a first start leaves that ends before the marker is there, and what a file system begins with.
-        if [LOCK_FILE, FORMAT_DRAFT, "lost+found"].iter().any(|known| name == *known) {
+        if [LOCK_FILE, FORMAT_DRAFT, "lost+found"]
+            .iter()
+            .any(|known| name == *known)
+        {
             continue;
         }
         let within = entry.path();

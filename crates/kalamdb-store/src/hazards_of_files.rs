@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::testing::{
-    GLOBAL, Meanwhile, T, TestStore, create, delete, files_under, flush, ids, insert, key, load, new_store, open, schema,
-    segment_files, segment_options, spec, step,
+    GLOBAL, Meanwhile, T, TestStore, create, delete, files_under, flush, ids, insert, key, load, new_store, open,
+    schema, segment_files, segment_options, spec, step,
 };
 use crate::{OnDuplicate, SegmentOptions, StorageId, StoreError, StoreId, TableChange};
 
@@ -46,8 +46,12 @@ fn refusals(store: &Arc<TestStore>) -> Vec<Result<(), StoreError>> {
         state.scan(&schema(), spec(T, GLOBAL)).map(|_| ()),
         state.check_segments(T),
         store.flush(T, &schema(), &segment_options(), &QUIET).map(|_| ()),
-        store.compact(T, &schema(), &segment_options(), true, &QUIET).map(|_| ()),
-        store.compact(T, &schema(), &segment_options(), false, &QUIET).map(|_| ()),
+        store
+            .compact(T, &schema(), &segment_options(), true, &QUIET)
+            .map(|_| ()),
+        store
+            .compact(T, &schema(), &segment_options(), false, &QUIET)
+            .map(|_| ()),
     ]
 }
 
@@ -79,7 +83,9 @@ const WAYS: [(&str, Meet); 5] = [
         Ok(())
     }),
     ("compaction", |store| {
-        store.compact(T, &schema(), &segment_options(), true, &QUIET).map(|_| ())
+        store
+            .compact(T, &schema(), &segment_options(), true, &QUIET)
+            .map(|_| ())
     }),
     ("check", |store| {
         let checked = store.check(T, &schema(), &QUIET)?;
@@ -113,7 +119,10 @@ fn damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended() {
                 other => panic!("{way}: {other:?}"),
             }
             assert_refused(&store, &file);
-            assert!(old_state.check_segments(T).is_err(), "states of before are no way around");
+            assert!(
+                old_state.check_segments(T).is_err(),
+                "states of before are no way around"
+            );
             assert_eq!(ids(&store, OTHER), [1]);
             assert_eq!(segment_files(directory.path()).len(), if remove { 1 } else { 2 });
 
@@ -192,9 +201,7 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
             storage,
             ..segment_options()
         };
-        store
-            .flush(T, &schema(), &options, &QUIET)
-            .expect("flushes");
+        store.flush(T, &schema(), &options, &QUIET).expect("flushes");
         let in_default = segment_files(directory.path());
         let file = files_under(root.path())
             .into_iter()

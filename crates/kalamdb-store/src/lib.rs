@@ -82,6 +82,8 @@ mod hazards_of_commits;
 #[cfg(test)]
 mod hazards_of_files;
 #[cfg(test)]
+mod hazards_of_limits;
+#[cfg(test)]
 mod hazards_of_loads;
 #[cfg(test)]
 mod hazards_of_movers;
@@ -89,6 +91,12 @@ mod hazards_of_movers;
 mod hazards_of_publications;
 #[cfg(test)]
 mod hazards_of_reads;
+#[cfg(test)]
+mod hazards_of_restarts;
+#[cfg(test)]
+mod hazards_of_streams;
+#[cfg(test)]
+mod hazards_of_syncs;
 #[cfg(test)]
 mod hazards_of_tables;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
 use crate::counters::Counters;
+use crate::damage::Damage;
 use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
@@ -137,10 +138,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         }
         let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
         for (store, entry) in inventory.segments {
-            segments
-                .entry(store)
-                .or_default()
-                .push(Segment::new(entry, eraser.handle()));
+            segments.entry(store).or_default().push(Segment::new(
+                entry,
+                Damage::none(engine.damages()),
+                eraser.handle(),
+            ));
         }
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
             // The directories of other storages are told later.
@@ -199,7 +201,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             store.shared.clone(),
             receiver,
             store.eraser.handle().clone(),
-            updated_micros,
+            if mistake!(UpdatedBeginsAnew) { 0 } else { updated_micros },
         );
         let thread = std::thread::Builder::new()
             .name("kalamdb-committer".to_string())

@@ -13,9 +13,9 @@ use futures::executor::block_on;
 
 use crate::{
     BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
-    OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec, SeenSegments,
-    SchemaVersion, ScopeId, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId,
-    StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+    OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec,
+    SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError,
+    StoreId, StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 /// The catalog of tests.

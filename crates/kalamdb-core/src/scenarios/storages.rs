@@ -43,7 +43,14 @@ fn segments_go_where_the_table_says() {
     assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1), ("b", 2)]));
     let used = db.view().catalog().storages["fast"].clone();
     assert_eq!(Path::new(&used.uri), place);
+}
 
+#[test]
+fn hazard_6_a_storage_is_not_dropped_while_a_table_uses_it() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    create(&db, "fast", directory.path()).expect("made");
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
     let error = refused(
         block_on(db.engine.drop_storage(&db.root, "fast", false)),
         ErrorCode::DependentObjects,
@@ -51,7 +58,7 @@ fn segments_go_where_the_table_says() {
     assert!(error.message.contains("public.t"), "{error}");
     block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
     assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
-    assert!(place.is_dir());
+    assert!(directory.path().is_dir());
 }
 
 fn copy_directory(from: &Path, to: &Path) {

@@ -70,8 +70,14 @@ fn a_query_reads_only_what_it_needs_of_segments() {
     check("SELECT * FROM events WHERE id = 130000", looked(1, 1, 0, 0));
     check("SELECT * FROM events WHERE id = 200002", looked(1, 0, 0, 0));
     check("SELECT * FROM events WHERE id = 300000", looked(1, 0, 0, 0));
-    check("SELECT * FROM events WHERE id IN (5, 130000, 149999)", looked(3, 1, 0, 0));
-    check("SELECT * FROM events WHERE id IN (5, 160000, 200001)", looked(3, 2, 0, 0));
+    check(
+        "SELECT * FROM events WHERE id IN (5, 130000, 149999)",
+        looked(3, 1, 0, 0),
+    );
+    check(
+        "SELECT * FROM events WHERE id IN (5, 160000, 200001)",
+        looked(3, 2, 0, 0),
+    );
     check(
         "SELECT * FROM events WHERE id BETWEEN 100001 AND 100100",
         looked(100, 1, 0, 0),
@@ -100,9 +106,18 @@ fn a_query_reads_only_what_it_needs_of_segments() {
     );
     // A segment counts once, however many scans of a statement read it.
     for (sql, segments) in [
-        ("SELECT count(*) FROM events a JOIN events b ON a.id + 1 = b.id WHERE a.id < 10 AND b.id < 10", 1),
-        ("SELECT id FROM events WHERE id = 7 UNION ALL SELECT id FROM events WHERE id BETWEEN 8 AND 9", 1),
-        ("SELECT id FROM events WHERE id = 7 UNION ALL SELECT id FROM events WHERE id BETWEEN 149999 AND 150001", 2),
+        (
+            "SELECT count(*) FROM events a JOIN events b ON a.id + 1 = b.id WHERE a.id < 10 AND b.id < 10",
+            1,
+        ),
+        (
+            "SELECT id FROM events WHERE id = 7 UNION ALL SELECT id FROM events WHERE id BETWEEN 8 AND 9",
+            1,
+        ),
+        (
+            "SELECT id FROM events WHERE id = 7 UNION ALL SELECT id FROM events WHERE id BETWEEN 149999 AND 150001",
+            2,
+        ),
     ] {
         let looked = analyzed(&fixture, &fixture.root, sql);
         assert_eq!(looked.segments_read, segments, "{sql}: {looked:?}");

@@ -10,8 +10,8 @@ use futures::executor::block_on;
 use futures::future::join_all;
 use kalamdb_store::{
     BulkLoad, Durability, KeyRange, Lifetime, OnDuplicate, Progress, Put, PutKey, ScanColumn, ScanOrder, ScanSpec,
-    SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError, StoreId,
-    StoreOptions, TableChange, TableClaim, TableVersion, WriteRequest,
+    SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError,
+    StoreId, StoreOptions, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 use crate::rows::Shape;

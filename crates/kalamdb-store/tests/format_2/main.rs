@@ -17,8 +17,8 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_store::{
-    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanOrder, ScanSpec, ScopeId, SeenSegments, SegmentSeqs,
-    Store, StoreError, StoreOptions,
+    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanOrder, ScanSpec, ScopeId, SeenSegments,
+    SegmentSeqs, Store, StoreError, StoreOptions,
 };
 use rocksdb::{DB, IteratorMode, Options};
 
