@@ -28,6 +28,7 @@ use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
+use crate::time_mark::TimeMark;
 use crate::token::TokenKeys;
 
 /// How to open the engine.
@@ -72,6 +73,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     /// The latest time that a view or commit was given, µs.
     latest_micros: AtomicI64,
+    time_mark: TimeMark,
     definitions: Definitions,
     turns: Vec<Mutex<()>>,
     logins: Arc<Logins>,
@@ -127,6 +129,7 @@ impl Engine {
             token_keys: TokenKeys::new(&first_start.token_secret),
             logins: Arc::new(Logins::new(clock.as_ref())?),
             latest_micros: AtomicI64::new(clock.now_micros()),
+            time_mark: TimeMark::read(&store)?,
             definitions: Definitions::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             outside_tokens: options.outside_issuer.map(OutsideTokens::new),
@@ -232,6 +235,10 @@ impl Engine {
             now_micros: self.now_micros(),
         };
         self.store.step(step).await.map(|_| ())
+    }
+
+    pub(crate) fn time_mark(&self) -> &TimeMark {
+        &self.time_mark
     }
 
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {

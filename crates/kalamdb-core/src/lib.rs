@@ -77,9 +77,11 @@ mod system_schema;
 mod table_kind;
 #[cfg(test)]
 mod testing;
+mod time_mark;
 mod token;
 mod type_name;
 mod users;
+mod views;
 
 pub use access::{AccessLevel, Action, Principal, Role};
 pub use append::{Appender, OnConflict};
@@ -104,3 +106,4 @@ pub use table_kind::TableKind;
 pub use token::Claims;
 pub use type_name::field_type_name;
 pub use users::{NewUser, PasswordChange, UserChange, UserRecord};
+pub use views::{NewView, StoredView, ViewDefinition};

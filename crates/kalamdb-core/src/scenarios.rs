@@ -12,6 +12,7 @@ mod people;
 mod rows;
 mod storages;
 mod streams;
+mod views;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::define::check_name;
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::password;
-use crate::system_rows::{UserRow, find_user, text, user_row};
+use crate::system_rows::{UserRow, find_user, read_all, text, user_row};
 use crate::system_schema::SystemTable;
 
 /// The user that the first start makes: role system, never dropped.
@@ -207,6 +207,19 @@ impl Engine {
             Ok(true)
         })
         .await
+    }
+
+    /// The ids of all users as of `view`.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub fn user_ids(&self, view: &View) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        read_all(&view.state, SystemTable::Users, |rows, row| {
+            ids.push(rows.text("user_id", row)?.to_owned());
+            Ok(())
+        })?;
+        Ok(ids)
     }
 
     /// The user as of `view`.

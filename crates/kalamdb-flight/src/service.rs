@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -28,6 +29,7 @@ use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
 use crate::connection::{Encryption, accept};
+use crate::kept::KeptRows;
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
 use crate::prepared::PreparedStatements;
@@ -128,6 +130,7 @@ struct Door {
     options: FlightOptions,
     prepared: PreparedStatements,
     running: Arc<RunningQueries>,
+    kept: KeptRows,
     constants: Constants,
 }
 
@@ -143,7 +146,8 @@ impl Door {
         Ok(Door {
             database,
             options,
-            prepared: PreparedStatements::new(clock),
+            prepared: PreparedStatements::new(Arc::clone(&clock)),
+            kept: KeptRows::new(clock),
             running: Arc::default(),
             constants,
         })
@@ -159,13 +163,15 @@ impl Door {
         let info = match source_of(&descriptor)? {
             Source::Metadata(command) => info(schema_message(&command.schema())?, descriptor.cmd.clone(), -1),
             Source::Sql(sql) => {
-                let plan = self.describe(lease, &sql).await?;
-                statement_info(&self.database, session, &sql, &plan, None).await?
+                let plan = self.describe(lease, &sql).await;
+                let plan = plan.map_err(|error| without_foreign_place(error, &descriptor))?;
+                statement_info(&self.database, &self.kept, session, &sql, &plan, None).await?
             }
             Source::Prepared(handle) => {
                 let prepared = self.prepared.find(&self.database, session, &handle).await?;
                 statement_info(
                     &self.database,
+                    &self.kept,
                     session,
                     &prepared.sql,
                     &prepared.plan,
@@ -182,7 +188,11 @@ impl Door {
     async fn schema(&self, lease: &SessionLease, descriptor: &FlightDescriptor) -> Result<SchemaResult> {
         let schema = match source_of(descriptor)? {
             Source::Metadata(command) => schema_message(&command.schema())?,
-            Source::Sql(sql) => self.describe(lease, &sql).await?.schema_message,
+            Source::Sql(sql) => {
+                let plan = self.describe(lease, &sql).await;
+                let plan = plan.map_err(|error| without_foreign_place(error, descriptor))?;
+                plan.schema_message.clone()
+            }
             Source::Prepared(handle) => {
                 let prepared = self.prepared.find(&self.database, lease.session(), &handle).await?;
                 prepared.plan.schema_message.clone()
@@ -201,6 +211,10 @@ impl Door {
                 match ticket.work {
                     Work::Finished => Ok(self.send(SchemaRef::new(Schema::empty()), stream::empty(), lease)),
                     Work::Report(rows) => Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease)),
+                    Work::Kept => {
+                        let rows = self.kept.find(&ticket.id)?;
+                        Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease))
+                    }
                     Work::Query(query) => {
                         let fetch = redeem(&self.database, &lease, *query).await?;
                         let noted = self.running.note(ticket.id, fetch.rows.query_id());
@@ -439,6 +453,17 @@ impl FlightService for Door {
         _request: Request<Empty>,
     ) -> std::result::Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(stream::iter(action::list().into_iter().map(Ok)).boxed()))
+    }
+}
+
+/// A path becomes SQL that nobody wrote: a place in it would say nothing.
+fn without_foreign_place(error: Error, descriptor: &FlightDescriptor) -> Error {
+    match descriptor.r#type() {
+        DescriptorType::Path => Error {
+            position: None,
+            ..error
+        },
+        DescriptorType::Cmd | DescriptorType::Unknown => error,
     }
 }
 

@@ -32,9 +32,11 @@ use crate::database::DatabaseOptions;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
+use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::json_functions;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
@@ -90,7 +92,7 @@ impl Environment {
         runtime
             .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
             .map_err(diagnostics::from_datafusion)?;
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_file_formats(Vec::new())
             .with_table_factories(std::collections::HashMap::new())
@@ -100,6 +102,7 @@ impl Environment {
             .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -227,8 +230,8 @@ impl TypePlanner for SqlTypes {
                 types::check_lengths(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
                 None
             }
-            ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
-            ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            ast::DataType::Uuid => Some(ExtensionType::Uuid.field("")),
+            ast::DataType::JSON | ast::DataType::JSONB => Some(ExtensionType::Json.field("")),
             // DataFusion would make a type of its own of each session's zone.
             ast::DataType::Timestamp(precision, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
                 let unit = match precision {

@@ -355,7 +355,7 @@ mod tests {
             let interruption = Interruption::new(CancellationToken::new(), None);
             let planner = Planner::new(&fixture.database, &fixture.root, &interruption).expect("a planner");
             let planned = planner.plan(*statement, &[]).expect("it plans");
-            let result = planner.result_schema(&planned.plan, false).expect("it is analyzed");
+            let result = planner.result_schema(&planned).expect("it is analyzed");
             assert_eq!(
                 described(result.fields()),
                 described(planned.plan.schema().fields()),

@@ -7,16 +7,18 @@ mod placeholders;
 mod refusals;
 mod syntax;
 mod table_grammar;
+mod type_grammar;
+mod view_grammar;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, Role, TableKind};
 
 use crate::names::{CATALOG, folded, placed};
+use crate::types::SqlType;
 
 /// A name as written: unquoted parts folded to lower case, quoted ones kept. One part: the session's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,11 @@ pub(crate) enum Definition {
     Truncate {
         names: Vec<ObjectName>,
     },
+    CreateView(Box<CreateView>),
+    DropView {
+        names: Vec<ObjectName>,
+        if_exists: bool,
+    },
     CreateStorage {
         name: String,
         location: String,
@@ -111,7 +118,7 @@ pub(crate) struct CreateTable {
     pub(crate) name: ObjectName,
     pub(crate) kind: TableKind,
     pub(crate) mode: CreateMode,
-    /// Empty where a query gives them.
+    /// Where a query gives the rows: of its first columns, as far as something is said of them.
     pub(crate) columns: Vec<ColumnDefinition>,
     /// Column names in key order, from the column or the table constraint.
     pub(crate) primary_key: Vec<String>,
@@ -121,13 +128,24 @@ pub(crate) struct CreateTable {
     pub(crate) query: Option<Box<ast::Query>>,
 }
 
+/// CREATE VIEW.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateView {
+    pub(crate) name: ObjectName,
+    pub(crate) mode: CreateMode,
+    /// Names for the first columns; the others have those of the query.
+    pub(crate) columns: Vec<String>,
+    pub(crate) query: Box<ast::Query>,
+    /// The query as written.
+    pub(crate) text: String,
+}
+
 /// One column of CREATE TABLE.
 #[derive(Clone, Debug)]
 pub(crate) struct ColumnDefinition {
     pub(crate) name: String,
-    pub(crate) data_type: DataType,
-    /// Names the extension type, if it is one.
-    pub(crate) metadata: HashMap<String, String>,
+    /// `None`: that of the query's column.
+    pub(crate) sql_type: Option<SqlType>,
     pub(crate) nullable: bool,
     pub(crate) default: Option<ast::Expr>,
     pub(crate) position: Option<Position>,
@@ -308,5 +326,7 @@ pub(crate) fn object_name(name: &ast::ObjectName) -> Result<ObjectName> {
     })
 }
 
+#[cfg(test)]
+mod robustness;
 #[cfg(test)]
 mod tests;

@@ -168,6 +168,18 @@ impl Fixture {
         self.check_error_as(&self.root, sql, Parameters::none(), code, place, part);
     }
 
+    /// A statement of `root` fails so, wherever.
+    #[track_caller]
+    pub(crate) fn check_error_part(&self, sql: &str, code: ErrorCode, part: &str) {
+        match self.execute_as(&self.root, sql, Parameters::none()) {
+            Ok(_) => panic!("{sql}: no error"),
+            Err(error) => {
+                assert_eq!(error.code, code, "{sql}: {error}");
+                assert!(error.message.contains(part), "{sql}: {error}");
+            }
+        }
+    }
+
     #[track_caller]
     pub(crate) fn check_error_as(
         &self,

@@ -8,5 +8,8 @@ mod planning;
 mod pruning;
 mod queries;
 mod reads;
+mod repeated_names;
+mod returning;
 mod time_zones;
+mod views;
 mod writes;

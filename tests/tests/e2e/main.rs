@@ -15,6 +15,7 @@ mod concurrency;
 mod crash;
 mod crash_of_movers;
 mod credentials;
+mod docs;
 mod histories;
 mod http;
 mod isolation;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{self, ColumnOption};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use kalamdb_core::{CreateMode, Error, ErrorCode, Result, TableKind};
+use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, TableKind};
 
 use super::dialect::is_a_value_by_itself;
 use super::syntax::Source;
-use super::{ColumnDefinition, CreateTable, Definition, refusals};
-use crate::names::{folded, placed};
+use super::{ColumnDefinition, CreateTable, Definition, grammar, refusals, type_grammar};
+use crate::names::{folded, placed, suggestion};
 use crate::types;
 
 /// CREATE [OR REPLACE] [USER|SHARED|STREAM] TABLE …, from CREATE on.
@@ -31,7 +31,9 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         ));
     }
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, NAMESPACE or USER after CREATE"));
+        return Err(
+            source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, VIEW, NAMESPACE or USER after CREATE")
+        );
     }
     let mode = match (replace, source.eat(&["IF", "NOT", "EXISTS"])) {
         (false, false) => CreateMode::New,
@@ -65,13 +67,8 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         } else if source.eat(&["WITH"]) {
             with_options(source, &mut options)?;
         } else if query.is_none() && source.sees(&["AS"]) {
-            if has_columns {
-                let message =
-                    "CREATE TABLE … AS takes its columns from the query; leave out the list of columns, or use INSERT";
-                return Err(source.here(ErrorCode::Unsupported, message));
-            }
             source.eat(&["AS"]);
-            let parsed = source.call(|parser| parser.parse_query())?;
+            let parsed = grammar::query(source)?;
             refusals::refuse_parameters(&parsed, "CREATE TABLE … AS")?;
             query = Some(refusals::check_query(parsed, source.sql())?);
         } else {
@@ -82,9 +79,23 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     if !has_columns && query.is_none() {
         return Err(source.unexpected("the columns in parentheses, or AS and a query"));
     }
+    let Columns {
+        columns,
+        primary_key,
+        untyped,
+    } = columns;
+    if let (None, Some(untyped)) = (&query, untyped) {
+        return Err(untyped);
+    }
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
-    let Columns { columns, primary_key } = columns;
-    let primary_key = primary_key.unwrap_or_default();
+    if query.is_none() {
+        check_key(&columns, primary_key.as_deref().unwrap_or_default())?;
+    }
+    let primary_key = primary_key
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     Ok(Definition::CreateTable(Box::new(CreateTable {
         name,
         kind,
@@ -96,7 +107,7 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     })))
 }
 
-fn kind(named: Option<TableKind>, option: Option<String>, at: Option<kalamdb_core::Position>) -> Result<TableKind> {
+fn kind(named: Option<TableKind>, option: Option<String>, at: Option<Position>) -> Result<TableKind> {
     let Some(option) = option else {
         return Ok(named.unwrap_or(TableKind::Shared));
     };
@@ -159,10 +170,26 @@ fn refuse_clause(source: &Source<'_>) -> Result<()> {
     }
 }
 
+/// The key may stand before its columns, so that they are looked for when all are there.
+fn check_key(columns: &[ColumnDefinition], primary_key: &[(String, Option<Position>)]) -> Result<()> {
+    let names = || columns.iter().map(|column| column.name.as_str());
+    for (key, at) in primary_key {
+        if names().all(|name| name != key) {
+            let hint = suggestion(key, names());
+            let message = format!("the primary key names column '{key}', which the table does not have{hint}");
+            return Err(placed(Error::new(ErrorCode::ColumnNotFound, message), *at));
+        }
+    }
+    Ok(())
+}
+
 #[derive(Default)]
 struct Columns {
     columns: Vec<ColumnDefinition>,
-    primary_key: Option<Vec<String>>,
+    /// Each with its place.
+    primary_key: Option<Vec<(String, Option<Position>)>>,
+    /// The error for the first column without a type, if no query gives it one.
+    untyped: Option<Error>,
 }
 
 impl Columns {
@@ -210,11 +237,11 @@ impl Columns {
         loop {
             let at = source.position();
             let name = folded(&source.identifier("the name of a key column")?);
-            if names.contains(&name) {
+            if names.iter().any(|(other, _)| *other == name) {
                 let message = format!("column '{name}' is named twice in the primary key");
                 return Err(placed(Error::new(ErrorCode::InvalidStatement, message), at));
             }
-            names.push(name);
+            names.push((name, at));
             if source.eat_token(&Token::RParen) {
                 break;
             }
@@ -226,7 +253,7 @@ impl Columns {
         refuse_characteristics(source)
     }
 
-    fn set_key(&mut self, names: Vec<String>, at: Option<kalamdb_core::Position>) -> Result<()> {
+    fn set_key(&mut self, names: Vec<(String, Option<Position>)>, at: Option<Position>) -> Result<()> {
         if self.primary_key.is_some() {
             let message = "the table has two primary keys; a key of several columns is written PRIMARY KEY (a, b)";
             return Err(placed(Error::new(ErrorCode::InvalidStatement, message), at));
@@ -251,16 +278,21 @@ impl Columns {
             return Err(placed(Error::new(ErrorCode::InvalidStatement, message), position));
         }
         let type_at = source.position();
-        if !matches!(source.token(), Token::Word(_)) {
-            return Err(source.unexpected(&format!("the type of column '{name}'")));
-        }
-        let sql_type = source.call(|parser| parser.parse_data_type())?;
-        let types::SqlType { data_type, metadata } =
-            types::from_sql(&sql_type).map_err(|error| placed(error, type_at))?;
+        let sql_type = match (source.token(), source.word(0).as_deref()) {
+            (Token::Comma | Token::RParen, _) | (_, Some("NOT" | "NULL" | "DEFAULT" | "PRIMARY" | "CONSTRAINT")) => {
+                let missing = source.unexpected(&format!("the type of column '{name}'"));
+                self.untyped.get_or_insert(missing);
+                None
+            }
+            (Token::Word(_), _) => {
+                let written = type_grammar::data_type(source)?;
+                Some(types::from_sql(&written).map_err(|error| placed(error, type_at))?)
+            }
+            _ => return Err(source.unexpected(&format!("the type of column '{name}'"))),
+        };
         let mut column = ColumnDefinition {
             name,
-            data_type,
-            metadata,
+            sql_type,
             nullable: true,
             default: None,
             position,
@@ -294,7 +326,7 @@ impl Columns {
                 }
                 Some("PRIMARY") if source.word(1).as_deref() == Some("KEY") => {
                     source.eat(&["PRIMARY", "KEY"]);
-                    self.set_key(vec![column.name.clone()], at)?;
+                    self.set_key(vec![(column.name.clone(), at)], at)?;
                     refuse_characteristics(source)?;
                     if said_null {
                         let message = format!("column '{}' is of the primary key and cannot be NULL", column.name);
