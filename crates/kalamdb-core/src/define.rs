@@ -117,7 +117,7 @@ impl Engine {
             }
             let tables: Vec<Arc<Table>> = change.catalog.tables_in(&name).cloned().collect();
             let views: Vec<Arc<StoredView>> = change.catalog.views_in(&name).cloned().collect();
-            if !cascade {
+            if !cascade && !mistake!(NamespacesGoWithTheirTables) {
                 check_empty(&name, tables.len(), views.len())?;
             }
             for view in &views {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::lock::{Mutex, MutexGuard};
 use kalamdb_store::{
-    CommitError, DbState, Durability, ScopeId, Step, Store, StoreId, StoreOptions, StoreStatistics, TableChange,
+    CommitError, DbState, Durability, ScopeId, SeenSegments, Step, Store, StoreError, StoreId, StoreOptions,
+    StoreStatistics, TableChange,
 };
 
 use crate::access::{Action, Principal};
@@ -87,6 +88,8 @@ pub struct Engine {
 pub struct View {
     pub(crate) state: Arc<DbState<Catalog>>,
     pub(crate) logins: Arc<Logins>,
+    /// What was read of it, all reads together.
+    pub(crate) seen: SeenSegments,
     now_micros: i64,
 }
 
@@ -157,6 +160,7 @@ impl Engine {
         View {
             logins: self.logins.clone(),
             state,
+            seen: SeenSegments::default(),
             now_micros: self.now_micros(),
         }
     }
@@ -182,7 +186,7 @@ impl Engine {
         on_conflict: OnConflict,
     ) -> Result<Appender> {
         let appender = Appender::into_table(self, principal, table, on_conflict)?;
-        self.view().check_storage(table)?;
+        self.view().check_usable(table)?;
         Ok(appender)
     }
 
@@ -192,7 +196,7 @@ impl Engine {
     /// As [`Engine::append`].
     pub fn mutate(self: &Arc<Self>, view: &View, principal: &Principal, table: &Arc<Table>) -> Result<Mutator> {
         let mutator = Mutator::new(self, view, principal, table)?;
-        view.check_storage(table)?;
+        view.check_usable(table)?;
         Ok(mutator)
     }
 
@@ -208,6 +212,9 @@ impl Engine {
     /// The engine's time, µs: the clock's, but it never goes back.
     pub(crate) fn now_micros(&self) -> i64 {
         let now_micros = self.clock.now_micros();
+        if mistake!(TimeGoesBack) {
+            return now_micros;
+        }
         self.latest_micros
             .fetch_max(now_micros, Ordering::SeqCst)
             .max(now_micros)
@@ -319,12 +326,24 @@ impl View {
     /// PERMISSION_DENIED, TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
     pub fn scan(&self, principal: &Principal, table: &Arc<Table>, request: ScanRequest) -> Result<RowScan> {
         principal.check(Action::Select, table)?;
-        self.check_storage(table)?;
+        self.check_usable(table)?;
         RowScan::open(self, principal, table, request)
     }
 
-    /// Refuses a table whose storage could not be opened: some of its rows may be there.
-    fn check_storage(&self, table: &Table) -> Result<()> {
-        self.catalog().check_storage(&table.name, &table.options.storage)
+    /// Refuses a table some of whose rows cannot be read: its storage could not be opened, or a segment is missing or damaged.
+    pub(crate) fn check_usable(&self, table: &Table) -> Result<()> {
+        self.catalog().check_storage(&table.name, &table.options.storage)?;
+        match self.state.check_segments(table.store) {
+            // Whoever needs the rows says what became of the table.
+            Ok(()) | Err(StoreError::Retired(_)) => Ok(()),
+            Err(_) if mistake!(DamagedTablesAreServed) => Ok(()),
+            Err(error) => {
+                let error = Error::from(error);
+                Err(Error {
+                    message: format!("table {}: {}", table.name, error.message),
+                    ..error
+                })
+            }
+        }
     }
 }

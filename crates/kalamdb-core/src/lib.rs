@@ -35,6 +35,9 @@
 //! # }
 //! ```
 
+#[macro_use]
+mod mistakes;
+
 mod access;
 mod append;
 mod catalog;

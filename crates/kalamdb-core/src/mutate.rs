@@ -273,6 +273,9 @@ impl Mutator {
         let rows = rows.map_err(|error| self.of_store(error))?;
         rows.into_iter()
             .map(|row| {
+                if mistake!(UpdatesRenewTheExpiry) {
+                    return Ok(Some(self.view.now_micros() + 10_000_000));
+                }
                 row.map(|row| row.row.expiry_micros)
                     .ok_or_else(|| self.of_commit(CommitError::Conflict))
             })
@@ -316,11 +319,10 @@ impl Mutator {
             let found = found.map_err(|error| self.of_store(error))?;
             for ((put, key), found) in moved.into_iter().zip(keys).zip(found) {
                 let Some(found) = found else { continue };
-                if found
-                    .row
-                    .expiry_micros
-                    .is_none_or(|expiry| expiry > self.view.now_micros())
-                {
+                let expiry_micros = found.row.expiry_micros;
+                let is_live = expiry_micros.is_none_or(|expiry| expiry > self.view.now_micros())
+                    || mistake!(ExpiredRowsKeepTheirKeysFromUpdates);
+                if is_live && !mistake!(UpdatesTakeLiveKeys) {
                     return Err(self
                         .sources
                         .duplicate_at(table, put.position, "exists already in table"));

@@ -10,8 +10,8 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use kalamdb_store::{
-    DbState, KeyEncoder, KeyRange, Lifetime, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, Store, StoreId,
-    StoreSchema,
+    DbState, KeyEncoder, KeyRange, Lifetime, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, SeenSegments,
+    Store, StoreId, StoreSchema,
 };
 use std::ops::Bound;
 
@@ -393,6 +393,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
+        seen: SeenSegments::default(),
     }
 }
 

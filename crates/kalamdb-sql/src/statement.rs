@@ -66,7 +66,7 @@ pub(crate) enum Statement {
 pub(crate) enum Operation {
     Flush(Tables),
     Compact(Tables),
-    Check(ObjectName),
+    Check(Tables),
 }
 
 /// Which tables.

@@ -7,6 +7,7 @@ mod tidy;
 mod slt;
 
 mod batches;
+mod writers;
 
 mod command_line;
 mod commits;

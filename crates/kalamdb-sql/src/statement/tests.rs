@@ -97,7 +97,7 @@ pub(super) fn shown(statement: &Statement) -> String {
             match operation {
                 Operation::Flush(tables) => format!("flush {}", of(tables)),
                 Operation::Compact(tables) => format!("compact {}", of(tables)),
-                Operation::Check(table) => format!("check {}", name(table)),
+                Operation::Check(tables) => format!("check {}", of(tables)),
             }
         }
     }
@@ -384,6 +384,7 @@ pub(super) const GOOD: &[(&str, &str)] = &[
     ("STORAGE COMPACT TABLE m", "compact m"),
     ("STORAGE COMPACT ALL", "compact all tables"),
     ("STORAGE CHECK TABLE m", "check m"),
+    ("STORAGE CHECK ALL", "check all tables"),
     (
         "CREATE STORAGE fast PATH '/mnt/fast'",
         "CreateStorage { name: \"fast\", location: \"/mnt/fast\", if_not_exists: false }",
@@ -710,7 +711,7 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "the end of the statement",
         (1, 19),
     ),
-    ("STORAGE CHECK ALL", SyntaxError, "expected TABLE", (1, 15)),
+    ("STORAGE CHECK t", SyntaxError, "or ALL", (1, 15)),
     ("COMPACT TABLE t", Unsupported, "STORAGE COMPACT TABLE", (1, 1)),
     ("CREATE STORAGE", SyntaxError, "the name of a storage", (1, 15)),
     ("CREATE STORAGE fast", SyntaxError, "expected PATH", (1, 20)),

@@ -96,7 +96,8 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         return Err(CommitError::Storage(format!("store {store} has no buckets")));
                     }
                     let table = Arc::make_mut(table);
-                    let over = |expiry: i64| expiry <= now_micros;
+                    let over =
+                        |expiry: i64| (expiry <= now_micros || mistake!(LiveBucketsGo)) && !mistake!(OldBucketsStay);
                     for &(epoch, _) in table.expiries.iter().filter(|(_, expiry)| over(*expiry)) {
                         delete_epoch(engine.stream(), &mut group.batch, store, epoch);
                         table.epochs.retain(|&kept| kept != epoch);
@@ -240,7 +241,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if !mistake!(PublishedFilesStayDoomed) {
                 group.batch.delete_cf(engine.meta(), meta::file(output.segment));
             }
-            added.push(Segment::new(entry, &self.eraser));
+            added.push(Segment::new(entry, output.damage.clone(), &self.eraser));
         }
         let resolution = publication.resolution.lock();
         for (&segment, deleted) in &resolution.deleted {
