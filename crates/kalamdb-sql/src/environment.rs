@@ -49,7 +49,6 @@ pub(crate) struct Environment {
     base: SessionState,
     /// States with the functions of a principal, the most recently used last.
     by_principal: Mutex<VecDeque<(Principal, Arc<SessionState>)>>,
-    types: Arc<dyn TypePlanner>,
 }
 
 impl Environment {
@@ -89,7 +88,6 @@ impl Environment {
             runtime,
             base,
             by_principal: Mutex::new(VecDeque::new()),
-            types: Arc::new(SqlTypes),
         })
     }
 
@@ -110,11 +108,6 @@ impl Environment {
         props.config_options = Some(Arc::clone(state.config_options()));
         *state.execution_props_mut() = props;
         state
-    }
-
-    /// The SQL types that DataFusion does not know by itself.
-    pub(crate) fn types(&self) -> &Arc<dyn TypePlanner> {
-        &self.types
     }
 
     /// The shared runtime with a memory account of one query's own.
@@ -159,9 +152,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     let all = config.options_mut();
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
-    // Strings leave as plain Utf8: clients take views at half the rate.
+    // Strings leave as plain Utf8, which `planning` sees to: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
-    all.optimizer.expand_views_at_output = true;
     config
 }
 
@@ -179,12 +171,26 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules
 }
 
-/// UUID and JSON in casts.
+/// The SQL types of which DataFusion's meaning is not ours, for statements in this state.
+pub(crate) fn types(state: &SessionState) -> Arc<dyn TypePlanner> {
+    let zone = &state.config_options().execution.time_zone;
+    Arc::new(SqlTypes {
+        time_zone: zone.as_deref().unwrap_or(types::UTC).into(),
+    })
+}
+
+/// The types of casts and typed literals.
 #[derive(Debug)]
-struct SqlTypes;
+struct SqlTypes {
+    time_zone: Arc<str>,
+}
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        let ours = types::of_cast(sql_type, &self.time_zone);
+        if let Some(field) = ours.map_err(|error| DataFusionError::External(Box::new(error)))? {
+            return Ok(Some(field));
+        }
         Ok(match sql_type {
             // Before any rule sees the cast, a parameter would have a value of the type.
             ast::DataType::Array(_) => {

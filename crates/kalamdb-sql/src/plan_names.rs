@@ -68,7 +68,7 @@ impl ContextProvider for PlanNames<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::clone(self.planner.database().environment().types()))
+        Some(crate::environment::types(self.planner.state()))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

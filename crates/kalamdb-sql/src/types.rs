@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, Fields, IntervalUnit, TimeUnit,
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit,
 };
 use datafusion::sql::sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, IntervalFields, TimezoneInfo};
 use kalamdb_core::{Error, ErrorCode, Result};
@@ -19,7 +19,7 @@ const UUID_BYTES: i32 = 16;
 const MOST_FIXED_PARTS: u64 = 1 << 16;
 
 /// The time zone of TIMESTAMP WITH TIME ZONE.
-const UTC: &str = "UTC";
+pub(crate) const UTC: &str = "UTC";
 
 /// A SQL type as a column is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +126,40 @@ pub(crate) fn check_lengths(sql_type: &ast::DataType) -> Result<()> {
         return Ok(());
     }
     Err(too_wide(sql_type))
+}
+
+/// The type of a cast or a typed literal where DataFusion would leave a part of it out: the zone of a TIMESTAMP WITH TIME ZONE
+/// in a session that has none, and the length of a text.
+///
+/// # Errors
+/// UNSUPPORTED for a text with a length.
+pub(crate) fn of_cast(sql_type: &ast::DataType, time_zone: &Arc<str>) -> Result<Option<FieldRef>> {
+    use ast::DataType as Sql;
+    let bounded = match sql_type {
+        Sql::Timestamp(precision, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            // As exact as DataFusion's TIMESTAMP.
+            let unit = unit(sql_type, Some(precision.unwrap_or(9)))?;
+            let data_type = DataType::Timestamp(unit, Some(Arc::clone(time_zone)));
+            return Ok(Some(Arc::new(Field::new("", data_type, true))));
+        }
+        Sql::Varchar(length)
+        | Sql::CharacterVarying(length)
+        | Sql::CharVarying(length)
+        | Sql::Nvarchar(length)
+        | Sql::Char(length)
+        | Sql::Character(length) => length.is_some(),
+        Sql::String(length) | Sql::Clob(length) | Sql::CharacterLargeObject(length) | Sql::CharLargeObject(length) => {
+            length.is_some()
+        }
+        _ => false,
+    };
+    if bounded {
+        return Err(refuse(
+            sql_type,
+            "a cast does not shorten text; write TEXT, and left(…, n) to shorten it",
+        ));
+    }
+    Ok(None)
 }
 
 fn too_wide(data_type: &dyn std::fmt::Display) -> Error {
