@@ -9,12 +9,14 @@
 
 mod client;
 mod http;
+mod logic;
 mod server;
 mod slt;
 mod wait;
 
 pub use client::{Client, Outcome, SqlError, text_rows};
 pub use http::{Http, HttpReply};
+pub use logic::{Exclusions, LogicFile, Outcomes, Pass, Reason, Report, logic_files, run_logic_files};
 pub use server::{ROOT_PASSWORD, Refusal, Server, Settings, binary_path};
 pub use slt::run_slt;
 pub use wait::{DEADLINE, eventually};

@@ -13,6 +13,7 @@ mod commits;
 mod crash;
 mod crash_of_movers;
 mod credentials;
+mod datafusion_logic;
 mod http;
 mod isolation;
 mod load;
