@@ -12,6 +12,7 @@ mod http;
 mod logic;
 mod server;
 mod slt;
+mod terminal;
 mod wait;
 
 pub use client::{Client, Outcome, SqlError, text_rows};
@@ -19,4 +20,5 @@ pub use http::{Http, HttpReply};
 pub use logic::{Exclusions, LogicFile, Outcomes, Pass, Reason, Report, logic_files, run_logic_files};
 pub use server::{ROOT_PASSWORD, Refusal, Server, Settings, binary_path};
 pub use slt::run_slt;
+pub use terminal::{Place, Screen, Terminal};
 pub use wait::{DEADLINE, eventually};

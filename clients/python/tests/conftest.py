@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -71,12 +72,12 @@ def first_line(process: subprocess.Popen, seconds: float, wanted=lambda line: Tr
     return lines.get(timeout=seconds)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("server")
+@contextlib.contextmanager
+def serve(directory: pathlib.Path, *options: str, encrypted: bool = False):
+    """A server with its data in this directory; it has to end well."""
     log = directory / "stderr"
     command = [binary(), "serve", "--data-dir", str(directory / "data")]
-    command += ["--flight-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    command += ["--flight-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", *options]
     environment = {**clean_environment(), "KALAMDB_ROOT_PASSWORD": ROOT_PASSWORD}
     with log.open("w") as stderr:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
@@ -84,12 +85,19 @@ def server(tmp_path_factory):
         line = first_line(process, READY_SECONDS)
         words = dict(word.split("=", 1) for word in line.split()[1:])
         assert line.startswith("ready "), f"not the ready line: {line!r}\n{log.read_text()}"
-        yield Server(f"grpc://{words['flight']}", f"http://{words['http']}", process)
+        grpc, http = ("grpc+tls", "https") if encrypted else ("grpc", "http")
+        yield Server(f"{grpc}://{words['flight']}", f"{http}://{words['http']}", process)
         process.terminate()
         assert process.wait(timeout=READY_SECONDS) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with serve(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 _numbers = itertools.count()

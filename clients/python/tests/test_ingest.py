@@ -75,6 +75,24 @@ def test_table_types(connection, cursor, namespace):
         connection.adbc_connection.set_options(**{option: "id"})
 
 
+def test_a_stream_table_gets_its_options(connection, cursor, namespace):
+    ingest_options(connection, primary_key="id", table_type="STREAM")
+    with pytest.raises(Exception, match="TTL_SECONDS"):
+        cursor.adbc_ingest("s", rows(0, 2, "m"), mode="create", db_schema_name=namespace)
+    option = "adbc.flight.sql.session.option.ingest.with.ttl_seconds"
+    connection.adbc_connection.set_options(**{option: "3600"})
+    for mode in ("create", "replace"):
+        cursor.adbc_ingest("s", rows(0, 2, "m"), mode=mode, db_schema_name=namespace)
+    cursor.execute(f"SELECT table_type FROM system.tables WHERE namespace_id = '{namespace}'")
+    assert cursor.fetchall() == [("STREAM",)]
+    assert content(cursor, f"{namespace}.s").num_rows == 2
+
+
+def test_sessions_are_in_namespaces_that_there_are(connection):
+    with pytest.raises(Exception, match="schema"):
+        connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.schema": "nowhere"})
+
+
 def test_columns_are_matched_by_name(cursor, namespace):
     cursor.execute(f"CREATE TABLE {namespace}.t (id BIGINT PRIMARY KEY, v TEXT DEFAULT 'none', n INTEGER)")
     cursor.adbc_ingest("t", pa.table({"v": ["a"], "id": [1]}), mode="append", db_schema_name=namespace)

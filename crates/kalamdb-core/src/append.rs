@@ -53,6 +53,8 @@ pub struct Appender {
     load: Load,
     sources: KeySources,
     pushed: u64,
+    /// [`BULK_FROM_ROWS`], but where a test wants less.
+    bulk_from_rows: usize,
 }
 
 /// Where the rows go.
@@ -114,8 +116,16 @@ impl Appender {
             load: Load::Rows(RowBuffer::default()),
             sources: KeySources::default(),
             pushed: 0,
+            bulk_from_rows: BULK_FROM_ROWS,
             table,
         })
+    }
+
+    /// Makes it a bulk load from so many rows on.
+    #[cfg(test)]
+    pub(crate) fn bulk_from(mut self, rows: usize) -> Self {
+        self.bulk_from_rows = rows;
+        self
     }
 
     /// Adds rows: all SQL-visible columns of the table, in table order, exactly of the columns' types.
@@ -193,7 +203,7 @@ impl Appender {
                     return Err(self.sources.duplicate_at(&self.table, position, &problem));
                 }
             }
-            if in_bulk && (buffer.rows.len() >= BULK_FROM_ROWS || buffer.bytes >= BULK_FROM_BYTES) {
+            if in_bulk && (buffer.rows.len() >= self.bulk_from_rows || buffer.bytes >= BULK_FROM_BYTES) {
                 let buffer = std::mem::take(buffer);
                 self.begin_load(buffer)?;
                 return Ok(row + 1);
@@ -428,25 +438,13 @@ impl Appender {
     }
 
     fn of_commit(&self, error: CommitError) -> Error {
-        if let (CommitError::DuplicateKey { key }, Some(encoder)) = (&error, &self.keys) {
-            return self.duplicate(encoder, key);
-        }
-        Error::of_commit(error, &self.table, self.engine.store().state().catalog())
+        self.sources
+            .of_commit(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     fn of_store(&self, error: StoreError) -> Error {
-        match (&error, &self.keys) {
-            (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(encoder, key),
-            (StoreError::Retired(_), _) => Error::gone(&self.table, self.engine.store().state().catalog()),
-            _ => error.into(),
-        }
-    }
-
-    fn duplicate(&self, encoder: &KeyEncoder, key: &[u8]) -> Error {
-        let problem = "is that of another row, of the same statement or already in table";
         self.sources
-            .duplicate_key(&self.table, encoder, key, problem)
-            .unwrap_or_else(|error| error)
+            .of_store(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     /// What the rows hold in memory until their commit, bytes. A bulk load holds little, within a bound of the store.

@@ -23,6 +23,7 @@ use crate::login::Logins;
 use crate::maintenance::MaintenanceOptions;
 use crate::movers::Movers;
 use crate::mutate::Mutator;
+use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
@@ -39,12 +40,16 @@ pub struct EngineOptions {
     pub root_password: Option<String>,
     /// Block cache, bytes.
     pub block_cache_bytes: usize,
+    /// Indexes of open segments that stay in memory, bytes.
+    pub segment_cache_bytes: usize,
     /// Write buffers, bytes.
     pub write_buffer_bytes: usize,
     /// What one statement's row-path writes may hold in memory, bytes.
     pub statement_write_limit_bytes: usize,
     /// A bearer token's life, seconds.
     pub token_life_seconds: u64,
+    /// Whose tokens are taken beside our own.
+    pub outside_issuer: Option<OutsideIssuer>,
     /// Flushes, compactions, and how far they may fall behind.
     pub maintenance: MaintenanceOptions,
 }
@@ -68,8 +73,9 @@ pub struct Engine {
     latest_micros: AtomicI64,
     definitions: Definitions,
     turns: Vec<Mutex<()>>,
-    logins: Logins,
+    logins: Arc<Logins>,
     token_keys: TokenKeys,
+    outside_tokens: Option<OutsideTokens>,
     token_life_seconds: u64,
     statement_write_limit_bytes: usize,
 }
@@ -78,6 +84,7 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct View {
     pub(crate) state: Arc<DbState<Catalog>>,
+    pub(crate) logins: Arc<Logins>,
     now_micros: i64,
 }
 
@@ -92,6 +99,7 @@ impl Engine {
             path: options.data_dir.clone(),
             durability: options.durability,
             block_cache_bytes: options.block_cache_bytes,
+            segment_cache_bytes: options.segment_cache_bytes,
             write_buffer_bytes: options.write_buffer_bytes,
         };
         let store = Store::open(store_options, built_in_catalog(), load_catalog)?;
@@ -114,10 +122,11 @@ impl Engine {
             wanted: Wanted::default(),
             data_dir,
             token_keys: TokenKeys::new(&first_start.token_secret),
-            logins: Logins::new(clock.as_ref())?,
+            logins: Arc::new(Logins::new(clock.as_ref())?),
             latest_micros: AtomicI64::new(clock.now_micros()),
             definitions: Definitions::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
+            outside_tokens: options.outside_issuer.map(OutsideTokens::new),
             token_life_seconds: options.token_life_seconds,
             statement_write_limit_bytes: options.statement_write_limit_bytes,
             maintenance: options.maintenance,
@@ -143,6 +152,7 @@ impl Engine {
         // The state first: whatever was committed before a now must not be judged by an earlier one.
         let state = self.store.state();
         View {
+            logins: self.logins.clone(),
             state,
             now_micros: self.now_micros(),
         }
@@ -253,6 +263,18 @@ impl Engine {
     /// A token's life, seconds.
     pub fn token_life_seconds(&self) -> u64 {
         self.token_life_seconds
+    }
+
+    pub(crate) fn outside_tokens(&self) -> Option<&OutsideTokens> {
+        self.outside_tokens.as_ref()
+    }
+
+    /// Bytes of one row of the table in memory, on average over hot rows or over those in segments, whichever are larger; 0 if
+    /// nothing is known. For choosing how to read it, never to be shown.
+    pub fn row_bytes(&self, view: &View, table: &Table) -> u64 {
+        let hot = self.store().hot_usage(table.store);
+        let hot_bytes = hot.bytes.checked_div(hot.rows).unwrap_or(0);
+        hot_bytes.max(view.state.segment_row_bytes(table.store).unwrap_or(0))
     }
 
     pub(crate) fn statement_write_limit_bytes(&self) -> usize {

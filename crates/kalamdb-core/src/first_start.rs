@@ -52,7 +52,13 @@ pub(crate) fn prepare(store: &Arc<Store<Catalog>>, options: &EngineOptions, cloc
     }
     let password = match &options.root_password {
         Some(given) => {
-            password::check_rules(given)?;
+            password::check_rules(given).map_err(|mut error| {
+                error.message = format!(
+                    "root's first password (KALAMDB_ROOT_PASSWORD) cannot be: {}",
+                    error.message
+                );
+                error
+            })?;
             given.clone()
         }
         None => {

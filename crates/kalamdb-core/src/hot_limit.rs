@@ -1,5 +1,6 @@
-//! The hot limit: a table whose rows wait in the hot tier beyond it takes no more until a flush has made room. The writers that
-//! this holds back are listed here; what flushes is `movers`' matter.
+//! The hot limit: a table whose rows wait in the hot tier beyond it takes no more until a flush has made room. Rows that a flush
+//! is moving count until it has published them: they are in memory and on disk until then. The writers that this holds back are
+//! listed here; what flushes is `movers`' matter.
 
 use futures::channel::oneshot;
 use parking_lot::Mutex;
@@ -96,7 +97,7 @@ impl Engine {
             if scheduler::flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros).is_some() {
                 self.wanted().tell();
             }
-            if usage.bytes < limits.hot_limit_bytes {
+            if usage.all_bytes() < limits.hot_limit_bytes {
                 return Ok(());
             }
             let wait_micros = i64::try_from(limits.hot_limit_wait_ms)
@@ -105,13 +106,13 @@ impl Engine {
             let until_micros = *until_micros.get_or_insert(now_micros.saturating_add(wait_micros));
             if now_micros >= until_micros {
                 // How much others have written is not for every writer to know.
-                tracing::warn!(table = %table.name, hot_bytes = usage.bytes, "a writer was held back until it gave up");
+                tracing::warn!(table = %table.name, hot_bytes = usage.all_bytes(), "a writer was held back until it gave up");
                 return Err(no_room(table, limits.hot_limit_wait_ms));
             }
             let woken = self.held().hold(&table.table_id, until_micros).ok_or_else(stopping)?;
             self.jobs().start_by_itself(Work::Flush, table, now_micros);
             // A flush that ended before the writer was on the list has told nobody.
-            if self.store().hot_usage(table.store).bytes >= limits.hot_limit_bytes {
+            if self.store().hot_usage(table.store).all_bytes() >= limits.hot_limit_bytes {
                 // The sender goes only with its message or with the engine.
                 woken.await.map_err(|_| stopping())?;
             }

@@ -11,7 +11,7 @@ use ulid::Ulid;
 use crate::catalog::Table;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode, Result};
-use crate::jobs::{Job, JobKind, JobReport, JobSnapshot, JobStatus, STOPPED, Work};
+use crate::jobs::{Job, JobKind, JobReport, JobSnapshot, JobStatus, Lane, STOPPED, Work};
 
 /// Jobs that wait for their turn at most. A statement waits for its own job and the scheduler has at most one a table, so only
 /// very many tables that are due at once come near it; those that find no room are due again at the next look.
@@ -39,7 +39,13 @@ pub(crate) struct Jobs {
     history: usize,
     state: Mutex<State>,
     changed: Condvar,
+    #[cfg(test)]
+    moments: Mutex<HashMap<JobKind, Meanwhile>>,
 }
+
+/// What a test does at a moment.
+#[cfg(test)]
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct State {
@@ -82,6 +88,8 @@ impl Jobs {
             history,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            #[cfg(test)]
+            moments: Mutex::default(),
         }
     }
 
@@ -103,21 +111,15 @@ impl Jobs {
         }
         let job = self.new_job(&mut state, work, table, Some(answer));
         state.waiting.push_back(job.clone());
-        self.changed.notify_one();
+        // One thread might be of the other lane.
+        self.changed.notify_all();
         Ok((job, outcome))
     }
 
     /// Queues a job that nobody waits for, unless the table has such a one already, one failed lately, or there is no room.
     pub(crate) fn start_by_itself(&self, work: Work, table: &Table, now_micros: i64) -> Option<Arc<Job>> {
         let mut state = self.state.lock();
-        let has_job = |other: &Arc<Job>| {
-            other.table_id == table.table_id
-                && match work.kind() {
-                    // What flushes does not wait for what compacts to be over before it gets its place in the queue.
-                    JobKind::Flush => other.work == Work::Flush,
-                    JobKind::Compact | JobKind::Check => true,
-                }
-        };
+        let has_job = |other: &Arc<Job>| other.table_id == table.table_id && other.work.lane() == work.lane();
         let trouble = state.troubles.get(&(table.table_id.clone(), work.kind()));
         if state.stopping
             || state.waiting.len() >= MOST_WAITING
@@ -128,12 +130,13 @@ impl Jobs {
         }
         let job = self.new_job(&mut state, work, table, None);
         state.waiting.push_back(job.clone());
-        self.changed.notify_one();
+        // One thread might be of the other lane.
+        self.changed.notify_all();
         Some(job)
     }
 
-    /// Waits for something to do.
-    pub(crate) fn next(&self) -> Next {
+    /// Waits for something to do in a lane.
+    pub(crate) fn next(&self, lane: Lane) -> Next {
         let mut state = self.state.lock();
         loop {
             if !state.unsaved.is_empty() {
@@ -142,7 +145,7 @@ impl Jobs {
             if state.stopping {
                 return Next::Stop;
             }
-            if let Some(job) = state.take_ready() {
+            if let Some(job) = state.take_ready(lane) {
                 let now_micros = self.clock.now_micros();
                 job.start(now_micros);
                 state.running.push(job.clone());
@@ -225,6 +228,21 @@ impl Jobs {
         self.state.lock().troubles.retain(|(table_id, _), _| is_there(table_id));
     }
 
+    /// Something to do once, when a job of this kind has moved rows.
+    #[cfg(test)]
+    pub(crate) fn at(&self, kind: JobKind, meanwhile: impl FnOnce() + Send + 'static) {
+        self.moments.lock().insert(kind, Box::new(meanwhile));
+    }
+
+    /// A job has moved rows, of which tests make use.
+    #[cfg(test)]
+    pub(crate) fn moved(&self, kind: JobKind) {
+        let meanwhile = self.moments.lock().remove(&kind);
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+    }
+
     fn new_job(
         &self,
         state: &mut State,
@@ -254,12 +272,13 @@ impl Jobs {
 }
 
 impl State {
-    /// The first job whose table no other one works on; what flushes goes before what can wait, as writers may be waiting.
-    fn take_ready(&mut self) -> Option<Arc<Job>> {
-        let busy: HashSet<&str> = self.running.iter().map(|job| job.table_id.as_str()).collect();
-        let ready = self.waiting.iter().enumerate();
-        let ready = ready.filter(|(_, job)| !busy.contains(job.table_id.as_str()));
-        let (index, _) = ready.min_by_key(|(index, job)| (job.work != Work::Flush, *index))?;
+    /// The first job of the lane whose table no other one of the lane works on.
+    fn take_ready(&mut self, lane: Lane) -> Option<Arc<Job>> {
+        let of_lane = |job: &&Arc<Job>| job.work.lane() == lane;
+        let running = self.running.iter().filter(of_lane);
+        let busy: HashSet<&str> = running.map(|job| job.table_id.as_str()).collect();
+        let is_ready = |job: &Arc<Job>| of_lane(&job) && !busy.contains(job.table_id.as_str());
+        let index = self.waiting.iter().position(is_ready)?;
         self.waiting.remove(index)
     }
 
@@ -326,14 +345,30 @@ mod tests {
         (clock.clone(), Jobs::new(clock, history, Vec::new()))
     }
 
-    /// Begins the job that a mover would take next; one must be ready.
+    /// Begins the job that a mover of the lane would take next; one must be ready.
+    #[track_caller]
+    fn begin_in(jobs: &Jobs, lane: Lane) -> Arc<Job> {
+        jobs.take_unsaved();
+        assert!(is_ready(jobs, lane), "no job is ready");
+        match jobs.next(lane) {
+            Next::Run(job) => job,
+            Next::Save | Next::Stop => panic!("there is a job"),
+        }
+    }
+
+    /// Begins a flush.
     #[track_caller]
     fn begin(jobs: &Jobs) -> Arc<Job> {
-        jobs.take_unsaved();
-        match jobs.next() {
-            Next::Run(job) => job,
-            Next::Save | Next::Stop => panic!("no job is ready"),
-        }
+        begin_in(jobs, Lane::Flush)
+    }
+
+    /// Whether a mover of the lane would have a job.
+    fn is_ready(jobs: &Jobs, lane: Lane) -> bool {
+        let mut state = jobs.state.lock();
+        let waiting = state.waiting.clone();
+        let is_ready = state.take_ready(lane).is_some();
+        state.waiting = waiting;
+        is_ready
     }
 
     fn report(job: &Job) -> Result<JobReport> {
@@ -356,25 +391,34 @@ mod tests {
     }
 
     #[test]
-    fn flushes_go_first_and_a_table_has_one_job_at_a_time() {
+    fn flushes_wait_for_flushes_alone_and_a_table_has_one_job_of_a_lane_at_a_time() {
         let (_, jobs) = queue(10);
         let submit = |work, table_id: &str| jobs.submit(work, &table(table_id)).expect("queued").0;
         let compact_a = submit(Work::CompactFully, "a");
         let check_a = submit(Work::Check, "a");
         let flush_a = submit(Work::Flush, "a");
+        let again_a = submit(Work::Flush, "a");
         let flush_b = submit(Work::Flush, "b");
-        let (first, second) = (begin(&jobs), begin(&jobs));
-        assert!(Arc::ptr_eq(&first, &flush_a) && Arc::ptr_eq(&second, &flush_b));
-        assert!(jobs.state.lock().take_ready().is_none(), "both others are of table a");
+        let check_b = submit(Work::Check, "b");
+        let is = |begun: Arc<Job>, job: &Arc<Job>| assert!(Arc::ptr_eq(&begun, job), "{:?}", begun.work);
+        is(begin_in(&jobs, Lane::Segments), &compact_a);
+        is(begin_in(&jobs, Lane::Flush), &flush_a);
+        // The others of table a have to wait.
+        is(begin_in(&jobs, Lane::Flush), &flush_b);
+        is(begin_in(&jobs, Lane::Segments), &check_b);
+        assert!(!is_ready(&jobs, Lane::Flush) && !is_ready(&jobs, Lane::Segments));
         jobs.end(&flush_a, &report(&flush_a));
-        assert!(Arc::ptr_eq(&begin(&jobs), &compact_a));
+        assert!(!is_ready(&jobs, Lane::Segments), "the compaction goes on");
+        is(begin_in(&jobs, Lane::Flush), &again_a);
         jobs.end(&compact_a, &failure());
-        assert!(Arc::ptr_eq(&begin(&jobs), &check_a));
+        is(begin_in(&jobs, Lane::Segments), &check_a);
         assert_eq!(
             statuses(&jobs),
             [
                 (JobKind::Flush, JobStatus::Finished),
                 (JobKind::Compact, JobStatus::Failed),
+                (JobKind::Flush, JobStatus::Running),
+                (JobKind::Check, JobStatus::Running),
                 (JobKind::Flush, JobStatus::Running),
                 (JobKind::Check, JobStatus::Running),
             ]
@@ -388,14 +432,14 @@ mod tests {
         let start = |work| jobs.start_by_itself(work, &table("a"), now_micros).is_some();
         assert!(start(Work::CompactAsNeeded));
         assert!(!start(Work::CompactAsNeeded));
-        let compaction = begin(&jobs);
+        let compaction = begin_in(&jobs, Lane::Segments);
         assert!(!start(Work::CompactAsNeeded));
-        assert!(start(Work::Flush), "a flush gets its place behind what runs");
+        assert!(start(Work::Flush), "a flush does not wait for it");
         assert!(!start(Work::Flush));
-        jobs.end(&compaction, &report(&compaction));
-        assert!(!start(Work::CompactAsNeeded), "the flush comes first");
         let flush = begin(&jobs);
         assert!(!start(Work::Flush));
+        jobs.end(&compaction, &report(&compaction));
+        assert!(start(Work::CompactAsNeeded), "nor it for a flush");
         jobs.end(&flush, &report(&flush));
         assert!(start(Work::Flush));
     }
@@ -507,8 +551,10 @@ mod tests {
             jobs.start_by_itself(Work::Flush, &table("b"), clock.now_micros())
                 .is_none()
         );
-        assert!(matches!(jobs.next(), Next::Save));
+        assert!(matches!(jobs.next(Lane::Flush), Next::Save));
         jobs.take_unsaved();
-        assert!(matches!(jobs.next(), Next::Stop));
+        for lane in Lane::ALL {
+            assert!(matches!(jobs.next(lane), Next::Stop));
+        }
     }
 }

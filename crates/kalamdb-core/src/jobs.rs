@@ -30,7 +30,7 @@ pub enum JobKind {
 /// How far a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobStatus {
-    /// It waits for a thread, or for another job of its table.
+    /// It waits for a thread, or for another job of its table: a flush for a flush, others for others.
     Queued,
     /// It runs.
     Running,
@@ -108,6 +108,20 @@ pub(crate) enum Work {
     Check,
 }
 
+/// Which threads do it. Those that flush do nothing else: writers may be waiting, and what goes over segments may take hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Flushes.
+    Flush,
+    /// Compactions and checks.
+    Segments,
+}
+
+impl Lane {
+    /// All of them.
+    pub(crate) const ALL: [Lane; 2] = [Lane::Flush, Lane::Segments];
+}
+
 impl JobKind {
     /// Its name in `system.jobs`.
     pub fn as_str(self) -> &'static str {
@@ -164,6 +178,13 @@ impl Work {
             Work::Flush => JobKind::Flush,
             Work::CompactAsNeeded | Work::CompactFully => JobKind::Compact,
             Work::Check => JobKind::Check,
+        }
+    }
+
+    pub(crate) fn lane(self) -> Lane {
+        match self {
+            Work::Flush => Lane::Flush,
+            Work::CompactAsNeeded | Work::CompactFully | Work::Check => Lane::Segments,
         }
     }
 }

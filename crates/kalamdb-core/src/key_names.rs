@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::array_value_to_string;
-use kalamdb_store::KeyEncoder;
+use kalamdb_store::{CommitError, KeyEncoder, StoreError};
 
 use crate::catalog::Table;
+use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 
 /// Characters of a key's values in a message at most.
@@ -59,13 +60,7 @@ impl KeySources {
     }
 
     /// DUPLICATE_KEY for an encoded key; its last row, if it is known.
-    pub(crate) fn duplicate_key(
-        &self,
-        table: &Table,
-        encoder: &KeyEncoder,
-        key: &[u8],
-        problem: &str,
-    ) -> Result<Error> {
+    fn duplicate_key(&self, table: &Table, encoder: &KeyEncoder, key: &[u8], problem: &str) -> Result<Error> {
         for (first_position, columns) in self.batches.iter().rev() {
             let rows = columns.first().map_or(0, |column| column.len());
             for (row, back) in (0..rows).rev().zip(1_u64..) {
@@ -86,6 +81,41 @@ impl KeySources {
         };
         let message = format!("{row} primary key ({columns}) {problem} {}", table.name);
         Ok(Error::new(ErrorCode::DuplicateKey, message))
+    }
+
+    /// A failed commit of rows of the statement, in words. `keys`: none for a table without a primary key.
+    pub(crate) fn of_commit(
+        &self,
+        error: CommitError,
+        engine: &Engine,
+        table: &Table,
+        keys: Option<&KeyEncoder>,
+    ) -> Error {
+        match (&error, keys) {
+            (CommitError::DuplicateKey { key }, Some(encoder)) => self.duplicate(table, encoder, key),
+            _ => Error::of_commit(error, table, engine.store().state().catalog()),
+        }
+    }
+
+    /// The same of what the store refuses before it.
+    pub(crate) fn of_store(
+        &self,
+        error: StoreError,
+        engine: &Engine,
+        table: &Table,
+        keys: Option<&KeyEncoder>,
+    ) -> Error {
+        match (&error, keys) {
+            (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(table, encoder, key),
+            (StoreError::Retired(_), _) => Error::gone(table, engine.store().state().catalog()),
+            _ => error.into(),
+        }
+    }
+
+    fn duplicate(&self, table: &Table, encoder: &KeyEncoder, key: &[u8]) -> Error {
+        let problem = "is that of another row, of the same statement or already in table";
+        self.duplicate_key(table, encoder, key, problem)
+            .unwrap_or_else(|error| error)
     }
 
     /// ` = (1, a)`.

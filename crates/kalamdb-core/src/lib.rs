@@ -12,7 +12,8 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use arrow::array::RecordBatch;
-//! # use kalamdb_core::{Engine, EngineOptions, OnConflict, Result, ScanField, ScanRequest, SystemClock, TableName};
+//! # use kalamdb_core::{Engine, EngineOptions, OnConflict, Result, ScanField, ScanOrder, ScanRequest};
+//! # use kalamdb_core::{SystemClock, TableName};
 //! # async fn example(options: EngineOptions, rows: RecordBatch) -> Result<()> {
 //! let engine = Engine::open(options, Arc::new(SystemClock)).await?;
 //! let principal = engine.authenticate("anna", "a password of hers", "10.0.0.7:4711")?.principal;
@@ -23,7 +24,8 @@
 //!     appender.finish().await?;
 //!
 //!     let fields = vec![ScanField::Column(0), ScanField::Seq];
-//!     let request = ScanRequest { fields, key: None, limit: Some(10), part: (0, 1), prune: None, batch_rows: 8192 };
+//!     let (key, order, prune) = (None, ScanOrder::Any, None);
+//!     let request = ScanRequest { fields, key, limit: Some(10), part: (0, 1), order, prune, batch_rows: 8192 };
 //!     let mut scan = engine.view().scan(&principal, table, request)?;
 //!     while let Some(batch) = scan.next_batch()? {
 //!         println!("{} rows of {}", batch.num_rows(), principal.user_id);
@@ -54,6 +56,7 @@ mod max_rows;
 mod movers;
 mod mutate;
 mod options;
+mod outside_tokens;
 mod password;
 mod retention;
 mod row_buffer;
@@ -83,10 +86,11 @@ pub use define::{CreateMode, NewTable};
 pub use engine::{Engine, EngineOptions, View};
 pub use error::{Error, ErrorCode, Position, Result};
 pub use jobs::{JobKind, JobReport, JobSnapshot, JobStatus, SegmentProblem};
-pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, StoreStatistics};
+pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, ScanCounters, ScanOrder, StoreStatistics};
 pub use maintenance::MaintenanceOptions;
 pub use mutate::Mutator;
 pub use options::{FlushPolicy, TableOptions};
+pub use outside_tokens::OutsideIssuer;
 pub use scan::{KeyConstraint, RowScan, ScanField, ScanRequest};
 pub use schema::{Column, TableSchema};
 pub use segments::SegmentInfo;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use kalamdb_store::ScopeId;
@@ -38,7 +39,7 @@ pub(crate) struct Logins {
     /// Random in each process: tags are worth nothing outside it.
     tag_key: [u8; TAG_KEY_BYTES],
     /// What a password is checked against when there is no user or no password, so that both take as long.
-    nobodys_hash: String,
+    nobodys_hash: &'static str,
 }
 
 struct Failures {
@@ -55,6 +56,16 @@ struct Success {
     until_micros: i64,
 }
 
+/// Made once in a process: hashing takes longer than anything else at the start of a database.
+fn nobodys_hash(clock: &dyn Clock) -> Result<&'static str> {
+    static HASH: OnceLock<String> = OnceLock::new();
+    if let Some(hash) = HASH.get() {
+        return Ok(hash);
+    }
+    let hash = password::hash("nobody's password", clock)?;
+    Ok(HASH.get_or_init(|| hash))
+}
+
 impl Logins {
     pub(crate) fn new(clock: &dyn Clock) -> Result<Self> {
         let mut tag_key = [0; TAG_KEY_BYTES];
@@ -63,7 +74,7 @@ impl Logins {
             failures: Mutex::default(),
             successes: Mutex::default(),
             tag_key,
-            nobodys_hash: password::hash("nobody's password", clock)?,
+            nobodys_hash: nobodys_hash(clock)?,
         })
     }
 
@@ -81,6 +92,18 @@ impl Logins {
             ErrorCode::TooManyRequests,
             format!("too many failed logins of this user from this address; try again in {seconds} s"),
         ))
+    }
+
+    /// When the user can log in again from wherever failures hold them up, µs; of one who can, nothing.
+    pub(crate) fn locked_until(&self, now_micros: i64) -> HashMap<String, i64> {
+        let mut users: HashMap<String, i64> = HashMap::new();
+        for ((user_id, _), failed) in self.failures.lock().iter() {
+            if failed.blocked_until_micros > now_micros {
+                let until = users.entry(user_id.clone()).or_default();
+                *until = failed.blocked_until_micros.max(*until);
+            }
+        }
+        users
     }
 
     fn failed(&self, user_id: &str, peer: &str, now_micros: i64) {
@@ -172,8 +195,8 @@ impl Engine {
         {
             return Ok(UserRecord::of(user));
         }
-        let hashed = user.as_ref().and_then(|user| user.password_hash.as_ref());
-        let matches = password::verify(password, hashed.unwrap_or(&logins.nobodys_hash));
+        let hashed = user.as_ref().and_then(|user| user.password_hash.as_deref());
+        let matches = password::verify(password, hashed.unwrap_or(logins.nobodys_hash));
         match &user {
             Some(user) if matches && hashed.is_some() => {
                 logins.succeeded(user, password, &peer, self.now_micros())?;
@@ -181,6 +204,7 @@ impl Engine {
             }
             Some(_) | None => {
                 logins.failed(user_id, &peer, self.now_micros());
+                tracing::warn!(user = ?user_id, peer, "a login failed");
                 Err(Error::new(ErrorCode::Unauthenticated, "wrong user name or password"))
             }
         }

@@ -13,10 +13,10 @@ use crate::table_kind::TableKind;
 /// The bounds of what runs in the background, and of what it falls behind with.
 #[derive(Clone, Debug)]
 pub struct MaintenanceOptions {
-    /// Threads that flush, compact and check, for all tables together; at least one.
+    /// Threads that flush, and as many that compact and check, for all tables together; at least one.
     pub mover_threads: usize,
-    /// Bytes of hot rows that a table may have. From half of it on it is flushed whatever its policy, and at all of it its
-    /// writers wait.
+    /// Bytes of hot rows that a table may have, those that a flush is moving included. From half of it on it is flushed whatever
+    /// its policy, and at all of it its writers wait.
     pub hot_limit_bytes: u64,
     /// How long they wait, milliseconds.
     pub hot_limit_wait_ms: u64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
-use kalamdb_store::{KeyRange, Location, Put, Removal, ScanColumn, ScanSpec, ScopeId, Seq};
+use kalamdb_store::{KeyRange, Location, Put, Removal, ScanColumn, ScanOrder, ScanSpec, ScopeId, Seq};
 
 use crate::catalog::Table;
 use crate::engine::View;
@@ -70,6 +70,7 @@ fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<Live
         now_micros: view.now_micros(),
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
     };

@@ -1,5 +1,5 @@
-//! The threads that flush, compact and check: a bounded number, so that this work takes a bounded part of the machine, and none
-//! of them a runtime's.
+//! The threads that flush, and as many that compact and check: a bounded number, so that this work takes a bounded part of the
+//! machine, and none of them a runtime's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::hot_limit::HeldWriters;
 use crate::job_queue::{Jobs, Next};
 use crate::job_rows;
-use crate::jobs::{Job, JobReport, SegmentProblem, Work};
+use crate::jobs::{Job, JobReport, Lane, SegmentProblem, Work};
 
 /// The threads. Dropping them cancels what runs and waits until they ended.
 pub(crate) struct Movers {
@@ -24,6 +24,7 @@ pub(crate) struct Movers {
 
 /// What each of them knows.
 struct Mover {
+    lane: Lane,
     store: Arc<Store<Catalog>>,
     clock: Arc<dyn Clock>,
     jobs: Arc<Jobs>,
@@ -33,7 +34,7 @@ struct Mover {
 }
 
 impl Movers {
-    /// Starts `count` threads.
+    /// Starts `count` threads of each lane.
     ///
     /// # Errors
     /// STORAGE_ERROR when the machine gives no thread.
@@ -47,18 +48,27 @@ impl Movers {
         let saving = Arc::new(Mutex::new(()));
         let mut movers = Movers {
             jobs: jobs.clone(),
-            threads: Vec::with_capacity(count),
+            threads: Vec::with_capacity(Lane::ALL.len() * count),
         };
-        for number in 1..=count {
+        for (lane, number) in Lane::ALL
+            .into_iter()
+            .flat_map(|lane| (1..=count).map(move |number| (lane, number)))
+        {
             let mover = Mover {
+                lane,
                 store: store.clone(),
                 clock: clock.clone(),
                 jobs: jobs.clone(),
                 held: held.clone(),
                 saving: saving.clone(),
             };
+            // Linux shows 15 characters.
+            let what = match lane {
+                Lane::Flush => "flush",
+                Lane::Segments => "mover",
+            };
             let thread = std::thread::Builder::new()
-                .name(format!("kalamdb-mover-{number}"))
+                .name(format!("kalamdb-{what}-{number}"))
                 .spawn(move || mover.run());
             movers.threads.push(thread.map_err(|error| {
                 Error::new(ErrorCode::StorageError, format!("a thread cannot be started: {error}"))
@@ -82,7 +92,7 @@ impl Drop for Movers {
 impl Mover {
     fn run(self) {
         loop {
-            match self.jobs.next() {
+            match self.jobs.next(self.lane) {
                 Next::Run(job) => self.run_job(&job),
                 Next::Save => self.save(),
                 Next::Stop => return,
@@ -122,6 +132,8 @@ impl Mover {
         let (target, schema) = (table.store, &table.schema.stored);
         let watched = Watched {
             job,
+            #[cfg(test)]
+            jobs: &self.jobs,
             store: &self.store,
             target,
         };
@@ -160,7 +172,10 @@ impl Mover {
         })?;
         let options = catalog.segment_options(table)?;
         match job.work {
-            Work::Flush => job.expect_rows(self.store.hot_usage(table.store).rows),
+            Work::Flush => {
+                let usage = self.store.hot_usage(table.store);
+                job.expect_rows(usage.rows + usage.sealed_rows);
+            }
             Work::CompactFully | Work::Check => {
                 let segments = state.segments(table.store)?;
                 job.expect_rows(segments.iter().map(|(segment, _)| u64::from(segment.rows)).sum());
@@ -226,6 +241,8 @@ impl Mover {
 /// A job as its work sees it.
 struct Watched<'a> {
     job: &'a Job,
+    #[cfg(test)]
+    jobs: &'a Jobs,
     store: &'a Store<Catalog>,
     target: StoreId,
 }
@@ -233,6 +250,8 @@ struct Watched<'a> {
 impl Progress for Watched<'_> {
     fn advance(&self, rows: u64, bytes: u64) {
         self.job.advance(rows, bytes);
+        #[cfg(test)]
+        self.jobs.moved(self.job.work.kind());
     }
 
     fn cancelled(&self) -> bool {

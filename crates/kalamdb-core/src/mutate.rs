@@ -38,6 +38,8 @@ pub struct Mutator {
     sources: KeySources,
     updated: u64,
     bytes: usize,
+    /// [`BULK_FROM_ROWS`], but where a test wants less.
+    bulk_from_rows: usize,
     /// Where the changes of a large statement go.
     load: Option<Box<BulkLoad<Catalog>>>,
 }
@@ -73,8 +75,16 @@ impl Mutator {
             sources: KeySources::default(),
             updated: 0,
             bytes: 0,
+            bulk_from_rows: BULK_FROM_ROWS,
             load: None,
         })
+    }
+
+    /// Makes it a large statement from so many rows on.
+    #[cfg(test)]
+    pub(crate) fn bulk_from(mut self, rows: usize) -> Self {
+        self.bulk_from_rows = rows;
+        self
     }
 
     /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt64, `_seq` UInt64 (see [`crate::ScanField`]).
@@ -131,7 +141,7 @@ impl Mutator {
 
     /// Hands what there is to a bulk load, once it is much: the rows go straight into segments, and what is removed is a bit.
     fn go_on_in_bulk(&mut self) -> Result<()> {
-        let is_much = self.removals.len() >= BULK_FROM_ROWS || self.bytes >= BULK_FROM_BYTES;
+        let is_much = self.removals.len() >= self.bulk_from_rows || self.bytes >= BULK_FROM_BYTES;
         if self.load.is_none() && !(is_much && self.table.kind.loads_in_bulk()) {
             return Ok(());
         }
@@ -358,25 +368,13 @@ impl Mutator {
     }
 
     fn of_commit(&self, error: CommitError) -> Error {
-        if let (CommitError::DuplicateKey { key }, Some(encoder)) = (&error, &self.keys) {
-            return self.duplicate(encoder, key);
-        }
-        Error::of_commit(error, &self.table, self.engine.store().state().catalog())
+        self.sources
+            .of_commit(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     fn of_store(&self, error: StoreError) -> Error {
-        match (&error, &self.keys) {
-            (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(encoder, key),
-            (StoreError::Retired(_), _) => Error::gone(&self.table, self.engine.store().state().catalog()),
-            _ => error.into(),
-        }
-    }
-
-    fn duplicate(&self, encoder: &KeyEncoder, key: &[u8]) -> Error {
-        let problem = "is that of another row, of the same statement or already in table";
         self.sources
-            .duplicate_key(&self.table, encoder, key, problem)
-            .unwrap_or_else(|error| error)
+            .of_store(error, &self.engine, &self.table, self.keys.as_ref())
     }
 
     /// What the changes hold in memory until their commit, bytes.

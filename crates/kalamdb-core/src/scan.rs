@@ -1,11 +1,14 @@
 //! Reading a table: one body for every kind; the scope comes from the principal.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use kalamdb_store::{DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanSpec, StoreError};
+use kalamdb_store::{
+    DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec, StoreError,
+};
 
 use crate::access::{Action, Principal};
 use crate::catalog::{Catalog, Table};
@@ -54,6 +57,8 @@ pub struct ScanRequest {
     pub limit: Option<usize>,
     /// Which part of the rows, of how many.
     pub part: (usize, usize),
+    /// In which order the rows of this part come. SYSTEM tables have their keys' order anyway.
+    pub order: ScanOrder,
     /// Rules out rows that are filtered away above; columns are by index in `TableSchema::columns`.
     pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most.
@@ -65,7 +70,8 @@ pub struct RowScan {
     schema: SchemaRef,
     source: Source,
     filter: Option<Filtered>,
-    keys_read: u64,
+    /// Of a point read; of a filtered scan, the rows that pass.
+    counters: ScanCounters,
 }
 
 /// Where the rows come from.
@@ -89,10 +95,19 @@ struct PointRead {
 /// those of `fields` that are no columns.
 struct Filtered {
     filter: SystemRowFilter,
+    /// Of `system.users`: whom failed logins hold up, which is nowhere stored.
+    locks: Option<UserLocks>,
     /// Where the requested fields are in the source's batches.
     projection: Vec<usize>,
     /// Rows still wanted.
     remaining: Option<usize>,
+}
+
+/// Until when users are locked, and where in the source's batches it goes.
+struct UserLocks {
+    until_micros: HashMap<String, i64>,
+    user_id: usize,
+    locked_until: usize,
 }
 
 impl RowScan {
@@ -128,11 +143,15 @@ impl RowScan {
                     Keys::Nothing
                 };
             }
-            if !filter.passes_everything() {
+            let locks = (system == SystemTable::Users)
+                .then(|| UserLocks::asked_for(view, table, &fields))
+                .flatten();
+            if !filter.passes_everything() || locks.is_some() {
                 let (all, projection) = with_visible_columns(table, &fields);
                 fields = all;
                 filtered = Some(Filtered {
                     filter,
+                    locks,
                     projection,
                     remaining: limit.take(),
                 });
@@ -150,6 +169,7 @@ impl RowScan {
             now_micros: view.now_micros(),
             limit,
             part: request.part,
+            order: request.order,
             prune: request.prune.clone(),
             batch_rows: request.batch_rows.max(1),
         };
@@ -178,7 +198,7 @@ impl RowScan {
             schema,
             source,
             filter: filtered,
-            keys_read: 0,
+            counters: ScanCounters::default(),
         })
     }
 
@@ -200,6 +220,7 @@ impl RowScan {
                 return Ok(Some(batch));
             };
             let batch = filtered.next(&batch)?;
+            self.counters.keys_read += batch.num_rows() as u64;
             if filtered.remaining == Some(0) {
                 self.source = Source::Nothing;
             }
@@ -209,12 +230,18 @@ impl RowScan {
         }
     }
 
-    /// Keys read from the store so far.
-    pub fn keys_read(&self) -> u64 {
-        match &self.source {
-            Source::Range(scan) => self.keys_read + scan.keys_read(),
-            Source::Nothing | Source::Point(_) => self.keys_read,
+    /// What was looked at so far. It tells nothing of rows that the principal does not see.
+    pub fn counters(&self) -> ScanCounters {
+        let mut counters = self.counters;
+        if let (Source::Range(scan), None) = (&self.source, &self.filter) {
+            counters += scan.counters();
         }
+        counters
+    }
+
+    /// [`ScanCounters::keys_read`].
+    pub fn keys_read(&self) -> u64 {
+        self.counters().keys_read
     }
 
     fn next_stored(&mut self) -> Result<Option<RecordBatch>> {
@@ -229,7 +256,9 @@ impl RowScan {
                     Err(other) => return Err(other.into()),
                 };
                 self.source = Source::Nothing;
-                self.keys_read += 1;
+                if self.filter.is_none() {
+                    self.counters.keys_read += 1;
+                }
                 Ok((batch.num_rows() > 0).then_some(batch))
             }
         }
@@ -239,12 +268,38 @@ impl RowScan {
 impl Filtered {
     fn next(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut seen = self.filter.apply(batch)?;
+        if let Some(locks) = &self.locks {
+            seen = locks.fill(&seen)?;
+        }
         if let Some(remaining) = &mut self.remaining {
             let rows = seen.num_rows().min(*remaining);
             seen = seen.slice(0, rows);
             *remaining -= rows;
         }
         seen.project(&self.projection).map_err(internal)
+    }
+}
+
+impl UserLocks {
+    /// If the scan is to show them.
+    fn asked_for(view: &View, table: &Table, fields: &[ScanField]) -> Option<Self> {
+        let place = |name: &str| table.schema.columns.iter().position(|column| column.name == name);
+        let (user_id, locked_until) = (place("user_id")?, place("locked_until")?);
+        fields.contains(&ScanField::Column(locked_until)).then(|| UserLocks {
+            until_micros: view.logins.locked_until(view.now_micros()),
+            user_id,
+            locked_until,
+        })
+    }
+
+    fn fill(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let users = batch.column(self.user_id).as_string::<i32>();
+        let until = users.iter().map(|user| self.until_micros.get(user?).copied());
+        let until = TimestampMicrosecondArray::from_iter(until)
+            .with_data_type(batch.column(self.locked_until).data_type().clone());
+        let mut columns = batch.columns().to_vec();
+        columns[self.locked_until] = Arc::new(until);
+        RecordBatch::try_new(batch.schema(), columns).map_err(internal)
     }
 }
 

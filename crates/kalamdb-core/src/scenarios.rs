@@ -1,7 +1,10 @@
 //! The crate as its callers use it: an open database, several principals, tables of every kind.
 
+mod concurrency;
 mod definition;
+mod filters;
 mod flushes;
+mod histories;
 mod large_changes;
 mod maintenance;
 mod opening;

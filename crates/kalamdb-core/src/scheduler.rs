@@ -66,7 +66,7 @@ impl Wanted {
     }
 
     /// Resolves when there was word since the last time. For one task.
-    async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         std::future::poll_fn(|context| {
             self.waker.register(context.waker());
             if self.told.swap(false, Ordering::SeqCst) {
@@ -96,14 +96,14 @@ impl Engine {
             }
             let usage = self.store().hot_usage(table.store);
             let policy = table.options.flush_policy;
-            let work = match flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros) {
-                Some(_) => Work::Flush,
-                // A flush that failed, or that the end of the process cut short, left rows between the tiers.
-                None if has_sealed_rows(&view, table) => Work::Flush,
-                None if self.store().wants_compaction(table.store) => Work::CompactAsNeeded,
-                None => continue,
-            };
-            started += usize::from(self.jobs().start_by_itself(work, table, now_micros).is_some());
+            let is_due = flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros).is_some();
+            // A flush that failed, or that the end of the process cut short, left rows between the tiers.
+            let flush = (is_due || has_sealed_rows(&view, table)).then_some(Work::Flush);
+            let is_worth_it = self.store().wants_compaction(table.store, &table.schema.stored);
+            let compact = is_worth_it.then_some(Work::CompactAsNeeded);
+            for work in [flush, compact].into_iter().flatten() {
+                started += usize::from(self.jobs().start_by_itself(work, table, now_micros).is_some());
+            }
         }
         self.jobs().forget_troubles(|table_id| there.contains(table_id));
         self.held().give_up(now_micros);
@@ -154,6 +154,7 @@ mod tests {
                 rows,
                 bytes,
                 since_micros,
+                ..HotUsage::default()
             };
             assert_eq!(
                 flush_is_due(policy, &usage, 1_000, NOW),

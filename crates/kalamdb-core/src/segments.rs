@@ -87,6 +87,7 @@ mod tests {
             path: "db/1/7-x".to_owned(),
             rows: 10,
             size_bytes: 99,
+            memory_bytes: 0,
             min_key: b"secret".to_vec(),
             max_key: b"secret".to_vec(),
             schema_version: SchemaVersion(1),

@@ -10,7 +10,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use kalamdb_store::{
-    DbState, KeyEncoder, KeyRange, ScanColumn, ScanSpec, SchemaVersion, ScopeId, Store, StoreId, StoreSchema,
+    DbState, KeyEncoder, KeyRange, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, Store, StoreId, StoreSchema,
 };
 use std::ops::Bound;
 
@@ -336,6 +336,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
     }

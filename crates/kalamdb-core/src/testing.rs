@@ -23,12 +23,20 @@ use crate::scan::{ScanField, ScanRequest};
 use crate::schema::Column;
 use crate::table_kind::TableKind;
 use crate::users::NewUser;
+use kalamdb_store::ScanOrder;
 
 /// The time at which databases of tests start, µs.
 pub(crate) const START: i64 = 1_700_000_000_000_000;
 pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) const ROOT_PASSWORD: &str = "the root of all tests";
 pub(crate) const PASSWORD: &str = "a long enough one";
+
+/// In memory, where the machine has such a file system: what syncs then does not wait for a disk.
+pub(crate) fn memory_directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| TempDir::new())
+        .expect("a directory")
+}
 
 /// An open database that goes with this value.
 pub(crate) struct Database {
@@ -64,9 +72,11 @@ impl Database {
             durability: kalamdb_store::Durability::Relaxed,
             root_password: root_password.map(str::to_owned),
             block_cache_bytes: 8 << 20,
+            segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
             token_life_seconds: 3600,
+            outside_issuer: None,
             maintenance,
         };
         let engine = block_on(Engine::open(options, clock.clone()))?;
@@ -176,6 +186,7 @@ pub(crate) fn scan(view: &View, by: &Principal, table: &Arc<Table>, fields: &[Sc
         key: None,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 1000,
     };

@@ -105,7 +105,7 @@ pub(crate) async fn run(scene: Scene<'_>, action: Action) -> Result<Option<Bytes
                 .close(scene.lease.session().principal(), &request.prepared_statement_handle)?;
             return Ok(None);
         }
-        SET_SESSION_OPTIONS => session::set_options(scene.lease, body)?,
+        SET_SESSION_OPTIONS => session::set_options(scene.database, scene.lease, body)?,
         GET_SESSION_OPTIONS => session::options(scene.lease, body)?,
         CLOSE_SESSION => session::close(scene.database, scene.lease, body)?,
         CANCEL_FLIGHT_INFO => {

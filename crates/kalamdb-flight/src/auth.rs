@@ -37,6 +37,8 @@ pub struct SessionLease {
     user: UserRecord,
     origin: SessionOrigin,
     tenure: Tenure,
+    /// When the credentials themselves end, seconds since the epoch: an outside token's login is not to outlast it.
+    credentials_end_seconds: Option<u64>,
 }
 
 /// How long a leased session lives.
@@ -69,12 +71,15 @@ impl SessionLease {
         let session = self.database.open_session(&self.user, self.origin.clone())?;
         let engine = self.database.engine();
         let now_seconds = u64::try_from(engine.clock().now_micros() / 1_000_000).unwrap_or(0);
+        let end_seconds = now_seconds.saturating_add(engine.token_life_seconds());
         let signed = engine.sign_token(&Claims {
             sub: self.user.principal.user_id.clone(),
             scope: self.user.principal.scope.0,
             session: session.id().to_owned(),
             credential_version: self.user.credential_version,
-            exp: now_seconds.saturating_add(engine.token_life_seconds()),
+            exp: self
+                .credentials_end_seconds
+                .map_or(end_seconds, |end| end.min(end_seconds)),
         });
         if signed.is_err() {
             self.database.close_session(session.id());
@@ -94,7 +99,8 @@ impl Drop for SessionLease {
     }
 }
 
-/// Checks an `Authorization` header (Basic, padded or not; or Bearer) and finds or makes the session. `peer` is the caller's
+/// Checks an `Authorization` header (Basic, padded or not; or Bearer, with a token of ours or of the outside issuer) and finds or
+/// makes the session. `peer` is the caller's
 /// address, with or without port; `client` is what it calls itself.
 ///
 /// # Errors
@@ -113,6 +119,12 @@ pub async fn authenticate(
         Credential::Basic { user_id, password } => {
             let user = database.authenticate(&user_id, &password, &address_of(peer)).await?;
             lease_for_call(database, user, origin)
+        }
+        Credential::Bearer(token) if database.engine().is_outside_token(token) => {
+            let (user, expires_seconds) = database.engine().authenticate_outside(token).await?;
+            let mut lease = lease_for_call(database, user, origin)?;
+            lease.credentials_end_seconds = Some(expires_seconds);
+            Ok(lease)
         }
         Credential::Bearer(token) => lease_of_login(database, token, origin),
     }
@@ -134,6 +146,7 @@ fn lease_for_call(database: &Arc<Database>, user: UserRecord, origin: SessionOri
         user,
         origin,
         tenure: Tenure::Call,
+        credentials_end_seconds: None,
     })
 }
 
@@ -164,6 +177,7 @@ fn lease_of_login(database: &Arc<Database>, token: &str, origin: SessionOrigin) 
         user,
         origin,
         tenure: Tenure::Login,
+        credentials_end_seconds: None,
     })
 }
 

@@ -30,4 +30,5 @@ mod upload;
 mod write;
 
 pub use auth::{SessionLease, authenticate};
+pub use connection::{Encryption, Socket, prepare};
 pub use service::{FlightOptions, serve};

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
-use crate::connection::accept;
+use crate::connection::{Encryption, accept};
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
 use crate::prepared::PreparedStatements;
@@ -65,12 +65,13 @@ pub struct FlightOptions {
     pub drain_ms: u64,
 }
 
-/// Serves until `shutdown` resolves, then drains.
+/// Serves until `shutdown` resolves, then drains; with TLS if there is `encryption`.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
+    encryption: Option<Encryption>,
     database: Arc<Database>,
     options: FlightOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -100,7 +101,7 @@ pub async fn serve(
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .layer(AuthLayer::new(database))
             .add_service(service)
-            .serve_with_incoming_shutdown(accept(listener, cord.clone()), stop)
+            .serve_with_incoming_shutdown(accept(listener, encryption, cord.clone()), stop)
     );
     let too_long = async {
         stopping.cancelled().await;
@@ -307,7 +308,8 @@ impl FlightService for Door {
             .metadata()
             .get("authorization")
             .and_then(|value| value.to_str().ok());
-        let token = match header.and_then(bearer_token) {
+        // An outside token opens a session as a password does; one of ours names its session already.
+        let token = match header.and_then(bearer_token).filter(|_| !lease.is_for_one_call()) {
             Some(token) => token.to_owned(),
             None => lease.log_in().or_status()?,
         };

@@ -20,7 +20,7 @@ use crate::proto::session::{
 ///
 /// # Errors
 /// INVALID_REQUEST for a body that does not decode, or in a session that would forget the options at once.
-pub(crate) fn set_options(lease: &SessionLease, body: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn set_options(database: &Arc<Database>, lease: &SessionLease, body: &[u8]) -> Result<Vec<u8>> {
     let request: SetSessionOptionsRequest = decode_body(body)?;
     if lease.is_for_one_call() {
         return Err(Error::new(
@@ -30,7 +30,7 @@ pub(crate) fn set_options(lease: &SessionLease, body: &[u8]) -> Result<Vec<u8>> 
     }
     let mut result = SetSessionOptionsResult::default();
     for (name, value) in request.session_options {
-        if let Err(error) = lease.session().set_option(&name, decode_value(value)) {
+        if let Err(error) = database.set_session_option(lease.session(), &name, decode_value(value)) {
             tracing::debug!(option = name, %error, "a session option was refused");
             result.errors.insert(
                 name,

@@ -18,8 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Sources, check_environment};
 use crate::serve::serve;
 use crate::settings::{Field, OTHER_VARIABLES, nearest, settings};
-use crate::shell::{self, Shell};
-use crate::shell_output::OutputFormat;
+use crate::shell::{self, OutputFormat, Shell, printable_line};
 use crate::telemetry::start_log;
 
 /// A SQL database behind Arrow Flight SQL.
@@ -37,7 +36,7 @@ struct CommandLine {
 enum Action {
     /// Serve the database in a directory until SIGTERM or SIGINT.
     Serve(ServeOptions),
-    /// Run SQL statements on a running server: from -c, a file, standard input, or a prompt.
+    /// Run SQL statements on a running server: from -c, a file, standard input, or in a shell.
     Sql(SqlOptions),
 }
 
@@ -70,9 +69,12 @@ struct SqlOptions {
     /// Where to look for root's password.
     #[arg(long, env = "KALAMDB_DATA_DIR", hide_env_values = true, default_value = "./data")]
     data_dir: PathBuf,
-    /// How rows are printed: a table, CSV with a header, or one JSON object per line.
+    /// How rows are printed.
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     format: OutputFormat,
+    /// Write rows to this file instead of standard output. A Parquet file holds one result.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// The end of `--help`.
@@ -154,7 +156,8 @@ fn nearest_flag(line: &[String], unknown: &str) -> Option<String> {
 
 fn complain(message: &str, code: u8) -> ExitCode {
     let line: Vec<&str> = message.split_whitespace().collect();
-    eprintln!("kalamdb: {}", line.join(" "));
+    // A server may have sent it.
+    eprintln!("kalamdb: {}", printable_line(&line.join(" ")));
     ExitCode::from(code)
 }
 
@@ -274,6 +277,7 @@ fn sql_process(options: SqlOptions) -> Result<(), String> {
         user: options.user,
         data_dir: options.data_dir,
         format: options.format,
+        output: options.output,
     };
     let outcome = runtime.block_on(shell::run(&shell, script));
     runtime.shutdown_background();

@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kalamdb_core::{Durability, EngineOptions, MaintenanceOptions};
+use kalamdb_core::{Durability, EngineOptions, MaintenanceOptions, OutsideIssuer};
 use kalamdb_flight::FlightOptions;
 use kalamdb_sql::{DatabaseOptions, Setting};
 
+use crate::issuer_keys::KeySource;
 use crate::machine;
 use crate::settings::{Definition, OTHER_VARIABLES, SETTINGS, nearest, settings};
 use crate::telemetry::LogFormat;
@@ -23,6 +24,12 @@ pub struct Config {
     pub flight_listen: SocketAddr,
     /// HTTP listens here; port 0 picks a free one.
     pub http_listen: SocketAddr,
+    /// The server's certificate and those between it and its authority, PEM; with it both doors encrypt.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Certificates of those who certify clients, PEM; with it a client must show a certificate.
+    pub tls_client_authority: Option<PathBuf>,
     /// Whether other addresses than loopback may be listened on without encryption.
     pub allow_plaintext_on_network: bool,
     /// The location put into FlightInfo, if any.
@@ -33,6 +40,8 @@ pub struct Config {
     pub memory_limit_bytes: usize,
     /// Cache of stored blocks.
     pub block_cache_bytes: usize,
+    /// Indexes of open segments.
+    pub segment_cache_bytes: usize,
     /// Committed rows that are not in files yet.
     pub write_buffer_bytes: usize,
     /// Where queries spill.
@@ -51,6 +60,16 @@ pub struct Config {
     pub session_idle: Duration,
     /// A bearer token's life.
     pub token_life: Duration,
+    /// The JWK set of an outside issuer of tokens: a file or a URL.
+    pub jwt_keys: Option<KeySource>,
+    /// The issuer's name, as its tokens have it.
+    pub jwt_issuer: String,
+    /// What its tokens for this server name as their audience.
+    pub jwt_audience: String,
+    /// The claim that is the user's name.
+    pub jwt_user_claim: String,
+    /// The claim that is the user's role; empty: users and roles are this database's own.
+    pub jwt_role_claim: String,
     /// Finished queries that are remembered.
     pub query_history: usize,
     /// Threads that flush, compact and check.
@@ -126,11 +145,15 @@ impl Config {
             data_dir,
             flight_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_authority: None,
             allow_plaintext_on_network: false,
             advertise: None,
             durability: Durability::Synced,
             memory_limit_bytes: (memory_bytes / 2).max(16 << 20),
             block_cache_bytes: (memory_bytes / 8).clamp(64 << 20, 4 << 30),
+            segment_cache_bytes: (memory_bytes / 16).clamp(64 << 20, 1 << 30),
             write_buffer_bytes: 128 << 20,
             statement_timeout: Duration::from_secs(300),
             statement_text_limit_bytes: 16 << 20,
@@ -139,6 +162,11 @@ impl Config {
             max_sessions: 1000,
             session_idle: Duration::from_secs(30 * 60),
             token_life: Duration::from_secs(12 * 60 * 60),
+            jwt_keys: None,
+            jwt_issuer: String::new(),
+            jwt_audience: String::new(),
+            jwt_user_claim: "sub".to_owned(),
+            jwt_role_claim: String::new(),
             query_history: 1000,
             mover_threads: 1,
             hot_limit_bytes: 256 << 20,
@@ -205,13 +233,46 @@ impl Config {
     /// A message for people.
     pub(crate) fn check(&self) -> Result<(), String> {
         for (name, address) in [("flight_listen", self.flight_listen), ("http_listen", self.http_listen)] {
-            if !address.ip().is_loopback() && !self.allow_plaintext_on_network {
+            let encrypted = self.tls_certificate.is_some();
+            if !address.ip().is_loopback() && !encrypted && !self.allow_plaintext_on_network {
                 return Err(format!(
-                    "{name} is {address}, which is not a loopback address, and this version has no TLS: passwords and rows \
-                     would cross the network unencrypted. Listen on 127.0.0.1, or add --allow-plaintext-on-network \
-                     (KALAMDB_ALLOW_PLAINTEXT_ON_NETWORK=true) if the network is trusted"
+                    "{name} is {address}, which is not a loopback address: passwords and rows would cross the network \
+                     unencrypted. Give --tls-certificate and --tls-key, listen on 127.0.0.1, or add \
+                     --allow-plaintext-on-network (KALAMDB_ALLOW_PLAINTEXT_ON_NETWORK=true) if the network is trusted"
                 ));
             }
+        }
+        match (&self.tls_certificate, &self.tls_key, &self.tls_client_authority) {
+            (Some(_), None, _) => return Err("tls_certificate is given without tls_key; TLS needs both".to_owned()),
+            (None, Some(_), _) => return Err("tls_key is given without tls_certificate; TLS needs both".to_owned()),
+            (None, None, Some(_)) => {
+                return Err(
+                    "tls_client_authority asks clients for certificates, which needs TLS: give tls_certificate and \
+                            tls_key too"
+                        .to_owned(),
+                );
+            }
+            (Some(_), Some(_), _) | (None, None, None) => {}
+        }
+        if self.jwt_keys.is_some() {
+            for (name, value) in [
+                ("jwt_issuer", &self.jwt_issuer),
+                ("jwt_audience", &self.jwt_audience),
+                ("jwt_user_claim", &self.jwt_user_claim),
+            ] {
+                if value.is_empty() {
+                    return Err(format!(
+                        "jwt_keys is given without {name}: whose tokens are to be taken, and for what?"
+                    ));
+                }
+            }
+        } else if let Some((name, _)) = [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)]
+            .into_iter()
+            .find(|(_, value)| !value.is_empty())
+        {
+            return Err(format!(
+                "{name} is given without jwt_keys, so no token could be checked"
+            ));
         }
         if self.flight_listen == self.http_listen && self.flight_listen.port() != 0 {
             return Err(format!(
@@ -236,9 +297,11 @@ impl Config {
             durability: self.durability,
             root_password: self.root_password.as_ref().map(|secret| secret.0.clone()),
             block_cache_bytes: self.block_cache_bytes,
+            segment_cache_bytes: self.segment_cache_bytes,
             write_buffer_bytes: self.write_buffer_bytes,
             statement_write_limit_bytes: self.statement_write_limit_bytes,
             token_life_seconds: whole_seconds(self.token_life),
+            outside_issuer: self.outside_issuer(),
             maintenance: MaintenanceOptions {
                 mover_threads: self.mover_threads,
                 hot_limit_bytes: self.hot_limit_bytes as u64,
@@ -246,6 +309,16 @@ impl Config {
                 job_history: self.job_history,
             },
         }
+    }
+
+    /// Whose tokens are taken; `check` sees to it that all of it is there.
+    fn outside_issuer(&self) -> Option<OutsideIssuer> {
+        self.jwt_keys.as_ref().map(|_| OutsideIssuer {
+            issuer: self.jwt_issuer.clone(),
+            audience: self.jwt_audience.clone(),
+            user_claim: self.jwt_user_claim.clone(),
+            role_claim: Some(self.jwt_role_claim.clone()).filter(|name| !name.is_empty()),
+        })
     }
 
     /// What the database is given.

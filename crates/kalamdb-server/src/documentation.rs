@@ -29,6 +29,22 @@ statement_timeout = \"5min\"
 ";
 
 const CLOSING: &str = "
+## Memory
+
+What the server holds is about the sum of these:
+
+- `memory_limit`: all running queries, and the rows that small writes gather until their commit. Beyond it queries spill.
+- `block_cache`, `segment_cache` and `write_buffers`, each up to its own size, whatever queries do.
+- For each bulk load that is under way about 150 MiB: rows that are sorted, and the part of a segment that is being written.
+- For each of the 2 × `mover_threads` background threads about 100 MiB while it works. A flush holds up to half of the `hot_limit`
+  of its table more, the less the longer the rows are; a compaction four bytes for each row that it merges.
+
+With the defaults the first four parts are eleven sixteenths of the machine's memory and 128 MiB on a machine of 1 to 16 GiB, and
+less on a larger one. What is left is for the others, and for the operating system's cache of segment files. A server that shares
+its machine gets less by `memory_limit` first.
+
+## Who may ask for what
+
 `/health` and `/ready` take no credentials. `/metrics` takes none from a loopback address, so on a machine whose users are not
 trusted, or behind a reverse proxy on the same machine, bar it there; from other addresses it needs role `dba`.
 ";

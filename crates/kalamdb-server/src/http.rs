@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kalamdb_core::{Error, ErrorCode, Role};
-use kalamdb_flight::SessionLease;
+use kalamdb_flight::{Encryption, SessionLease};
 use kalamdb_sql::Database;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -44,6 +44,8 @@ pub(crate) struct Door {
     pub(crate) database: Arc<Database>,
     pub(crate) max_request_bytes: usize,
     pub(crate) metrics: Arc<Metrics>,
+    /// With it the door speaks HTTPS only.
+    pub(crate) encryption: Option<Encryption>,
     /// Cancelled when the server begins to stop.
     pub(crate) stopping: CancellationToken,
 }
@@ -65,7 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, door: Arc<Door>, deadline: Canc
             () = door.stopping.cancelled() => break,
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, router.clone(), door.stopping.clone()));
+                    connections.spawn(connection(stream, peer, router.clone(), Arc::clone(&door)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an HTTP connection was not accepted");
@@ -100,10 +102,18 @@ fn report(ended: Result<(), JoinError>) -> Option<JoinError> {
     Some(error)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stopping: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
-    }
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, door: Arc<Door>) {
+    let prepared = tokio::select! {
+        prepared = kalamdb_flight::prepare(stream, door.encryption.as_ref()) => prepared,
+        () = door.stopping.cancelled() => return,
+    };
+    let stream = match prepared {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            return;
+        }
+    };
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
@@ -114,7 +124,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stoppin
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = stopping.cancelled() => {
+        () = door.stopping.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal256Array, FixedSizeBinaryArray, Float64Array, Int64Array,
-    ListArray, RecordBatch, StringArray, StructArray, UInt64Array, new_null_array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal256Array, FixedSizeBinaryArray, Float32Array, Float64Array,
+    Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt64Array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat};
+use arrow::compute::concat;
 use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Schema, SchemaRef, i256};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use kalamdb_core::{Error, ErrorCode, Result};
-use kalamdb_sql::Parameters;
+use kalamdb_sql::{Parameters, exactly};
 use serde_json::value::RawValue;
 
 /// Base64 with or without padding.
@@ -23,11 +23,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One row of parameters; `expected` has the statement's parameters, `$1` first.
+/// One row of parameters; `expected` has the statement's parameters, `$1` first, and `zone` is the session's time zone.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a wrong number of them, TYPE_MISMATCH naming the parameter.
-pub(crate) fn parameters(values: &[Box<RawValue>], expected: &SchemaRef) -> Result<Parameters> {
+pub(crate) fn parameters(values: &[Box<RawValue>], expected: &SchemaRef, zone: &Arc<str>) -> Result<Parameters> {
     let wanted = expected.fields();
     if values.len() != wanted.len() {
         let message = format!(
@@ -40,7 +40,7 @@ pub(crate) fn parameters(values: &[Box<RawValue>], expected: &SchemaRef) -> Resu
     let mut fields = Vec::with_capacity(values.len());
     let mut columns = Vec::with_capacity(values.len());
     for (index, (value, expected)) in values.iter().zip(wanted).enumerate() {
-        let column = scalar(value, expected)
+        let column = scalar(value, expected, zone)
             .map_err(|reason| Error::new(ErrorCode::TypeMismatch, format!("parameter ${}: {reason}", index + 1)))?;
         fields.push(Field::new(format!("${}", index + 1), column.data_type().clone(), true));
         columns.push(column);
@@ -51,7 +51,7 @@ pub(crate) fn parameters(values: &[Box<RawValue>], expected: &SchemaRef) -> Resu
 }
 
 /// An array of the one value, of the type that holds it exactly; casting to the expected type is the statement's matter.
-fn scalar(value: &RawValue, expected: &Field) -> Result<ArrayRef, String> {
+fn scalar(value: &RawValue, expected: &Field, zone: &Arc<str>) -> Result<ArrayRef, String> {
     let text = value.get();
     let array: ArrayRef = match text.as_bytes().first() {
         None | Some(b'n') => new_null_array(expected.data_type(), 1),
@@ -60,7 +60,7 @@ fn scalar(value: &RawValue, expected: &Field) -> Result<ArrayRef, String> {
         Some(b'"') => string(&parse::<String>(text)?, expected)?,
         Some(b'[') => match expected.data_type() {
             DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
-                list(&parse::<Vec<&RawValue>>(text)?, element)?
+                list(&parse::<Vec<&RawValue>>(text)?, element, zone)?
             }
             DataType::Utf8 => Arc::new(StringArray::from(vec![text])),
             _ => return Err("an array stands where a single value is expected".to_owned()),
@@ -77,7 +77,7 @@ fn scalar(value: &RawValue, expected: &Field) -> Result<ArrayRef, String> {
                 let mut columns = Vec::with_capacity(fields.len());
                 for field in fields {
                     columns.push(match members.get(field.name()) {
-                        Some(value) => exactly(&scalar(value, field)?, field)?,
+                        Some(value) => fitted(&scalar(value, field, zone)?, field, zone)?,
                         None => new_null_array(field.data_type(), 1),
                     });
                 }
@@ -119,10 +119,10 @@ fn string(text: &str, expected: &Field) -> Result<ArrayRef, String> {
     }
 }
 
-fn list(values: &[&RawValue], element: &FieldRef) -> Result<ArrayRef, String> {
+fn list(values: &[&RawValue], element: &FieldRef, zone: &Arc<str>) -> Result<ArrayRef, String> {
     let mut elements = Vec::with_capacity(values.len());
     for value in values {
-        elements.push(exactly(&scalar(value, element)?, element)?);
+        elements.push(fitted(&scalar(value, element, zone)?, element, zone)?);
     }
     let parts: Vec<&dyn Array> = elements.iter().map(AsRef::as_ref).collect();
     let joined = if parts.is_empty() {
@@ -135,28 +135,13 @@ fn list(values: &[&RawValue], element: &FieldRef) -> Result<ArrayRef, String> {
     Ok(Arc::new(list))
 }
 
-/// Members of nested values have to have their exact type; a cast that loses something is refused.
-fn exactly(value: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
-    if value.data_type() == field.data_type() {
-        return Ok(Arc::clone(value));
-    }
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let cast = cast_with_options(value, field.data_type(), &strict).map_err(|error| error.to_string())?;
-    let back = cast_with_options(&cast, value.data_type(), &strict).map_err(|error| error.to_string())?;
-    if !matches!(value.data_type(), DataType::Utf8) && back.to_data() != value.to_data() {
-        return Err(format!(
-            "a value does not fit {} of type {}",
-            field.name(),
-            field.data_type()
-        ));
-    }
-    Ok(cast)
+/// Members of nested values have to have their exact type; they get it as a whole value would.
+fn fitted(value: &ArrayRef, field: &Field, zone: &Arc<str>) -> Result<ArrayRef, String> {
+    exactly(value, field, zone)
+        .map_err(|_| format!("a value does not fit {} of type {}", field.name(), field.data_type()))
 }
 
-/// Integers as integers, fractions as decimals where a decimal is expected, else as doubles.
+/// Integers as integers; fractions as floats where one is expected, else as the decimals they are.
 fn number(text: &str, expected: &DataType) -> Result<ArrayRef, String> {
     if let Ok(value) = text.parse::<i64>() {
         return Ok(Arc::new(Int64Array::from(vec![value])));
@@ -169,8 +154,19 @@ fn number(text: &str, expected: &DataType) -> Result<ArrayRef, String> {
         expected,
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
     );
+    if (whole || !expected.is_floating())
+        && let Some(exact) = decimal(text)
+    {
+        return Ok(exact);
+    }
     if whole || is_decimal {
-        return decimal(text).ok_or_else(|| format!("{text} has more digits than a DECIMAL can hold"));
+        return Err(format!("{text} has more digits than a DECIMAL can hold"));
+    }
+    if *expected == DataType::Float32 {
+        // Read at once: by way of a double it would be rounded twice.
+        let value = text.parse::<f32>().ok().filter(|value| value.is_finite());
+        let value = value.ok_or_else(|| format!("{text} is beyond the range of a REAL"))?;
+        return Ok(Arc::new(Float32Array::from(vec![value])));
     }
     let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
     let value = value.ok_or_else(|| format!("{text} is beyond the range of a DOUBLE"))?;
@@ -217,7 +213,12 @@ mod tests {
     fn one(json: &str, expected: DataType) -> Result<(String, DataType)> {
         let values: Vec<Box<RawValue>> = serde_json::from_str(&format!("[{json}]")).expect("JSON");
         let schema = Arc::new(Schema::new(vec![Field::new("p", expected, true)]));
-        let column = Arc::clone(parameters(&values, &schema)?.batch.expect("a batch").column(0));
+        let column = Arc::clone(
+            parameters(&values, &schema, &"UTC".into())?
+                .batch
+                .expect("a batch")
+                .column(0),
+        );
         let text = array_value_to_string(&column, 0).expect("text");
         Ok((
             if column.is_null(0) { "NULL".to_owned() } else { text },
@@ -265,6 +266,15 @@ mod tests {
             DataType::Decimal256(30, 10),
         );
         check("0.5", DataType::Float64, "0.5", DataType::Float64);
+        check("0.1", DataType::Float32, "0.1", DataType::Float32);
+        check("1.50", DataType::Utf8, "1.50", DataType::Decimal256(3, 2));
+        check(
+            "9007199254740993.0",
+            DataType::Int64,
+            "9007199254740993.0",
+            DataType::Decimal256(17, 1),
+        );
+        check("1e-300", DataType::Utf8, "1e-300", DataType::Float64);
         check("\"2026-01-02\"", DataType::Date32, "2026-01-02", DataType::Utf8);
         check("\"AP8=\"", DataType::Binary, "00ff", DataType::Binary);
         check("\"AP8\"", DataType::Binary, "00ff", DataType::Binary);
@@ -294,10 +304,14 @@ mod tests {
         };
         check("\"?\"", DataType::Binary, "parameter $1: binary values are base64");
         check("1e999", DataType::Float64, "beyond the range");
+        check("1e39", DataType::Float32, "beyond the range of a REAL");
         check("1e999", DataType::Decimal128(38, 0), "more digits");
         check("[1]", DataType::Int64, "an array stands where");
         check("{}", DataType::Int64, "an object stands where");
         check("[70000]", DataType::new_list(DataType::Int16, true), "$1");
+        let decimals = DataType::new_list(DataType::Decimal128(10, 2), true);
+        check("[1.25, 1.005]", decimals.clone(), "does not fit item");
+        check("[\"1.005\"]", decimals, "does not fit item");
         check("1,2", DataType::Int64, "takes 1 parameters, but params has 2");
     }
 }

@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use kalamdb_core::field_type_name;
 
 /// Writes the value of one row.
-type Cell<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), ArrowError> + 'a>;
+pub(crate) type Cell<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), ArrowError> + 'a>;
 
 const TEXT_OPTIONS: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
 
@@ -77,7 +77,11 @@ fn cells<'a>(
         .collect()
 }
 
-fn cell<'a>(array: &'a dyn Array, field: &Field) -> Result<Cell<'a>, ArrowError> {
+/// Writes the values of a column.
+///
+/// # Errors
+/// A type that has no JSON.
+pub(crate) fn cell<'a>(array: &'a dyn Array, field: &Field) -> Result<Cell<'a>, ArrowError> {
     let value = value_cell(array, field)?;
     if array.null_count() == 0 {
         return Ok(value);

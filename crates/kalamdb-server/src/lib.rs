@@ -25,7 +25,9 @@ mod command_line;
 mod config;
 #[cfg(test)]
 mod documentation;
+mod encryption;
 mod http;
+mod issuer_keys;
 mod json_parameters;
 mod json_rows;
 mod machine;
@@ -36,10 +38,10 @@ mod script;
 mod serve;
 mod settings;
 mod shell;
-mod shell_output;
 mod telemetry;
 
 pub use command_line::run_command_line;
 pub use config::{Config, Secret};
+pub use issuer_keys::KeySource;
 pub use serve::{Running, serve};
 pub use telemetry::LogFormat;

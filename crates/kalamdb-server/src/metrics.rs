@@ -115,6 +115,11 @@ impl Collector for Observed {
                 bytes(statistics.memtable_bytes),
             ),
             (
+                "open_segment_bytes",
+                "Bytes of indexes, filters and footers of segments in use",
+                bytes(statistics.open_segment_bytes),
+            ),
+            (
                 "queries_running",
                 "Statements that run now",
                 to_i64(database.running_queries()),

@@ -112,10 +112,9 @@ async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Resu
         return Err(Error::new(ErrorCode::InvalidRequest, message).into());
     }
     if let Some(namespace) = request.namespace {
-        script
-            .lease
-            .session()
-            .set_option("schema", Some(SessionValue::String(namespace)))?;
+        let session = script.lease.session();
+        door.database
+            .set_session_option(session, "schema", Some(SessionValue::String(namespace)))?;
     }
     match form {
         Form::Json => Ok(respond(|output| run_all(script, output, started)).await),
@@ -331,7 +330,8 @@ impl Script {
             Parameters::none()
         } else {
             // JSON has fewer types than SQL: what a string or a number means is known once the statement's types are.
-            parameters(&self.params, &self.database.describe(session, sql).await?.parameters)?
+            let expected = self.database.describe(session, sql).await?.parameters;
+            parameters(&self.params, &expected, &session.time_zone())?
         };
         self.database.execute(session, sql, parameters).await
     }

@@ -14,7 +14,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{Config, whole_millis};
+use crate::encryption::Encryptions;
 use crate::http::{self, Door};
+use crate::issuer_keys;
 use crate::metrics::Metrics;
 
 /// How often idle sessions and expired rows are looked for.
@@ -82,9 +84,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, String> {
     config.check()?;
+    let encryptions = Encryptions::open(&config)?;
     let floors = Floors::open(&config, clock).await?;
     match open_doors(&config, &floors).await {
-        Ok((flight, http)) => Ok(start(config, floors, flight, http, shutdown)),
+        Ok((flight, http)) => Ok(start(config, floors, flight, http, encryptions, shutdown)),
         Err(message) => {
             floors.close().await;
             Err(message)
@@ -125,6 +128,7 @@ fn start(
     floors: Floors,
     flight: Listening,
     http: Listening,
+    encryptions: Option<Encryptions>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Running {
     let stopping = CancellationToken::new();
@@ -133,14 +137,24 @@ fn start(
         database: Arc::clone(&floors.database),
         max_request_bytes: config.max_request_bytes,
         metrics: Arc::new(Metrics::new(&floors.database)),
+        encryption: encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.http)),
         stopping: stopping.clone(),
     });
+    let flight_encryption = encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.flight));
+    if let Some(encryptions) = encryptions {
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(encryptions.renew()));
+    }
+    if let Some(source) = config.jwt_keys.clone() {
+        let kept = issuer_keys::keep(source, Arc::clone(&floors.engine));
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(kept));
+    }
     let mut flight_options = config.flight_options();
     // Statements that are cancelled at the end of the drain get to say so to their clients.
     flight_options.drain_ms = flight_options.drain_ms.saturating_add(whole_millis(CANCEL_GRACE));
     let tasks = Tasks {
         flight: tokio::spawn(kalamdb_flight::serve(
             flight.listener,
+            flight_encryption,
             Arc::clone(&floors.database),
             flight_options,
             stopping.clone().cancelled_owned(),

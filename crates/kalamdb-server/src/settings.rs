@@ -10,6 +10,7 @@ use std::time::Duration;
 use kalamdb_core::Durability;
 
 use crate::config::Config;
+use crate::issuer_keys::KeySource;
 use crate::telemetry::{LogFormat, check_filter};
 
 /// One setting.
@@ -27,6 +28,8 @@ pub(crate) struct Definition {
 /// Where a setting's value is in [`Config`], and what values it takes.
 pub(crate) enum Field {
     Path(fn(&mut Config) -> &mut PathBuf),
+    /// A path, or none.
+    File(fn(&mut Config) -> &mut Option<PathBuf>),
     Address(fn(&mut Config) -> &mut SocketAddr),
     Switch(fn(&mut Config) -> &mut bool),
     /// Bytes.
@@ -37,6 +40,9 @@ pub(crate) enum Field {
     Durability(fn(&mut Config) -> &mut Durability),
     LogFormat(fn(&mut Config) -> &mut LogFormat),
     LogFilter(fn(&mut Config) -> &mut String),
+    Text(fn(&mut Config) -> &mut String),
+    /// A file or URL with an issuer's keys.
+    Keys(fn(&mut Config) -> &mut Option<KeySource>),
     /// A URI of this server for its clients.
     Location(fn(&mut Config) -> &mut Option<String>),
 }
@@ -68,8 +74,28 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Address(|config| &mut config.http_listen),
     },
     Definition {
+        name: "tls_certificate",
+        about: "PEM file with the server's certificate and those up to its authority; with it and tls_key, Flight SQL and HTTP \
+                speak TLS only. Renewed files are taken up while the server runs.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_certificate),
+    },
+    Definition {
+        name: "tls_key",
+        about: "PEM file with the private key of tls_certificate.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_key),
+    },
+    Definition {
+        name: "tls_client_authority",
+        about: "PEM file with the certificates of those who certify clients (mutual TLS): a client without a certificate of \
+                theirs is turned away before it can say anything. Users still log in.",
+        default_in_words: None,
+        field: Field::File(|config| &mut config.tls_client_authority),
+    },
+    Definition {
         name: "allow_plaintext_on_network",
-        about: "Lets the server listen on other addresses than loopback although nothing is encrypted: whoever sees the \
+        about: "Lets the server listen on other addresses than loopback without TLS: whoever sees the \
                 network's traffic then sees passwords and rows.",
         default_in_words: None,
         field: Field::Switch(|config| &mut config.allow_plaintext_on_network),
@@ -95,9 +121,16 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "block_cache",
-        about: "Cache of stored blocks, beside memory_limit.",
+        about: "Cache of blocks of RocksDB, which holds the rows that are not in segments, beside memory_limit.",
         default_in_words: Some("an eighth of the machine's memory, between 64 MiB and 4 GiB"),
         field: Field::Size(|config| &mut config.block_cache_bytes, MIB..=16 * TIB),
+    },
+    Definition {
+        name: "segment_cache",
+        about: "Indexes, filters and footers of segments in use, beside memory_limit: about 1.5 MiB for a million rows. Those \
+                for which there is no room are read anew by every statement.",
+        default_in_words: Some("a sixteenth of the machine's memory, between 64 MiB and 1 GiB"),
+        field: Field::Size(|config| &mut config.segment_cache_bytes, 8 * MIB..=TIB),
     },
     Definition {
         name: "write_buffers",
@@ -126,7 +159,8 @@ pub(crate) const SETTINGS: &[Definition] = &[
     Definition {
         name: "statement_write_limit",
         about: "What the rows written by one UPDATE, DELETE or small INSERT may hold in memory until its commit; more is \
-                refused with STATEMENT_TOO_LARGE. Bulk loads are staged on disk instead.",
+                refused with STATEMENT_TOO_LARGE. A statement that writes much into a SHARED or USER table writes segments as it \
+                goes, and of it only the keys of hot rows to be removed count.",
         default_in_words: None,
         field: Field::Size(|config| &mut config.statement_write_limit_bytes, MIB..=64 * GIB),
     },
@@ -155,6 +189,38 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Time(|config| &mut config.token_life, 1..=365 * DAY_S),
     },
     Definition {
+        name: "jwt_keys",
+        about: "JWK set of an outside issuer whose JWTs are taken as bearer tokens: a file, or a URL that starts with https:// (http:// \
+                on loopback only). It is looked at again every five minutes, when it changes, and when a token names an unknown key.",
+        default_in_words: None,
+        field: Field::Keys(|config| &mut config.jwt_keys),
+    },
+    Definition {
+        name: "jwt_issuer",
+        about: "The claim iss that the outside issuer's tokens must have.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_issuer),
+    },
+    Definition {
+        name: "jwt_audience",
+        about: "What the outside issuer's tokens must have in their claim aud.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_audience),
+    },
+    Definition {
+        name: "jwt_user_claim",
+        about: "The claim of an outside token that names the user. Users with a password are never meant.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_user_claim),
+    },
+    Definition {
+        name: "jwt_role_claim",
+        about: "The claim of an outside token that gives the role: user, service or dba, or a list of which the highest counts. \
+                With it users are made when they first come, and have the role of their last token; without it they must exist.",
+        default_in_words: None,
+        field: Field::Text(|config| &mut config.jwt_role_claim),
+    },
+    Definition {
         name: "query_history",
         about: "Finished queries that system.queries remembers.",
         default_in_words: None,
@@ -162,14 +228,15 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "mover_threads",
-        about: "Threads that flush, compact and check tables, for all tables together; each works on one table at a time.",
+        about: "Threads that flush tables, and as many more that compact and check them, for all tables together: neither waits \
+                for the other. Each works on one table at a time.",
         default_in_words: None,
         field: Field::Count(|config| &mut config.mover_threads, 1..=64),
     },
     Definition {
         name: "hot_limit",
-        about: "Rows of one table that are not in segments yet: from half of it on the table is flushed whatever its \
-                FLUSH_POLICY, and at all of it INSERT and UPDATE wait for a flush to make room.",
+        about: "Rows of one table that are not in segments yet, those that a flush is moving included: from half of it on the \
+                table is flushed whatever its FLUSH_POLICY, and at all of it INSERT and UPDATE wait for a flush to make room.",
         default_in_words: None,
         field: Field::Size(|config| &mut config.hot_limit_bytes, MIB..=TIB),
     },
@@ -321,6 +388,7 @@ impl Definition {
         match &self.field {
             Field::Path(field) if !text.is_empty() => *field(config) = PathBuf::from(text),
             Field::Path(_) => return Err(refuse()),
+            Field::File(field) => *field(config) = (!text.is_empty()).then(|| PathBuf::from(text)),
             Field::Address(field) => *field(config) = text.parse().map_err(|_| refuse())?,
             Field::Switch(field) => *field(config) = text.parse().map_err(|_| refuse())?,
             Field::Size(field, bound) => {
@@ -359,6 +427,13 @@ impl Definition {
                 check_filter(text).map_err(|reason| format!("{}: {reason}", refuse()))?;
                 *field(config) = text.to_owned();
             }
+            Field::Text(field) => *field(config) = text.to_owned(),
+            Field::Keys(field) => {
+                *field(config) = match text {
+                    "" => None,
+                    place => Some(KeySource::parse(place).map_err(|reason| format!("{}: {reason}", refuse()))?),
+                };
+            }
             Field::Location(field) => {
                 *field(config) = match text {
                     "" => None,
@@ -376,6 +451,9 @@ impl Definition {
         let mut config = config.clone();
         match &self.field {
             Field::Path(field) => field(&mut config).display().to_string(),
+            Field::File(field) => field(&mut config)
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
             Field::Address(field) => field(&mut config).to_string(),
             Field::Switch(field) => field(&mut config).to_string(),
             Field::Size(field, _) | Field::Count(field, _) => field(&mut config).to_string(),
@@ -386,6 +464,10 @@ impl Definition {
             },
             Field::LogFormat(field) => field(&mut config).as_str().to_owned(),
             Field::LogFilter(field) => field(&mut config).clone(),
+            Field::Text(field) => field(&mut config).clone(),
+            Field::Keys(field) => field(&mut config)
+                .as_ref()
+                .map_or_else(String::new, KeySource::to_string),
             Field::Location(field) => field(&mut config).clone().unwrap_or_default(),
         }
     }
@@ -396,12 +478,15 @@ impl Definition {
             Field::Size(..) => "bytes",
             Field::Time(..) => "s",
             Field::Path(_)
+            | Field::File(_)
             | Field::Address(_)
             | Field::Switch(_)
             | Field::Count(..)
             | Field::Durability(_)
             | Field::LogFormat(_)
             | Field::LogFilter(_)
+            | Field::Text(_)
+            | Field::Keys(_)
             | Field::Location(_) => "",
         }
     }
@@ -426,6 +511,7 @@ impl Definition {
     pub(crate) fn bound(&self) -> String {
         match &self.field {
             Field::Path(_) => "a path".to_owned(),
+            Field::File(_) => "a path, or empty".to_owned(),
             Field::Address(_) => "an IP address and a port".to_owned(),
             Field::Switch(_) => "true or false".to_owned(),
             Field::Size(_, bound) => format!("{} to {}", size_text(*bound.start()), size_text(*bound.end())),
@@ -434,6 +520,8 @@ impl Definition {
             Field::Durability(_) => "synced or relaxed".to_owned(),
             Field::LogFormat(_) => "text or json".to_owned(),
             Field::LogFilter(_) => "a level or a list of target=level".to_owned(),
+            Field::Text(_) => "text, or empty".to_owned(),
+            Field::Keys(_) => "a path, https://…, http://… on loopback, or empty".to_owned(),
             Field::Location(_) => "grpc://host:port or grpc+tls://host:port, or empty".to_owned(),
         }
     }
@@ -441,7 +529,7 @@ impl Definition {
     /// What stands for the value in `--help`.
     pub(crate) fn placeholder(&self) -> &'static str {
         match &self.field {
-            Field::Path(_) => "PATH",
+            Field::Path(_) | Field::File(_) => "PATH",
             Field::Address(_) => "ADDRESS:PORT",
             Field::Switch(_) => "BOOL",
             Field::Size(..) => "SIZE",
@@ -450,6 +538,8 @@ impl Definition {
             Field::Durability(_) => "DURABILITY",
             Field::LogFormat(_) => "FORMAT",
             Field::LogFilter(_) => "FILTER",
+            Field::Text(_) => "TEXT",
+            Field::Keys(_) => "PATH-OR-URL",
             Field::Location(_) => "URI",
         }
     }

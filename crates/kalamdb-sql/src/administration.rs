@@ -74,16 +74,17 @@ pub(crate) async fn run(
             false => format!("there is no user '{name}'"),
         },
         Administration::Use { namespace } => {
-            check_namespace(&view, &principal, &namespace)?;
-            session.set_option("schema", Some(SessionValue::String(namespace.clone())))?;
+            set_option(
+                database,
+                session,
+                "schema",
+                Some(SessionValue::String(namespace.clone())),
+            )?;
             format!("names without a namespace are now looked up in {namespace}")
         }
         Administration::Set { name, value } => {
-            if let (Some(schema), "schema") = (&value, name.as_str()) {
-                check_namespace(&view, &principal, schema)?;
-            }
             let erased = value.is_none();
-            session.set_option(&name, value.map(SessionValue::String))?;
+            set_option(database, session, &name, value.map(SessionValue::String))?;
             if erased {
                 format!("{name} has its default again")
             } else {
@@ -125,6 +126,23 @@ pub(crate) fn check_namespace(view: &View, principal: &Principal, namespace: &st
         ErrorCode::NamespaceNotFound,
         format!("namespace '{namespace}' does not exist{hint}"),
     ))
+}
+
+/// Sets or erases an option of the session; a namespace has to be one that its user sees.
+///
+/// # Errors
+/// NAMESPACE_NOT_FOUND, UNAUTHENTICATED for a user who is gone, and those of [`Session::set_option`].
+pub(crate) fn set_option(
+    database: &Database,
+    session: &Session,
+    name: &str,
+    value: Option<SessionValue>,
+) -> Result<()> {
+    if let ("schema", Some(SessionValue::String(namespace))) = (name, &value) {
+        let view = database.engine().view();
+        check_namespace(&view, &database.principal(&view, session)?, namespace)?;
+    }
+    session.set_option(name, value)
 }
 
 /// Ends one's own session; dba and system end those of users whose role is not above theirs.

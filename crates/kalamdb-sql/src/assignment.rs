@@ -1,38 +1,55 @@
-//! Values into the type of a column or parameter, as INSERT does it: exactly, or TYPE_MISMATCH. Nothing wraps, and nothing
-//! becomes NULL.
+//! Values into the type of a column or parameter, as every write does it: exactly, or TYPE_MISMATCH. Nothing wraps, nothing is
+//! rounded, and nothing becomes NULL.
+//!
+//! One rule for literals, parameters, queries, DEFAULTs and loads (docs/sql.md has it for users): REAL and DOUBLE take the nearest
+//! value, all other types the same value or none. A float is the shortest decimal number that names it, the one it is shown as.
+
+mod nested;
+mod text;
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, LargeBinaryBuilder, StringArray, new_null_array,
-};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::types::Float64Type;
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
+use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use kalamdb_core::{Column, Error, ErrorCode, Result};
 
 use crate::definition::type_name;
-use crate::literals::{bytea, fixed_binary};
 use crate::planning::plain_type;
+use crate::time_zones::cast_in_zone;
 
 /// How much of a value an error message repeats, characters.
 const SHOWN_VALUE: usize = 60;
 
 /// Where values go.
+#[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     data_type: &'a DataType,
     is_json: bool,
     name: Name<'a>,
+    /// In which texts without an offset and local times are read, and moments written.
+    zone: &'a Arc<str>,
+    depth: Depth,
 }
 
+#[derive(Clone, Copy)]
 enum Name<'a> {
     Column(&'a Column),
-    Parameter(&'a str),
+    Parameter(&'a Field),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    Whole,
+    /// A part of a list, struct or map.
+    Part,
 }
 
 impl<'a> Target<'a> {
-    /// A column of a table.
-    pub(crate) fn column(column: &'a Column) -> Self {
+    /// A column of a table, in a session of that time zone.
+    pub(crate) fn column(column: &'a Column, zone: &'a Arc<str>) -> Self {
         let is_json = column
             .metadata
             .get("ARROW:extension:name")
@@ -41,22 +58,39 @@ impl<'a> Target<'a> {
             data_type: &column.data_type,
             is_json,
             name: Name::Column(column),
+            zone,
+            depth: Depth::Whole,
         }
     }
 
-    /// A parameter of a statement.
-    pub(crate) fn parameter(field: &'a Field) -> Self {
+    /// A parameter of a statement, in a session of that time zone.
+    pub(crate) fn parameter(field: &'a Field, zone: &'a Arc<str>) -> Self {
         Target {
             data_type: field.data_type(),
             is_json: false,
-            name: Name::Parameter(field.name()),
+            name: Name::Parameter(field),
+            zone,
+            depth: Depth::Whole,
+        }
+    }
+
+    fn part(&self, data_type: &'a DataType) -> Self {
+        Target {
+            data_type,
+            is_json: false,
+            depth: Depth::Part,
+            ..*self
         }
     }
 
     fn describe(&self) -> String {
-        match self.name {
+        let whole = match self.name {
             Name::Column(column) => format!("column {} ({})", column.name, type_name(column)),
-            Name::Parameter(name) => format!("parameter {name} ({})", self.data_type),
+            Name::Parameter(field) => format!("parameter {} ({})", field.name(), field.data_type()),
+        };
+        match self.depth {
+            Depth::Whole => whole,
+            Depth::Part => format!("{} in {whole}", self.data_type),
         }
     }
 }
@@ -73,7 +107,16 @@ pub(crate) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
     Ok(assigned)
 }
 
+/// Values into the type of a field, by the rule of assignment, in a session of that time zone.
+///
+/// # Errors
+/// TYPE_MISMATCH names the field and, where it is about one, the value.
+pub fn exactly(values: &ArrayRef, field: &Field, zone: &Arc<str>) -> Result<ArrayRef> {
+    assign(values, &Target::parameter(field, zone))
+}
+
 fn convert(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
+    use DataType as T;
     let to = target.data_type;
     let plain = plain_type(values.data_type());
     let values = if plain == *values.data_type() {
@@ -86,28 +129,57 @@ fn convert(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
         return Ok(values);
     }
     // Text is also what DataFusion makes of a bare NULL beside rows that have no type for it.
-    if *from == DataType::Null || (*from == DataType::Utf8 && values.null_count() == values.len()) {
+    if *from == T::Null || (*from == T::Utf8 && values.null_count() == values.len()) {
         return Ok(new_null_array(to, values.len()));
     }
     match (from, to) {
-        (DataType::Utf8, _) => from_text(&values, target),
-        (DataType::LargeUtf8, _) => from_text(&cast(&values, &DataType::Utf8, target)?, target),
-        _ if !assignable(from, to) => Err(Error::new(
-            ErrorCode::TypeMismatch,
-            format!(
-                "{} takes no {from}; write CAST(… AS …) if that is meant",
-                target.describe()
-            ),
-        )),
+        (T::Utf8, _) => text::assign(&values, target),
+        (T::LargeUtf8, _) => text::assign(&cast(&values, &T::Utf8, target)?, target),
+        (from, to) if from.is_nested() && to.is_nested() => nested::assign(&values, target),
+        _ if !assignable(from, to) => Err(takes_no(from, target)),
+        (from, to) if from.is_floating() && is_decimal(to) => {
+            let assigned = text::numbers(&cast(&values, &T::Utf8, target)?, target)?;
+            refuse_new_nulls(&values, &assigned, target)?;
+            Ok(assigned)
+        }
         _ => {
-            let assigned = cast(&values, to, target)?;
+            let assigned = match (from, to) {
+                // Arrow divides two floats, which may miss the nearest.
+                (from, to) if is_decimal(from) && to.is_floating() => {
+                    cast(&cast(&values, &T::Utf8, target)?, to, target)?
+                }
+                _ => cast(&values, to, target)?,
+            };
             refuse_new_nulls(&values, &assigned, target)?;
             if loses(from, to) {
                 refuse_changes(&values, &assigned, target)?;
             }
+            if to.is_floating() {
+                let given = cast(&values, &T::Float64, target)?;
+                let given = given.as_primitive::<Float64Type>();
+                refuse_overflow(&values, &assigned, |row| given.value(row).is_infinite(), target)?;
+            }
             Ok(assigned)
         }
     }
+}
+
+fn takes_no(from: &DataType, target: &Target<'_>) -> Error {
+    Error::new(
+        ErrorCode::TypeMismatch,
+        format!(
+            "{} takes no {from}; write CAST(… AS …) if that is meant",
+            target.describe()
+        ),
+    )
+}
+
+fn is_decimal(data_type: &DataType) -> bool {
+    use DataType as T;
+    matches!(
+        data_type,
+        T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..)
+    )
 }
 
 /// Whether a value of one type may go into a column of the other without an explicit cast, as PostgreSQL has it.
@@ -115,13 +187,7 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
     use DataType as T;
     let binary = |data_type: &T| matches!(data_type, T::Binary | T::LargeBinary | T::FixedSizeBinary(_));
     let text = |data_type: &T| matches!(data_type, T::Utf8 | T::LargeUtf8);
-    let decimal = |data_type: &T| {
-        matches!(
-            data_type,
-            T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..)
-        )
-    };
-    let number = |data_type: &T| data_type.is_integer() || data_type.is_floating() || decimal(data_type);
+    let number = |data_type: &T| data_type.is_integer() || data_type.is_floating() || is_decimal(data_type);
     match (from, to) {
         (from, to) if number(from) && number(to) => true,
         (from, to) if binary(from) && binary(to) => true,
@@ -130,31 +196,47 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
         | (T::Date32 | T::Date64, T::Timestamp(..) | T::Date32 | T::Date64) => true,
         (T::Time32(_) | T::Time64(_), T::Time32(_) | T::Time64(_)) => true,
         (T::Duration(_), T::Duration(_)) | (T::Interval(_), T::Interval(_)) | (T::Duration(_), T::Interval(_)) => true,
-        (from, to) => from.is_nested() && to.is_nested(),
+        _ => false,
     }
 }
 
-/// Whether the cast may drop a part of a value without saying so. Into floats and out of them into decimals, the nearest value
-/// is what is meant.
+/// Whether the cast may drop a part of a value without saying so. Into floats the nearest value is what is meant.
 fn loses(from: &DataType, to: &DataType) -> bool {
     use DataType as T;
     match (from, to) {
         (from, to) if to.is_integer() => !from.is_integer(),
+        (from, to) if is_decimal(from) && is_decimal(to) => scale(from) > scale(to),
         (T::Timestamp(from, _), T::Timestamp(to, _))
         | (T::Time32(from) | T::Time64(from), T::Time32(to) | T::Time64(to)) => finer(from, to),
+        (T::Timestamp(..) | T::Date64, T::Date32 | T::Date64) => true,
+        (T::Date64, T::Timestamp(to, _)) => finer(&TimeUnit::Millisecond, to),
         (T::Duration(from), T::Duration(to)) => finer(from, to),
         _ => false,
     }
 }
 
+fn scale(data_type: &DataType) -> Option<i8> {
+    use DataType as T;
+    match data_type {
+        T::Decimal32(_, scale) | T::Decimal64(_, scale) | T::Decimal128(_, scale) | T::Decimal256(_, scale) => {
+            Some(*scale)
+        }
+        _ => None,
+    }
+}
+
 fn finer(from: &TimeUnit, to: &TimeUnit) -> bool {
-    let rank = |unit: &TimeUnit| match unit {
+    digits(from) > digits(to)
+}
+
+/// Digits of a second's fraction.
+fn digits(unit: &TimeUnit) -> usize {
+    match unit {
         TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 1,
-        TimeUnit::Microsecond => 2,
-        TimeUnit::Nanosecond => 3,
-    };
-    rank(from) > rank(to)
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
 }
 
 fn cast(values: &ArrayRef, to: &DataType, target: &Target<'_>) -> Result<ArrayRef> {
@@ -163,7 +245,7 @@ fn cast(values: &ArrayRef, to: &DataType, target: &Target<'_>) -> Result<ArrayRe
         safe: true,
         ..CastOptions::default()
     };
-    cast_with_options(values, to, &options).map_err(|_| {
+    cast_in_zone(values, to, target.zone, &options).map_err(|_| {
         Error::new(
             ErrorCode::TypeMismatch,
             format!("{} takes no {}", target.describe(), values.data_type()),
@@ -190,6 +272,20 @@ fn refuse_changes(values: &ArrayRef, assigned: &ArrayRef, target: &Target<'_>) -
     changed.map_or(Ok(()), |row| Err(misfit(values, row, target)))
 }
 
+/// Refuses what became infinite, unless it was.
+fn refuse_overflow(
+    values: &ArrayRef,
+    assigned: &ArrayRef,
+    was_infinite: impl Fn(usize) -> bool,
+    target: &Target<'_>,
+) -> Result<()> {
+    let floats = cast(assigned, &DataType::Float64, target)?;
+    let floats = floats.as_primitive::<Float64Type>();
+    let overflown =
+        (0..floats.len()).find(|row| floats.is_valid(*row) && floats.value(*row).is_infinite() && !was_infinite(*row));
+    overflown.map_or(Ok(()), |row| Err(misfit(values, row, target)))
+}
+
 fn misfit(values: &ArrayRef, row: usize, target: &Target<'_>) -> Error {
     let shown = match ArrayFormatter::try_new(values.as_ref(), &FormatOptions::default()) {
         Ok(formatter) => {
@@ -203,142 +299,15 @@ fn misfit(values: &ArrayRef, row: usize, target: &Target<'_>) -> Error {
         Err(_) => "a value".to_owned(),
     };
     let quote = if values.data_type() == &DataType::Utf8 { "'" } else { "" };
+    // A part's place among all parts would say nothing.
+    let place = match target.depth {
+        Depth::Whole => format!(" (row {})", row + 1),
+        Depth::Part => String::new(),
+    };
     Error::new(
         ErrorCode::TypeMismatch,
-        format!(
-            "{quote}{shown}{quote} (row {}) does not fit {}",
-            row + 1,
-            target.describe()
-        ),
+        format!("{quote}{shown}{quote}{place} does not fit {}", target.describe()),
     )
-}
-
-fn from_text(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
-    use DataType as T;
-    let texts = values.as_string::<i32>();
-    let assigned: ArrayRef = match target.data_type {
-        T::Binary => {
-            let mut builder = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
-            for text in texts {
-                builder.append_option(text.and_then(bytea));
-            }
-            Arc::new(builder.finish())
-        }
-        T::LargeBinary => {
-            let mut builder = LargeBinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
-            for text in texts {
-                builder.append_option(text.and_then(bytea));
-            }
-            Arc::new(builder.finish())
-        }
-        T::FixedSizeBinary(size) => {
-            let mut builder = FixedSizeBinaryBuilder::with_capacity(texts.len(), *size);
-            for text in texts {
-                match text.and_then(|text| fixed_binary(text, *size)) {
-                    Some(bytes) => builder
-                        .append_value(bytes)
-                        .map_err(|error| crate::diagnostics::from_arrow(&error))?,
-                    None => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish())
-        }
-        T::Decimal32(_, scale) | T::Decimal64(_, scale) | T::Decimal128(_, scale) | T::Decimal256(_, scale) => {
-            let plain = rewrite(texts, |text| {
-                plain_number(text).filter(|number| fraction_digits(number) <= i32::from(*scale))
-            });
-            cast(&plain, target.data_type, target)?
-        }
-        to if to.is_integer() => {
-            let whole = rewrite(texts, |text| plain_number(text).filter(|number| !number.contains('.')));
-            cast(&whole, target.data_type, target)?
-        }
-        T::Timestamp(unit, _) if *unit != TimeUnit::Nanosecond => {
-            let assigned = cast(values, target.data_type, target)?;
-            // Read with nanoseconds too, where those reach: digits below the column's unit would be dropped silently.
-            let zone = if let T::Timestamp(_, zone) = target.data_type {
-                zone.clone()
-            } else {
-                None
-            };
-            let exact = cast(values, &T::Timestamp(TimeUnit::Nanosecond, zone), target)?;
-            let coarse = cast(&assigned, exact.data_type(), target)?;
-            let (exact_data, coarse_data) = (exact.to_data(), coarse.to_data());
-            if exact_data != coarse_data {
-                let lossy = (0..values.len()).find(|row| {
-                    exact.is_valid(*row)
-                        && coarse.is_valid(*row)
-                        && exact_data.slice(*row, 1) != coarse_data.slice(*row, 1)
-                });
-                if let Some(row) = lossy {
-                    return Err(misfit(values, row, target));
-                }
-            }
-            assigned
-        }
-        T::Float16 | T::Float32 | T::Float64 | T::Boolean => {
-            let trimmed = rewrite(texts, |text| Some(text.trim().to_owned()));
-            cast(&trimmed, target.data_type, target)?
-        }
-        _ => cast(values, target.data_type, target)?,
-    };
-    refuse_new_nulls(values, &assigned, target)?;
-    Ok(assigned)
-}
-
-fn rewrite(texts: &StringArray, each: impl Fn(&str) -> Option<String>) -> ArrayRef {
-    Arc::new(texts.iter().map(|text| text.and_then(&each)).collect::<StringArray>())
-}
-
-/// A number in digits without exponent, and without zeros that say nothing; `None` if it is no number or absurdly long.
-fn plain_number(text: &str) -> Option<String> {
-    /// More zeros than any column type holds digits.
-    const MOST_SHIFT: i64 = 400;
-    let text = text.trim();
-    let (sign, unsigned) = match text.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (digits, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((digits, exponent)) => (
-            digits,
-            exponent.parse::<i64>().ok().filter(|shift| shift.abs() <= MOST_SHIFT)?,
-        ), // No number.
-        None => (unsigned, 0),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let all = format!("{whole}{fraction}");
-    let point = i64::try_from(whole.len()).ok()? + exponent; // A text is never that long.
-    let (whole, fraction) = if point <= 0 {
-        (
-            String::new(),
-            format!("{}{all}", "0".repeat(usize::try_from(-point).ok()?)),
-        ) // Bounded above.
-    } else {
-        let point = usize::try_from(point).ok()?; // Positive here.
-        if point >= all.len() {
-            (format!("{all}{}", "0".repeat(point - all.len())), String::new())
-        } else {
-            (all[..point].to_owned(), all[point..].to_owned())
-        }
-    };
-    let whole = whole.trim_start_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    let fraction = fraction.trim_end_matches('0');
-    Some(if fraction.is_empty() {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{fraction}")
-    })
-}
-
-fn fraction_digits(number: &str) -> i32 {
-    number
-        .split_once('.')
-        .map_or(0, |(_, fraction)| i32::try_from(fraction.len()).unwrap_or(i32::MAX))
 }
 
 fn check_json(values: &ArrayRef, target: &Target<'_>) -> Result<()> {
@@ -366,12 +335,25 @@ fn check_json(values: &ArrayRef, target: &Target<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Decimal128Array, Float64Array, Int64Array, TimestampNanosecondArray};
+    use std::f64::consts::PI;
 
+    use arrow::array::types::Int64Type;
+    use arrow::array::{
+        Decimal128Array, FixedSizeListArray, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
+        StructArray, Time64MicrosecondArray, TimestampNanosecondArray,
+    };
+    use arrow::datatypes::Fields;
+
+    #[track_caller]
     fn check(values: impl Array + 'static, to: DataType, expected: Result<&str, ErrorCode>) {
+        check_array(&(Arc::new(values) as ArrayRef), to, expected);
+    }
+
+    #[track_caller]
+    fn check_array(values: &dyn Array, to: DataType, expected: Result<&str, ErrorCode>) {
         let field = Field::new("$1", to, true);
-        let values: ArrayRef = Arc::new(values);
-        let outcome = assign(&values, &Target::parameter(&field));
+        let values = arrow::array::make_array(values.to_data());
+        let outcome = exactly(&values, &field, &"UTC".into());
         match (outcome, expected) {
             (Ok(array), Ok(shown)) => {
                 assert_eq!(array.data_type(), field.data_type());
@@ -436,12 +418,18 @@ mod tests {
         check(Int64Array::from(vec![7]), DataType::Boolean, mismatch);
         check(Int64Array::from(vec![7]), DataType::Date32, mismatch);
         check(Float64Array::from(vec![1.5]), DataType::Int32, mismatch);
+        check(Float64Array::from(vec![f64::NAN]), DataType::Int32, mismatch);
         check(Float64Array::from(vec![2.0]), DataType::Int32, Ok("2"));
-        check(Float64Array::from(vec![1.006]), DataType::Decimal128(10, 2), Ok("1.01"));
         let decimal = Decimal128Array::from(vec![150])
             .with_precision_and_scale(10, 2)
             .expect("valid");
         check(decimal, DataType::Int32, mismatch);
+        let nanos = TimestampNanosecondArray::from(vec![1_000_000_000]);
+        check(nanos, DataType::Date32, mismatch);
+        let midnight = TimestampNanosecondArray::from(vec![86_400_000_000_000]);
+        check(midnight, DataType::Date32, Ok("1970-01-02"));
+        let time = Time64MicrosecondArray::from(vec![1_500_000]);
+        check(time, DataType::Time32(TimeUnit::Second), mismatch);
         let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
         check(TimestampNanosecondArray::from(vec![1_500]), micros.clone(), mismatch);
         check(
@@ -452,10 +440,157 @@ mod tests {
     }
 
     #[test]
+    fn a_decimal_column_takes_what_it_can_hold_from_any_source() {
+        let cents = DataType::Decimal128(10, 2);
+        let decimal = |value, scale| {
+            Decimal128Array::from(vec![value])
+                .with_precision_and_scale(10, scale)
+                .expect("valid")
+        };
+        for (text, double, real, thousandths, expected) in [
+            ("1.25", 1.25, 1.25f32, 1_250, Ok("1.25")),
+            // Neither float is this number; both are shown as it.
+            ("0.1", 0.1, 0.1, 100, Ok("0.10")),
+            ("-7", -7.0, -7.0, -7_000, Ok("-7.00")),
+            ("1.005", 1.005, 1.005, 1_005, Err(ErrorCode::TypeMismatch)),
+            ("0.001", 0.001, 0.001, 1, Err(ErrorCode::TypeMismatch)),
+        ] {
+            check(StringArray::from(vec![text]), cents.clone(), expected);
+            check(Float64Array::from(vec![double]), cents.clone(), expected);
+            check(Float32Array::from(vec![real]), cents.clone(), expected);
+            check(decimal(thousandths, 3), cents.clone(), expected);
+            let wide: ArrayRef = Arc::new(decimal(thousandths, 3));
+            let wide = arrow::compute::cast(&wide, &DataType::Decimal256(40, 5)).expect("a wider type");
+            check_array(&wide, cents.clone(), expected);
+        }
+        let mismatch = Err(ErrorCode::TypeMismatch);
+        check(Float64Array::from(vec![0.1 + 0.2]), cents.clone(), mismatch);
+        check(Float64Array::from(vec![PI]), cents.clone(), mismatch);
+        check(Float64Array::from(vec![1e300]), cents.clone(), mismatch);
+        check(Float64Array::from(vec![f64::INFINITY]), cents.clone(), mismatch);
+        check(Float64Array::from(vec![f64::NAN]), cents.clone(), mismatch);
+        // Rounded, this one would not come back.
+        check(decimal(99_999, 4), DataType::Decimal128(2, 1), mismatch);
+    }
+
+    #[test]
+    fn floats_are_the_nearest_and_never_overflow() {
+        let mismatch = Err(ErrorCode::TypeMismatch);
+        let (real, double) = (DataType::Float32, DataType::Float64);
+        check(text("0.1"), real.clone(), Ok("0.1"));
+        check(Float64Array::from(vec![0.1]), real.clone(), Ok("0.1"));
+        check(Float64Array::from(vec![1e300]), real.clone(), mismatch);
+        check(Float64Array::from(vec![f64::NEG_INFINITY]), real.clone(), Ok("-inf"));
+        check(Float64Array::from(vec![f64::NAN]), real.clone(), Ok("NaN"));
+        check(text("1e39"), real.clone(), mismatch);
+        check(text("1e400"), double.clone(), mismatch);
+        check(text("-1e400"), double.clone(), mismatch);
+        check(text(" -Infinity "), double.clone(), Ok("-inf"));
+        check(Int64Array::from(vec![1 << 40]), DataType::Float16, mismatch);
+        check(
+            Int64Array::from(vec![9_007_199_254_740_993]),
+            double.clone(),
+            Ok("9007199254740992.0"),
+        );
+        // As a quotient of two doubles it would be the one beside it.
+        let digits = 123_456_789_012_345_678_901_234_567;
+        let decimal = Decimal128Array::from(vec![digits])
+            .with_precision_and_scale(38, 26)
+            .expect("valid");
+        let nearest: f64 = "1.23456789012345678901234567".parse().expect("a number");
+        check(decimal, double, Ok(&nearest.to_string()));
+    }
+
+    #[test]
+    fn times_keep_their_digits_or_are_refused() {
+        let mismatch = Err(ErrorCode::TypeMismatch);
+        let seconds = DataType::Timestamp(TimeUnit::Second, None);
+        check(text("3000-01-01 00:00:00.5"), seconds.clone(), mismatch);
+        check(text("3000-01-01 00:00:00.000"), seconds, Ok("3000-01-01T00:00:00"));
+        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        check(text("2000-01-01 00:00:00.1234567891"), nanos, mismatch);
+        let micros = DataType::Time64(TimeUnit::Microsecond);
+        check(text("12:00:00.123456"), micros.clone(), Ok("12:00:00.123456"));
+        check(text("12:00:00.1234567"), micros, mismatch);
+        check(text("2024-02-29 12:00:00"), DataType::Date32, mismatch);
+        check(text("2024-02-29 00:00:00"), DataType::Date32, Ok("2024-02-29"));
+    }
+
+    #[test]
+    fn parts_of_nested_values_are_values() {
+        let mismatch = Err(ErrorCode::TypeMismatch);
+        let ints = |values: Vec<Option<Vec<Option<i64>>>>| ListArray::from_iter_primitive::<Int64Type, _, _>(values);
+        let bytes = DataType::new_list(DataType::Int8, true);
+        check(ints(vec![Some(vec![Some(1), None])]), bytes.clone(), Ok("[1, ]"));
+        check(ints(vec![Some(vec![Some(300)])]), bytes.clone(), mismatch);
+        // What is cut off is no value.
+        let long = ints(vec![Some(vec![Some(300)]), Some(vec![Some(2)]), None]);
+        check_array(&long.slice(1, 2), bytes.clone(), Ok("[2]"));
+        let three =
+            FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), Some(2), Some(3)])], 3);
+        check(three.clone(), bytes, Ok("[1, 2, 3]"));
+        check(three, DataType::new_fixed_size_list(DataType::Int8, 2, true), mismatch);
+        check(text("1"), DataType::new_list(DataType::Int8, true), mismatch);
+        let fields = |of: DataType| Fields::from(vec![Field::new("x", of.clone(), true), Field::new("y", of, true)]);
+        let column = |value: f64| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+        let point = |x, y| StructArray::new(fields(DataType::Float64), vec![column(x), column(y)], None);
+        let exact = DataType::Struct(fields(DataType::Decimal128(4, 2)));
+        check(point(1.5, 2.0), exact.clone(), Ok("{x: 1.50, y: 2.00}"));
+        check(point(1.5, 1.005), exact.clone(), mismatch);
+        let swapped = StructArray::from(vec![
+            (Arc::new(Field::new("y", DataType::Float64, true)), column(2.0)),
+            (Arc::new(Field::new("x", DataType::Float64, true)), column(1.0)),
+        ]);
+        check(swapped, exact.clone(), Ok("{x: 1.00, y: 2.00}"));
+        let other = StructArray::from(vec![
+            (Arc::new(Field::new("y", DataType::Float64, true)), column(2.0)),
+            (Arc::new(Field::new("z", DataType::Float64, true)), column(1.0)),
+        ]);
+        check(other, exact, mismatch);
+    }
+
+    #[test]
+    fn moments_are_read_and_written_in_the_sessions_zone() {
+        let zone: Arc<str> = "Europe/Warsaw".into();
+        let moments = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let check = |values: ArrayRef, to: &DataType, expected: Result<&str, ErrorCode>| {
+            let outcome = exactly(&values, &Field::new("$1", to.clone(), true), &zone);
+            let shown = outcome
+                .map(|array| arrow::util::display::array_value_to_string(&array, 0).expect("shown"))
+                .map_err(|error| error.code);
+            assert_eq!(shown, expected.map(str::to_owned), "{values:?}");
+        };
+        let noon_utc: ArrayRef =
+            Arc::new(TimestampNanosecondArray::from(vec![1_767_268_800_000_000_000]).with_timezone("UTC"));
+        let noon: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_767_268_800_000_000_000]));
+        let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+        check(
+            Arc::new(text("2026-01-01 12:00:00")),
+            &moments,
+            Ok("2026-01-01T11:00:00Z"),
+        );
+        check(
+            Arc::new(text("2026-01-01 12:00:00Z")),
+            &moments,
+            Ok("2026-01-01T12:00:00Z"),
+        );
+        check(Arc::clone(&noon), &moments, Ok("2026-01-01T11:00:00Z"));
+        check(Arc::clone(&noon_utc), &moments, Ok("2026-01-01T12:00:00Z"));
+        check(Arc::clone(&noon_utc), &local, Ok("2026-01-01T13:00:00"));
+        check(Arc::clone(&noon_utc), &DataType::Utf8, Ok("2026-01-01T13:00:00+01:00"));
+        check(noon_utc, &DataType::Date32, Err(ErrorCode::TypeMismatch));
+        check(
+            Arc::new(text("2026-10-25 02:30:00")),
+            &moments,
+            Err(ErrorCode::TypeMismatch),
+        );
+    }
+
+    #[test]
     fn a_null_stays_a_null() {
         let field = Field::new("$1", DataType::Int32, true);
         let values: ArrayRef = Arc::new(StringArray::from(vec![None, Some("1")]));
-        let assigned = assign(&values, &Target::parameter(&field)).expect("fits");
+        let assigned = exactly(&values, &field, &"UTC".into()).expect("fits");
         assert_eq!(assigned.null_count(), 1);
     }
 }

@@ -16,6 +16,7 @@ use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, Role, UserRecord
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::administration;
 use crate::environment::Environment;
 use crate::execution::{Completion, Execution, Report, RowStream};
 use crate::ingest::{self, IngestRequest};
@@ -24,7 +25,7 @@ use crate::parameters::Parameters;
 use crate::planning::Description;
 use crate::queries::{Queries, QuerySnapshot, RunningQuery};
 use crate::run::{self, Output};
-use crate::session::{Session, SessionOrigin, SessionSnapshot};
+use crate::session::{Session, SessionOrigin, SessionSnapshot, SessionValue};
 
 /// Result batches between the query's task and whoever reads them: one being sent, one ready. More would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -111,6 +112,14 @@ impl Database {
     /// The options it was made with.
     pub fn options(&self) -> &DatabaseOptions {
         &self.options
+    }
+
+    /// Sets or erases an option of a session, as SET does.
+    ///
+    /// # Errors
+    /// NOT_FOUND for an unknown name; INVALID_ARGUMENT and NAMESPACE_NOT_FOUND for a value that cannot be.
+    pub fn set_session_option(&self, session: &Session, name: &str, value: Option<SessionValue>) -> Result<()> {
+        administration::set_option(self, session, name, value)
     }
 
     /// Checks a password, on the query runtime.

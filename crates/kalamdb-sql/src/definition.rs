@@ -304,7 +304,7 @@ fn checked(planner: &Planner, definition: ColumnDefinition) -> Result<Column> {
             let text = default.to_string();
             let value = ColumnDefault::plan(planner, default)
                 .and_then(|default| default.values(1))
-                .and_then(|value| assign(&value, &Target::column(&column)));
+                .and_then(|value| assign(&value, &Target::column(&column, planner.time_zone())));
             let value = value.map_err(|error| {
                 let message = format!("DEFAULT of column '{}': {}", column.name, error.message);
                 placed(Error { message, ..error }, position)

@@ -236,7 +236,7 @@ async fn collect(
         new_values,
         query: _,
     } = plan(planner, change)?;
-    let given = given.columns(&planned.parameters)?;
+    let given = given.columns(&planned.parameters, planner.time_zone())?;
     let mut mutator = planner
         .database()
         .engine()
@@ -252,9 +252,17 @@ async fn collect(
             let found = found(&selected)?;
             match &new_values {
                 None => mutator.delete(&found)?,
-                Some(new_values) => {
-                    mutator.update(&found, &rows(&mut defaults, &table, new_values, &selected, &of_row)?)?
-                }
+                Some(new_values) => mutator.update(
+                    &found,
+                    &rows(
+                        &mut defaults,
+                        &table,
+                        new_values,
+                        &selected,
+                        &of_row,
+                        planner.time_zone(),
+                    )?,
+                )?,
             }
             memory.hold(mutator.buffered_bytes())?;
         }
@@ -284,6 +292,7 @@ fn rows(
     new_values: &[NewValue],
     selected: &RecordBatch,
     given: &RecordBatch,
+    zone: &Arc<str>,
 ) -> Result<RecordBatch> {
     let targets = visible(table);
     let kept = || {
@@ -299,7 +308,7 @@ fn rows(
             NewValue::Kept(place) => kept().map(|values| Arc::clone(values.column(*place))),
             NewValue::Selected(position) => assign(
                 selected.column(*position),
-                &Target::column(&table.schema.columns[*target]),
+                &Target::column(&table.schema.columns[*target], zone),
             ),
             NewValue::Given(index, expr) if values::default_keyword(expr) => {
                 defaults.default(*index, selected.num_rows())

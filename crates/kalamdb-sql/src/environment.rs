@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use chrono::DateTime;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
@@ -20,18 +20,24 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
+use crate::edge_reads::EdgeReads;
 use crate::functions;
 use crate::guards::Guards;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::ordered_limits::OrderedLimits;
+use crate::session_zone::SessionZone;
+use crate::time_zones::UTC;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -39,6 +45,9 @@ const TARGET_PARTITIONS: usize = 2;
 
 /// How many users' function tables are kept ready. One takes some 100 KB; making one costs about 50 µs.
 const PRINCIPALS_KEPT: usize = 64;
+
+/// Bytes that a scan in key order reads ahead of who takes its rows: a few batches. DataFusion's own default is a gigabyte.
+const ORDERED_READAHEAD_BYTES: usize = 16 << 20;
 
 /// How many consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
@@ -49,6 +58,7 @@ pub(crate) struct Environment {
     base: SessionState,
     /// States with the functions of a principal, the most recently used last.
     by_principal: Mutex<VecDeque<(Principal, Arc<SessionState>)>>,
+    types: Arc<dyn TypePlanner>,
 }
 
 impl Environment {
@@ -83,11 +93,13 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(analyzer_rules())
+            .with_physical_optimizer_rules(physical_rules())
             .build();
         Ok(Environment {
             runtime,
             base,
             by_principal: Mutex::new(VecDeque::new()),
+            types: Arc::new(SqlTypes),
         })
     }
 
@@ -97,17 +109,22 @@ impl Environment {
         engine: &Arc<Engine>,
         principal: &Principal,
         view: &View,
-        time_zone: Option<String>,
+        time_zone: &str,
     ) -> SessionState {
         let mut state = SessionState::clone(&self.of_principal(engine, principal));
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = DateTime::from_timestamp_micros(view.now_micros());
-        if time_zone.is_some() {
-            state.config_mut().options_mut().execution.time_zone = time_zone;
+        if time_zone != UTC {
+            state.config_mut().options_mut().execution.time_zone = Some(time_zone.to_owned());
         }
         props.config_options = Some(Arc::clone(state.config_options()));
         *state.execution_props_mut() = props;
         state
+    }
+
+    /// The SQL types that DataFusion does not know by itself.
+    pub(crate) fn types(&self) -> &Arc<dyn TypePlanner> {
+        &self.types
     }
 
     /// The shared runtime with a memory account of one query's own.
@@ -150,10 +167,13 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
         .with_batch_size(options.batch_rows)
         .with_target_partitions(TARGET_PARTITIONS);
     let all = config.options_mut();
+    // NOW() and the like have their type from it when functions are registered, so that it is that of every session.
+    all.execution.time_zone = Some(UTC.to_owned());
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
     // Strings leave as plain Utf8, which `planning` sees to: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
+    all.execution.sort_pushdown_buffer_capacity = ORDERED_READAHEAD_BYTES;
     config
 }
 
@@ -167,30 +187,31 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .unwrap_or(0);
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
+    rules.push(Arc::new(SessionZone));
     rules.push(Arc::new(Guards));
     rules
 }
 
-/// The SQL types of which DataFusion's meaning is not ours, for statements in this state.
-pub(crate) fn types(state: &SessionState) -> Arc<dyn TypePlanner> {
-    let zone = &state.config_options().execution.time_zone;
-    Arc::new(SqlTypes {
-        time_zone: zone.as_deref().unwrap_or(types::UTC).into(),
-    })
+/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
+/// have been given the order of sorts.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let sorts = rules
+        .iter()
+        .position(|rule| rule.name() == "PushdownSort")
+        .map_or(rules.len(), |at| at + 1);
+    rules.insert(sorts, Arc::new(OrderedLimits::default()));
+    rules.insert(0, Arc::new(EdgeReads));
+    rules
 }
 
-/// The types of casts and typed literals.
+/// UUID, JSON and TIMESTAMP WITH TIME ZONE in casts.
 #[derive(Debug)]
-struct SqlTypes {
-    time_zone: Arc<str>,
-}
+struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
-        let ours = types::of_cast(sql_type, &self.time_zone);
-        if let Some(field) = ours.map_err(|error| DataFusionError::External(Box::new(error)))? {
-            return Ok(Some(field));
-        }
+        types::check_text(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(match sql_type {
             // Before any rule sees the cast, a parameter would have a value of the type.
             ast::DataType::Array(_) => {
@@ -199,6 +220,18 @@ impl TypePlanner for SqlTypes {
             }
             ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
             ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            // DataFusion would make a type of its own of each session's zone.
+            ast::DataType::Timestamp(precision, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+                let unit = match precision {
+                    Some(0) => TimeUnit::Second,
+                    Some(3) => TimeUnit::Millisecond,
+                    Some(6) => TimeUnit::Microsecond,
+                    None | Some(9) => TimeUnit::Nanosecond,
+                    Some(_) => return Ok(None),
+                };
+                let data_type = DataType::Timestamp(unit, Some(UTC.into()));
+                Some(Arc::new(Field::new("", data_type, true)))
+            }
             _ => None,
         })
     }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use kalamdb_core::{Clock, Engine, Principal};
 
 use crate::identifiers;
+use crate::time_zones::AtTimeZone;
 
 /// DataFusion's functions that say something of the server's host.
 const HOST_FUNCTIONS: &[&str] = &["version"];
@@ -26,7 +27,8 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
             Arc::clone(engine.clock()),
         )));
     }
-    let user = PrincipalFunction::new("current_user", &["session_user", "user"], &principal.user_id);
+    context.register_udf(AtTimeZone::strict());
+    let user = PrincipalFunction::new("current_user", &["session_user"], &principal.user_id);
     let role = PrincipalFunction::new("current_role", &[], principal.role.as_str());
     context.register_udf(ScalarUDF::from(user));
     context.register_udf(ScalarUDF::from(role));

@@ -77,6 +77,7 @@ pub(crate) async fn run(
     mut batches: BoxStream<'static, Result<RecordBatch>>,
     query: &RunningQuery,
 ) -> Result<u64> {
+    let zone = session.time_zone();
     let Load {
         mut appender,
         mut memory,
@@ -98,7 +99,7 @@ pub(crate) async fn run(
             let chunk = batch.slice(offset, rows);
             let values = columns
                 .iter()
-                .map(|column| column.values(&chunk, loaded))
+                .map(|column| column.values(&chunk, loaded, &zone))
                 .collect::<Result<Vec<ArrayRef>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(rows));
             let chunk = RecordBatch::try_new_with_options(Arc::clone(&target), values, &options).map_err(|error| {
@@ -172,7 +173,8 @@ fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestReques
         (None, IfNotExists::Fail, _) => return Err(missing(&planner, &name)),
     };
     let kind = table_kind(&request, session)?;
-    let mut options = upper_names(&request.table_options);
+    let mut options = session.ingest_with();
+    options.extend(upper_names(&request.table_options));
     options.remove(TYPE_OPTION);
     let fields: Vec<Field> = schema
         .fields()
@@ -407,13 +409,13 @@ impl Source {
     }
 
     /// The values for a chunk; `loaded` rows went before it.
-    fn values(&self, chunk: &RecordBatch, loaded: usize) -> Result<ArrayRef> {
+    fn values(&self, chunk: &RecordBatch, loaded: usize, zone: &Arc<str>) -> Result<ArrayRef> {
         let values = match &self.from {
             From::Stream(index) => Arc::clone(chunk.column(*index)),
             From::Default(default) => default.values(chunk.num_rows())?,
             From::Null => new_null_array(&self.column.data_type, chunk.num_rows()),
         };
-        assign(&values, &Target::column(&self.column)).map_err(|mut error| {
+        assign(&values, &Target::column(&self.column, zone)).map_err(|mut error| {
             if loaded > 0 {
                 error
                     .message
@@ -461,7 +463,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use arrow::array::{StringArray, StringViewArray, UInt8Array};
+    use arrow::array::{Decimal128Array, Float64Array, StringArray, StringViewArray, UInt8Array};
     use futures::stream;
 
     use crate::parameters::Parameters;
@@ -613,6 +615,49 @@ mod tests {
             }
         }
         fixture.check("SELECT count(*) FROM there", &["3"]);
+    }
+
+    #[test]
+    fn a_load_is_exact_as_any_write() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (p DECIMAL(10, 2), r REAL, at TIMESTAMP WITH TIME ZONE)",
+            "SET time_zone = 'Europe/Warsaw'",
+        ]);
+        let one = |name: &str, values: ArrayRef| {
+            load(
+                &fixture,
+                &fixture.root,
+                request("t"),
+                vec![Ok(batch(vec![(name, values)]))],
+            )
+        };
+        let decimal = |value: i128| -> ArrayRef {
+            let array = Decimal128Array::from(vec![value]).with_precision_and_scale(10, 3);
+            Arc::new(array.expect("valid"))
+        };
+        let double = |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value])) };
+        for (name, values, part) in [
+            ("p", decimal(1_005), "1.005"),
+            ("p", double(1.005), "1.005"),
+            ("p", texts(vec!["1.005"]), "1.005"),
+            ("r", double(1e300), "column r (REAL)"),
+            ("at", texts(vec!["2026-10-25 02:30:00"]), "2026-10-25 02:30:00"),
+        ] {
+            check_error(one(name, values), ErrorCode::TypeMismatch, part);
+        }
+        for (name, values) in [
+            ("p", decimal(1_250)),
+            ("p", double(1.25)),
+            ("r", double(f64::INFINITY)),
+            ("at", texts(vec!["2026-01-01 12:00:00"])),
+        ] {
+            assert_eq!(one(name, values), Ok(1), "{name}");
+        }
+        fixture.check(
+            "SELECT sum(p), max(r), max(at) FROM t",
+            &["2.50|inf|2026-01-01T11:00:00Z"],
+        );
     }
 
     #[test]

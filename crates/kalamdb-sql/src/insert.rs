@@ -116,7 +116,7 @@ pub(crate) async fn run(
         source,
         parameters,
     } = plan(&planner, insert)?;
-    let given = given.columns(&parameters)?;
+    let given = given.columns(&parameters, planner.time_zone())?;
     let mut load = database
         .engine()
         .append(planner.principal(), &table, OnConflict::Error)?;
@@ -140,7 +140,7 @@ pub(crate) async fn run(
                 let mut running = planner.run(plan, !parameters.is_empty()).await?;
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
-                    append(&mut load, &mut defaults, &table, &targets, &batch)?;
+                    append(&mut load, &mut defaults, &table, &targets, &batch, planner.time_zone())?;
                     memory.hold(load.buffered_bytes())?;
                 }
                 query.memory_peak(running.memory.peak_bytes() + memory.bytes());
@@ -164,11 +164,12 @@ fn append(
     table: &Table,
     targets: &[usize],
     batch: &RecordBatch,
+    zone: &Arc<str>,
 ) -> Result<()> {
     let columns: Vec<ArrayRef> = targets
         .iter()
         .zip(batch.columns())
-        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index])))
+        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index], zone)))
         .collect::<Result<_>>()?;
     load.push(&defaults.complete(targets, &columns, batch.num_rows())?)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -13,8 +13,9 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
-use kalamdb_core::{Error, ErrorCode};
+use kalamdb_core::{Error, ErrorCode, Result};
 
+use crate::names::{placed, position_of};
 use crate::tree::walk_mut;
 
 /// A double tells any two numbers of so many digits apart, and no more.
@@ -24,14 +25,22 @@ const DOUBLE_DIGITS: usize = 15;
 const DECIMAL_DIGITS: usize = 76;
 
 /// Makes every number that a double would round an exact DECIMAL.
-pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) {
+///
+/// # Errors
+/// TYPE_MISMATCH for a number that a double would take for infinity.
+pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
     struct LongNumbers;
     impl VisitorMut for LongNumbers {
         type Break = Error;
 
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
             match expr {
-                ast::Expr::Value(_) => make_decimal(expr, exact_decimal),
+                ast::Expr::Value(value) => {
+                    if let Err(error) = check_range(value) {
+                        return ControlFlow::Break(error);
+                    }
+                    make_decimal(expr, exact_decimal);
+                }
                 // A short number beside an exact one is exact too, or the sum would be a double again.
                 ast::Expr::BinaryOp { left, op, right } if is_arithmetic(op) => {
                     if is_exact(left) {
@@ -45,7 +54,24 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) {
             ControlFlow::Continue(())
         }
     }
-    walk_mut(statement, &mut LongNumbers).expect("this visitor does not break");
+    walk_mut(statement, &mut LongNumbers)
+}
+
+fn check_range(value: &ast::ValueWithSpan) -> Result<()> {
+    let ast::Value::Number(text, _) = &value.value else {
+        return Ok(());
+    };
+    match text.parse::<f64>() {
+        Ok(number) if number.is_infinite() => {
+            let error = Error::new(
+                ErrorCode::TypeMismatch,
+                format!("{text} is beyond the range of a DOUBLE"),
+            );
+            Err(placed(error, position_of(value.span)))
+        }
+        // What is no number here is for the planner to refuse.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Writes a number as a DECIMAL, if `bounds` gives it precision and scale.
@@ -200,7 +226,8 @@ pub(crate) fn fixed_binary(text: &str, size: i32) -> Option<Vec<u8>> {
     (i32::try_from(bytes.len()) == Ok(size)).then_some(bytes)
 }
 
-/// Reads text literals next to binary columns as BYTEA or UUID, before type coercion takes their bytes as they are.
+/// Reads text literals next to binary columns as BYTEA or UUID, before type coercion takes their bytes as they are, and numbers
+/// beside a DECIMAL as the DECIMAL that is written, before it makes doubles of both.
 #[derive(Debug)]
 pub(crate) struct TypedLiterals;
 
@@ -242,8 +269,21 @@ fn is_comparison(operator: Operator) -> bool {
     )
 }
 
-fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
+/// One expression of which the operands are done, for expressions outside plans.
+pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
     match expr {
+        Expr::BinaryExpr(mut binary) if is_exact_arithmetic(binary.op) => {
+            let right = decimal_replacement(&binary.left, &binary.right, schema);
+            let left = decimal_replacement(&binary.right, &binary.left, schema);
+            let changed = right.is_some() || left.is_some();
+            if let Some(right) = right {
+                *binary.right = right;
+            }
+            if let Some(left) = left {
+                *binary.left = left;
+            }
+            Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
+        }
         Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
             let right = replacement(&binary.left, &binary.right, schema)?;
             let left = replacement(&binary.right, &binary.left, schema)?;
@@ -292,6 +332,36 @@ fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// What is exact for decimals; a quotient is not.
+fn is_exact_arithmetic(operator: Operator) -> bool {
+    matches!(
+        operator,
+        Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Modulo
+    )
+}
+
+/// `literal`, a double beside a decimal `operand`, as the DECIMAL that was written; `None` where there is nothing to do.
+fn decimal_replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Float64(Some(number)), _) = literal else {
+        return None;
+    };
+    match operand.get_type(schema) {
+        Ok(DataType::Decimal128(..) | DataType::Decimal256(..)) => {}
+        // What has no type here is not ours to refuse.
+        Ok(_) | Err(_) => return None,
+    }
+    let text = number.to_string();
+    let digits = text.trim_start_matches('-');
+    let (precision, scale) = any_decimal(digits).or_else(|| any_decimal(&format!("{digits}.0")))?;
+    let precision = u8::try_from(precision)
+        .ok()
+        .filter(|precision| *precision <= DECIMAL128_MAX_PRECISION)?;
+    let unscaled = text.replace('.', "") + if text.contains('.') { "" } else { "0" };
+    let value = unscaled.parse::<i128>().ok()?; // At most 38 digits.
+    let value = ScalarValue::Decimal128(Some(value), precision, i8::try_from(scale).ok()?);
+    Some(Expr::Literal(value, None))
 }
 
 /// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
@@ -345,6 +415,26 @@ mod tests {
         check("a\\\\b\\000\\377", Some(&[b'a', b'\\', b'b', 0x00, 0xff]));
         check("a\\b", None);
         check("", Some(b""));
+    }
+
+    #[test]
+    fn a_double_beside_a_decimal_is_what_was_written() {
+        let check = |number: f64, expected: Option<(i128, u8, i8)>| {
+            let decimal = Expr::Literal(ScalarValue::Decimal128(Some(100), 10, 2), None);
+            let double = Expr::Literal(ScalarValue::Float64(Some(number)), None);
+            let replaced = decimal_replacement(&decimal, &double, &DFSchema::empty());
+            let expected = expected
+                .map(|(value, precision, scale)| ScalarValue::Decimal128(Some(value), precision, scale))
+                .map(|value| Expr::Literal(value, None));
+            assert_eq!(replaced, expected, "{number}");
+        };
+        check(1.1, Some((11, 2, 1)));
+        check(-0.005, Some((-5, 3, 3)));
+        check(150.0, Some((1500, 4, 1)));
+        check(1e300, None);
+        check(f64::NAN, None);
+        let double = Expr::Literal(ScalarValue::Float64(Some(1.1)), None);
+        assert_eq!(decimal_replacement(&double, &double, &DFSchema::empty()), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Names: the catalog's, how written names become stored ones, and which known name is nearest to a wrong one.
 
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Span;
 use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
 
 /// The one catalog.
@@ -23,7 +24,12 @@ pub(crate) fn folded(identifier: &ast::Ident) -> String {
 
 /// Where an identifier stands in the SQL text, if the parser knows.
 pub(crate) fn position(identifier: &ast::Ident) -> Option<Position> {
-    let start = identifier.span.start;
+    position_of(identifier.span)
+}
+
+/// Where a piece of the text starts, if it comes from one.
+pub(crate) fn position_of(span: Span) -> Option<Position> {
+    let start = span.start;
     (start.line > 0).then_some(Position {
         line: start.line,
         column: start.column,

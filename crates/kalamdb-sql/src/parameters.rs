@@ -32,23 +32,12 @@ impl Parameters {
         Parameters { batch: None }
     }
 
-    /// The values as columns `$1`, `$2`, … of exactly these types. A statement without parameters has one row of none.
+    /// The values as columns `$1`, `$2`, … of exactly these types, read in that time zone. A statement without parameters has one row of none.
     ///
     /// # Errors
     /// INVALID_ARGUMENT for too few or too many, TYPE_MISMATCH for a value that does not fit.
-    pub(crate) fn columns(&self, fields: &Fields) -> Result<RecordBatch> {
-        let given = self.batch.as_ref().map_or(0, RecordBatch::num_columns);
-        if given != fields.len() {
-            let takes = match fields.len() {
-                0 => "no parameters".to_owned(),
-                1 => "1 parameter".to_owned(),
-                count => format!("{count} parameters"),
-            };
-            return Err(Error::new(
-                ErrorCode::InvalidArgument,
-                format!("the statement takes {takes}, {given} given"),
-            ));
-        }
+    pub(crate) fn columns(&self, fields: &Fields, zone: &Arc<str>) -> Result<RecordBatch> {
+        let given = self.check_count(fields.len())?;
         // A batch without columns still says how often to run.
         let rows = match &self.batch {
             Some(batch) if given > 0 => batch.num_rows(),
@@ -57,7 +46,7 @@ impl Parameters {
         let columns: Vec<ArrayRef> = fields
             .iter()
             .zip(self.batch.iter().flat_map(|batch| batch.columns()))
-            .map(|(field, values)| assign(values, &Target::parameter(field)))
+            .map(|(field, values)| assign(values, &Target::parameter(field, zone)))
             .collect::<Result<_>>()?;
         let schema = Arc::new(Schema::new(fields.clone()));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -65,12 +54,32 @@ impl Parameters {
             .map_err(|error| diagnostics::from_datafusion(error.into()))
     }
 
+    /// Their number, which has to be that.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for too few or too many.
+    pub(crate) fn check_count(&self, wanted: usize) -> Result<usize> {
+        let given = self.batch.as_ref().map_or(0, RecordBatch::num_columns);
+        if given == wanted {
+            return Ok(given);
+        }
+        let takes = match wanted {
+            0 => "no parameters".to_owned(),
+            1 => "1 parameter".to_owned(),
+            count => format!("{count} parameters"),
+        };
+        Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("the statement takes {takes}, {given} given"),
+        ))
+    }
+
     /// The one row of values of a query.
     ///
     /// # Errors
     /// As [`Parameters::columns`]; INVALID_ARGUMENT for more or less than one row.
-    pub(crate) fn one_row(&self, fields: &Fields) -> Result<ParamValues> {
-        let columns = self.columns(fields)?;
+    pub(crate) fn one_row(&self, fields: &Fields, zone: &Arc<str>) -> Result<ParamValues> {
+        let columns = self.columns(fields, zone)?;
         if columns.num_rows() != 1 {
             return Err(Error::new(
                 ErrorCode::InvalidArgument,

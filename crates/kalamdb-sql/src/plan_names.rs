@@ -68,7 +68,7 @@ impl ContextProvider for PlanNames<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(crate::environment::types(self.planner.state()))
+        Some(Arc::clone(self.planner.database().environment().types()))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

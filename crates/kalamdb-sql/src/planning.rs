@@ -1,11 +1,13 @@
 //! From a parsed statement to a DataFusion plan: the session context of one statement, names, types and parameters.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ParamValues, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -21,6 +23,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
 
+use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
@@ -33,8 +36,10 @@ use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::session::Session;
+use crate::session_zone::zoned;
 use crate::single_value;
 use crate::system_columns;
+use crate::time_zones;
 use crate::values;
 
 /// Which half of the protocol a statement belongs to.
@@ -67,6 +72,7 @@ pub(crate) struct Planner {
     principal: Principal,
     view: View,
     namespace: String,
+    time_zone: Arc<str>,
     state: SessionState,
 }
 
@@ -108,14 +114,16 @@ impl Planner {
     pub(crate) fn new(database: &Arc<Database>, session: &Session) -> Result<Self> {
         let view = database.engine().view();
         let principal = database.principal(&view, session)?;
+        let time_zone = session.time_zone();
         let state = database
             .environment()
-            .state(database.engine(), &principal, &view, session.time_zone());
+            .state(database.engine(), &principal, &view, &time_zone);
         Ok(Planner {
             database: Arc::clone(database),
             principal,
             view,
             namespace: session.namespace(),
+            time_zone,
             state,
         })
     }
@@ -130,6 +138,11 @@ impl Planner {
 
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// The session's.
+    pub(crate) fn time_zone(&self) -> &Arc<str> {
+        &self.time_zone
     }
 
     pub(crate) fn state(&self) -> &SessionState {
@@ -227,7 +240,8 @@ impl Planner {
                 "a statement that is not a query reached the planner of queries",
             ));
         }
-        literals::keep_long_numbers(&mut statement);
+        literals::keep_long_numbers(&mut statement)?;
+        time_zones::name_at_time_zone(&mut statement);
         values::queries_in_values(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
@@ -311,9 +325,9 @@ impl Planner {
     /// # Errors
     /// Whatever coercion and physical planning say.
     pub(crate) async fn run(&self, plan: LogicalPlan, has_parameters: bool) -> Result<Running> {
-        let (schema, physical) = self.physical(plan, has_parameters).await?;
+        let (schema, state, physical) = self.physical(plan, has_parameters).await?;
         let (runtime, memory) = self.database.environment().query_runtime();
-        let context = TaskContext::from(&self.state).with_runtime(runtime);
+        let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
         let batches = {
             let schema = Arc::clone(&schema);
@@ -325,7 +339,12 @@ impl Planner {
         })
     }
 
-    async fn physical(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>)> {
+    /// The result's schema, the plan, and the state that it is planned with and is to be run with.
+    async fn physical(
+        &self,
+        plan: LogicalPlan,
+        has_parameters: bool,
+    ) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
         let (schema, optimized) = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
                 let optimized = self.state.optimize(&plan).map_err(diagnostics::from_datafusion)?;
@@ -340,12 +359,24 @@ impl Planner {
         };
         let optimized =
             constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
-        let physical = self
-            .state
+        let state = self.state_for(&optimized)?;
+        let physical = state
             .query_planner()
-            .create_physical_plan(&optimized, &self.state)
+            .create_physical_plan(&optimized, state.as_ref())
             .await;
-        Ok((schema, physical.map_err(diagnostics::from_datafusion)?))
+        Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
+    }
+
+    /// The statement's state, with smaller batches where the plan reads long rows.
+    fn state_for(&self, plan: &LogicalPlan) -> Result<Cow<'_, SessionState>> {
+        let most = self.state.config().batch_size();
+        let rows = batch_rows::of(plan, most).map_err(diagnostics::from_datafusion)?;
+        if rows == most {
+            return Ok(Cow::Borrowed(&self.state));
+        }
+        let mut state = self.state.clone();
+        *state.config_mut() = state.config().clone().with_batch_size(rows);
+        Ok(Cow::Owned(state))
     }
 
     /// An expression without columns but for parameters, which become columns `$1`, `$2`, … of `parameters`.
@@ -353,7 +384,8 @@ impl Planner {
     /// # Errors
     /// COLUMN_NOT_FOUND, INVALID_STATEMENT, ...
     pub(crate) fn expression(&self, mut expr: ast::Expr, parameters: &Fields) -> Result<Arc<dyn PhysicalExpr>> {
-        literals::keep_long_numbers(&mut expr);
+        literals::keep_long_numbers(&mut expr)?;
+        time_zones::name_at_time_zone(&mut expr);
         let names = PlanNames::new(self);
         let types = parameters.iter().map(|field| Some(Arc::clone(field))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
@@ -370,9 +402,11 @@ impl Planner {
 
     /// The types of the parameters in an expression without columns, by number; `None` where nothing says.
     pub(crate) fn parameter_types(&self, expr: &ast::Expr) -> Result<HashMap<String, Option<FieldRef>>> {
+        let mut expr = expr.clone();
+        time_zones::name_at_time_zone(&mut expr);
         let names = PlanNames::new(self);
         let expr = SqlToRel::new(&names)
-            .sql_to_expr(expr.clone(), &DFSchema::empty(), &mut PlannerContext::new())
+            .sql_to_expr(expr, &DFSchema::empty(), &mut PlannerContext::new())
             .map_err(diagnostics::from_datafusion)?;
         parameters::placeholder_types(&expr).map_err(diagnostics::from_datafusion)
     }
@@ -398,8 +432,10 @@ pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) ->
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
-    let coerced = simplifier.coerce(expr, schema)?;
-    simplifier.simplify(guarded(coerced, schema)?.data)
+    let typed = expr.transform_up(|expr| literals::typed(expr, schema))?;
+    let coerced = simplifier.coerce(typed.data, schema)?;
+    let zoned = zoned(coerced, schema, state.config_options())?;
+    simplifier.simplify(guarded(zoned.data, schema)?.data)
 }
 
 /// Parameters in order, over those that are known from outside; a gap (`$1` and `$3` only) is a parameter nobody reads.

@@ -17,7 +17,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use kalamdb_core::{Principal, ScanField, ScanRequest, SystemTable, Table, TableKind, View};
+use kalamdb_core::{Principal, ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableKind, View};
 
 use crate::database::Database;
 use crate::key_range;
@@ -261,6 +261,7 @@ impl TableProvider for Provider {
         let (fields, outputs) = self.outputs(&read);
         let request = ScanRequest {
             part: (0, 1),
+            order: ScanOrder::Any,
             prune,
             fields,
             key: None,
@@ -289,6 +290,15 @@ impl TableProvider for Provider {
             filtered,
         )?))
     }
+}
+
+/// Bytes of one row that a source reads, on average; 0 if nothing is known.
+pub(crate) fn row_bytes(provider: &dyn TableProvider) -> u64 {
+    let provider = (provider as &dyn Any).downcast_ref::<Provider>();
+    provider.map_or(0, |provider| {
+        let engine = provider.database.engine();
+        engine.row_bytes(&provider.view, &provider.table)
+    })
 }
 
 /// Downcasts for origins: which stored table a source reads.

@@ -133,21 +133,21 @@ pub(crate) async fn statement(
             .await
             .map(Ended::Completion),
         Statement::Definition(statement) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             definition::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
         }
         Statement::Administration(statement) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             administration::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
         }
         Statement::Show(show) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             let view = database.engine().view();
             let principal = database.principal(&view, session)?;
             query.planned();
@@ -159,7 +159,7 @@ pub(crate) async fn statement(
             Ok(Ended::Rows)
         }
         Statement::Operation(operation) => {
-            parameters.columns(&Fields::empty())?;
+            parameters.check_count(0)?;
             query.planned();
             operations::run(database, session, &operation).await.map(Ended::Report)
         }
@@ -272,7 +272,7 @@ async fn rows(
     output: &mut Output,
 ) -> Result<()> {
     let has_parameters = !planned.parameters.is_empty();
-    let values = given.one_row(&planned.parameters)?;
+    let values = given.one_row(&planned.parameters, planner.time_zone())?;
     let plan = if has_parameters {
         planner.bind(planned.plan, values)?
     } else {

@@ -10,13 +10,20 @@ use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
-use kalamdb_core::{KeyConstraint, Principal, RowScan, ScanRequest, Table, View};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
+};
+use kalamdb_core::{KeyConstraint, Principal, RowScan, ScanCounters, ScanField, ScanOrder, ScanRequest, Table, View};
+
+use crate::key_order::KeyOrder;
 
 /// Partitions of a scan of a large table: decoding takes most of its time, and this is built for two cores and more.
 const PARTS: usize = 2;
@@ -74,14 +81,8 @@ impl ScanExec {
         } else {
             1
         };
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(parts),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        )
-        .with_scheduling_type(SchedulingType::Cooperative);
         ScanExec {
+            properties: properties(EquivalenceProperties::new(Arc::clone(&schema)), parts),
             parts,
             table,
             principal,
@@ -90,8 +91,70 @@ impl ScanExec {
             keys,
             outputs: outputs.into(),
             schema,
-            properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// The same scan of another request, with these properties and so many parts.
+    fn with(&self, request: ScanRequest, parts: usize, properties: Arc<PlanProperties>) -> Self {
+        ScanExec {
+            table: Arc::clone(&self.table),
+            principal: self.principal.clone(),
+            view: self.view.clone(),
+            request,
+            keys: self.keys.clone(),
+            parts,
+            outputs: Arc::clone(&self.outputs),
+            schema: Arc::clone(&self.schema),
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// A scan of the first row in this order, if its value of a column (by position among those that leave) is then the least or
+    /// the greatest.
+    pub(crate) fn edge(&self, column: usize, order: ScanOrder) -> Option<Arc<dyn ExecutionPlan>> {
+        let column = self.table_column(column)?;
+        self.key_order().filter(|key| key.begins_with(column))?;
+        let request = ScanRequest {
+            order,
+            limit: Some(1),
+            ..self.request.clone()
+        };
+        let properties = properties(EquivalenceProperties::new(Arc::clone(&self.schema)), 1);
+        Some(Arc::new(self.with(request, 1, properties)))
+    }
+
+    /// Whether it took the place of a sort.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.request.order != ScanOrder::Any
+    }
+
+    /// `None` if the rows are not to be had in key order. With a limit, others would come than without the order.
+    fn key_order(&self) -> Option<KeyOrder<'_>> {
+        match self.request.limit {
+            Some(_) => None,
+            None => KeyOrder::of(&self.table, &self.keys),
+        }
+    }
+
+    /// Where in the table a column that leaves is.
+    fn table_column(&self, position: usize) -> Option<usize> {
+        let Output::Column(field) = self.outputs.get(position)? else {
+            return None;
+        };
+        match self.request.fields.get(*field)? {
+            ScanField::Column(index) => Some(*index),
+            ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation => None,
+        }
+    }
+
+    /// How the rows are ordered, for people.
+    fn order_text(&self) -> Option<&'static str> {
+        match self.request.order {
+            ScanOrder::Any => None,
+            ScanOrder::Ascending => Some("key"),
+            ScanOrder::Descending => Some("key descending"),
         }
     }
 
@@ -123,6 +186,16 @@ impl ScanExec {
     }
 }
 
+fn properties(equivalences: EquivalenceProperties, parts: usize) -> Arc<PlanProperties> {
+    let properties = PlanProperties::new(
+        equivalences,
+        Partitioning::UnknownPartitioning(parts),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    );
+    Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative))
+}
+
 impl fmt::Debug for ScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScanExec")
@@ -143,6 +216,9 @@ impl DisplayAs for ScanExec {
                     columns.join(", "),
                     self.key_text()
                 )?;
+                if let Some(order) = self.order_text() {
+                    write!(f, ", order={order}")?;
+                }
                 if let Some(limit) = self.request.limit {
                     write!(f, ", limit={limit}")?;
                 }
@@ -151,6 +227,9 @@ impl DisplayAs for ScanExec {
             DisplayFormatType::TreeRender => {
                 writeln!(f, "table={}", self.table.name)?;
                 writeln!(f, "key={}", self.key_text())?;
+                if let Some(order) = self.order_text() {
+                    writeln!(f, "order={order}")?;
+                }
                 if let Some(limit) = self.request.limit {
                     writeln!(f, "limit={limit}")?;
                 }
@@ -209,7 +288,7 @@ impl ExecutionPlan for ScanExec {
             },
             outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
-            keys_read: MetricBuilder::new(&self.metrics).counter("keys_read", partition),
+            counters: Counters::new(&self.metrics, partition),
             baseline: BaselineMetrics::new(&self.metrics, partition),
         };
         // Each poll reads one batch; make_cooperative gives way to other tasks between polls.
@@ -231,21 +310,63 @@ impl ExecutionPlan for ScanExec {
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         // The partitions stay: whoever asks has planned with their number. Each gives so many rows at most.
-        Some(Arc::new(ScanExec {
-            table: Arc::clone(&self.table),
-            principal: self.principal.clone(),
-            view: self.view.clone(),
-            request: ScanRequest {
-                limit,
-                ..self.request.clone()
-            },
-            keys: self.keys.clone(),
-            parts: self.parts,
-            outputs: Arc::clone(&self.outputs),
-            schema: Arc::clone(&self.schema),
-            properties: Arc::clone(&self.properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-        }))
+        let request = ScanRequest {
+            limit,
+            ..self.request.clone()
+        };
+        Some(Arc::new(self.with(request, self.parts, Arc::clone(&self.properties))))
+    }
+
+    /// The rows of each part could come in order; merging the parts would compare them all once more, so there is one.
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let columns = order.iter().map(|sort| {
+            let column = sort.expr.downcast_ref::<Column>();
+            let column = column.and_then(|column| self.table_column(column.index()));
+            (column, sort.options.descending)
+        });
+        let Some(found) = self.key_order().and_then(|key| key.for_columns(columns)) else {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        };
+        let request = ScanRequest {
+            order: found,
+            ..self.request.clone()
+        };
+        let declared = EquivalenceProperties::new_with_orderings(Arc::clone(&self.schema), [order.to_vec()]);
+        let inner = Arc::new(self.with(request, 1, properties(declared, 1)));
+        Ok(SortOrderPushdownResult::Exact { inner })
+    }
+}
+
+/// [`ScanCounters`] as EXPLAIN ANALYZE shows them.
+struct Counters {
+    keys_read: Count,
+    segments_read: Count,
+    row_groups_pruned: Count,
+    pages_pruned: Count,
+}
+
+impl Counters {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        Counters {
+            keys_read: counter("keys_read"),
+            segments_read: counter("segments_read"),
+            row_groups_pruned: counter("row_groups_pruned"),
+            pages_pruned: counter("pages_pruned"),
+        }
+    }
+
+    fn add(&self, before: ScanCounters, after: ScanCounters) {
+        let add =
+            |count: &Count, before: u64, after: u64| count.add(usize::try_from(after - before).unwrap_or(usize::MAX));
+        add(&self.keys_read, before.keys_read, after.keys_read);
+        add(&self.segments_read, before.segments_read, after.segments_read);
+        add(
+            &self.row_groups_pruned,
+            before.row_groups_pruned,
+            after.row_groups_pruned,
+        );
+        add(&self.pages_pruned, before.pages_pruned, after.pages_pruned);
     }
 }
 
@@ -260,7 +381,7 @@ struct Running {
     request: ScanRequest,
     outputs: Arc<[Output]>,
     schema: SchemaRef,
-    keys_read: Count,
+    counters: Counters,
     baseline: BaselineMetrics,
 }
 
@@ -286,8 +407,7 @@ impl Running {
             1 => small.swap_remove(0),
             _ => concat_batches(&self.schema, &small)?,
         };
-        self.baseline.record_output(batch.num_rows());
-        Ok(Some(batch))
+        Ok(Some(batch.record_output(&self.baseline)))
     }
 
     /// The next batch of the open range, or of the first after it that has one.
@@ -310,10 +430,9 @@ impl Running {
                     )
                 }
             };
-            let before = scan.keys_read();
+            let before = scan.counters();
             let batch = scan.next_batch();
-            let read = scan.keys_read() - before;
-            self.keys_read.add(usize::try_from(read).unwrap_or(usize::MAX));
+            self.counters.add(before, scan.counters());
             let Some(batch) = batch.map_err(external)? else {
                 self.scan = None;
                 continue;

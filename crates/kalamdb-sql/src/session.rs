@@ -10,6 +10,7 @@ use kalamdb_core::{Clock, Error, ErrorCode, OnConflict, Principal, Result, Table
 use parking_lot::Mutex;
 
 use crate::names::{CATALOG, DEFAULT_NAMESPACE, nearest};
+use crate::time_zones::UTC;
 
 /// Where a session comes from, for `system.sessions`.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +70,13 @@ struct Settings {
     statement_timeout_ms: Option<u64>,
     ingest_table_type: Option<TableKind>,
     ingest_primary_key: Option<Vec<String>>,
+    /// WITH options of tables that loads create, names in upper case.
+    ingest_with: BTreeMap<String, String>,
     ingest_on_conflict: Option<OnConflict>,
 }
+
+/// What the names of options for tables that loads create start with.
+const INGEST_WITH: &str = "ingest.with.";
 
 const OPTIONS: &[&str] = &[
     "catalog",
@@ -175,6 +181,14 @@ impl Session {
                     Some(other) => return Err(invalid(name, &format!("'{other}' is none of error, replace, ignore"))),
                 };
             }
+            with if with.starts_with(INGEST_WITH) && with.len() > INGEST_WITH.len() => {
+                let option = with[INGEST_WITH.len()..].to_ascii_uppercase();
+                match value {
+                    None => drop(settings.ingest_with.remove(&option)),
+                    Some(SessionValue::Int64(number)) => drop(settings.ingest_with.insert(option, number.to_string())),
+                    Some(value) => drop(settings.ingest_with.insert(option, text(name, value)?)),
+                }
+            }
             unknown => {
                 let hint = nearest(unknown, OPTIONS.iter().copied())
                     .map_or_else(String::new, |known| format!("; did you mean {known}?"));
@@ -214,6 +228,10 @@ impl Session {
         if let Some(columns) = settings.ingest_primary_key {
             set("ingest.primary_key", SessionValue::String(columns.join(",")));
         }
+        for (option, value) in settings.ingest_with {
+            let name = format!("{INGEST_WITH}{}", option.to_ascii_lowercase());
+            set(&name, SessionValue::String(value));
+        }
         if let Some(on_conflict) = settings.ingest_on_conflict {
             let name = match on_conflict {
                 OnConflict::Error => "error",
@@ -234,8 +252,13 @@ impl Session {
             .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
 
-    pub(crate) fn time_zone(&self) -> Option<String> {
-        self.settings.lock().time_zone.clone()
+    /// The zone of texts without one, and of local times.
+    pub fn time_zone(&self) -> Arc<str> {
+        self.settings
+            .lock()
+            .time_zone
+            .as_deref()
+            .map_or_else(|| UTC.into(), Arc::from)
     }
 
     /// The session's own statement timeout, milliseconds; 0 = none; `None`: the server's.
@@ -249,6 +272,10 @@ impl Session {
 
     pub(crate) fn ingest_primary_key(&self) -> Option<Vec<String>> {
         self.settings.lock().ingest_primary_key.clone()
+    }
+
+    pub(crate) fn ingest_with(&self) -> BTreeMap<String, String> {
+        self.settings.lock().ingest_with.clone()
     }
 
     pub(crate) fn ingest_on_conflict(&self) -> Option<OnConflict> {

@@ -8,8 +8,8 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_core::{
-    Error, ErrorCode, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanRequest, SystemTable, Table,
-    TableName, View,
+    Error, ErrorCode, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder, ScanRequest,
+    SystemTable, Table, TableName, View,
 };
 
 use crate::database::{Database, Setting};
@@ -290,7 +290,7 @@ const SESSION_OPTIONS: &[(&str, Option<&str>, &str)] = &[
     (
         "time_zone",
         Some("UTC"),
-        "The time zone of timestamps that are cast to text or from it.",
+        "The time zone in which a TIMESTAMP WITH TIME ZONE is read from text, a local time or a date, and becomes one.",
     ),
     (
         "statement_timeout",
@@ -426,6 +426,7 @@ fn of_system_table(
             key,
             limit: None,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: BATCH_ROWS,
         },

@@ -47,9 +47,11 @@ impl Fixture {
             durability: Durability::Relaxed,
             root_password: Some("a password for tests".into()),
             block_cache_bytes: 8 << 20,
+            segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 64 << 20,
             token_life_seconds: 3_600,
+            outside_issuer: None,
             maintenance: MaintenanceOptions::default(),
         };
         let opened = Arc::clone(&clock);

@@ -1,7 +1,10 @@
 //! What a statement does from its text to its outcome, against an engine in a temporary directory.
 
 mod errors;
+mod exactness;
 mod parameters;
+mod pruning;
 mod queries;
 mod reads;
+mod time_zones;
 mod writes;

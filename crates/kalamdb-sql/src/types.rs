@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit,
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, Fields, IntervalUnit, TimeUnit,
 };
 use datafusion::sql::sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, IntervalFields, TimezoneInfo};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::names::folded;
+use crate::time_zones::UTC;
 
 /// A UUID is kept as its bytes.
 const UUID_BYTES: i32 = 16;
@@ -17,9 +18,6 @@ const UUID_BYTES: i32 = 16;
 /// How many numbers a value of a type may hold by the type alone. Arrow gives a NULL of a fixed-size type as much room as a value,
 /// so that a type can be worth gigabytes. It is what the store takes of nested types.
 const MOST_FIXED_PARTS: u64 = 1 << 16;
-
-/// The time zone of TIMESTAMP WITH TIME ZONE.
-pub(crate) const UTC: &str = "UTC";
 
 /// A SQL type as a column is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,20 +126,13 @@ pub(crate) fn check_lengths(sql_type: &ast::DataType) -> Result<()> {
     Err(too_wide(sql_type))
 }
 
-/// The type of a cast or a typed literal where DataFusion would leave a part of it out: the zone of a TIMESTAMP WITH TIME ZONE
-/// in a session that has none, and the length of a text.
+/// Refuses a cast to a text with a length, which DataFusion would not obey.
 ///
 /// # Errors
-/// UNSUPPORTED for a text with a length.
-pub(crate) fn of_cast(sql_type: &ast::DataType, time_zone: &Arc<str>) -> Result<Option<FieldRef>> {
+/// UNSUPPORTED.
+pub(crate) fn check_text(sql_type: &ast::DataType) -> Result<()> {
     use ast::DataType as Sql;
-    let bounded = match sql_type {
-        Sql::Timestamp(precision, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
-            // As exact as DataFusion's TIMESTAMP.
-            let unit = unit(sql_type, Some(precision.unwrap_or(9)))?;
-            let data_type = DataType::Timestamp(unit, Some(Arc::clone(time_zone)));
-            return Ok(Some(Arc::new(Field::new("", data_type, true))));
-        }
+    let is_bounded = match sql_type {
         Sql::Varchar(length)
         | Sql::CharacterVarying(length)
         | Sql::CharVarying(length)
@@ -153,13 +144,11 @@ pub(crate) fn of_cast(sql_type: &ast::DataType, time_zone: &Arc<str>) -> Result<
         }
         _ => false,
     };
-    if bounded {
-        return Err(refuse(
-            sql_type,
-            "a cast does not shorten text; write TEXT, and left(…, n) to shorten it",
-        ));
+    if is_bounded {
+        let advice = "a cast does not shorten text; write TEXT, and left(…, n) to shorten it";
+        return Err(refuse(sql_type, advice));
     }
-    Ok(None)
+    Ok(())
 }
 
 fn too_wide(data_type: &dyn std::fmt::Display) -> Error {

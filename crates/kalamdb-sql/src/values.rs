@@ -329,7 +329,7 @@ fn many_rows(
         let column = &table.schema.columns[*target];
         let literals: Option<Vec<Literal>> = rows.iter().map(|row| literal(&row[position])).collect();
         columns.push(match literals {
-            Some(literals) => of_literals(&literals, column)?,
+            Some(literals) => of_literals(&literals, column, defaults.planner.time_zone())?,
             None => {
                 let values = rows.iter().map(|row| defaults.value(*target, &row[position], given));
                 let values = values.collect::<Result<Vec<_>>>()?;
@@ -341,7 +341,7 @@ fn many_rows(
     batch(defaults.schema_of(targets), columns, rows.len())
 }
 
-fn of_literals(literals: &[Literal], column: &Column) -> Result<ArrayRef> {
+fn of_literals(literals: &[Literal], column: &Column, zone: &Arc<str>) -> Result<ArrayRef> {
     for (row, literal) in literals.iter().enumerate() {
         let fits = match literal.kind {
             LiteralKind::Null | LiteralKind::Text => true,
@@ -360,7 +360,7 @@ fn of_literals(literals: &[Literal], column: &Column) -> Result<ArrayRef> {
         }
     }
     let texts: StringArray = literals.iter().map(|literal| literal.text.as_deref()).collect();
-    assign(&(Arc::new(texts) as ArrayRef), &Target::column(column))
+    assign(&(Arc::new(texts) as ArrayRef), &Target::column(column, zone))
 }
 
 /// Values that a statement does not give, and the expressions that it does.
@@ -451,7 +451,7 @@ impl<'a> Defaults<'a> {
         if let Some(number) = parameters::placeholder(expr)? {
             return assign(
                 given.column(number - 1),
-                &Target::column(&self.table.schema.columns[index]),
+                &Target::column(&self.table.schema.columns[index], self.planner.time_zone()),
             );
         }
         let value = self.prepare(index, expr, given.schema_ref().fields())?;
@@ -463,6 +463,7 @@ impl<'a> Defaults<'a> {
             return Ok(Value::Constant(of_literals(
                 &[literal],
                 &self.table.schema.columns[index],
+                self.planner.time_zone(),
             )?));
         }
         Ok(Value::Computed(self.planner.expression(expr.clone(), parameters)?))
@@ -475,7 +476,8 @@ impl<'a> Defaults<'a> {
             Value::Computed(expr) => {
                 let values = expr.evaluate(given).and_then(|values| values.into_array(rows));
                 let values = values.map_err(diagnostics::from_datafusion)?;
-                assign(&values, &Target::column(&self.table.schema.columns[index]))
+                let column = &self.table.schema.columns[index];
+                assign(&values, &Target::column(column, self.planner.time_zone()))
             }
         }
     }

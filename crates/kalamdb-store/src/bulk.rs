@@ -6,33 +6,32 @@
 //!
 //! A large UPDATE is a load that removes rows as well, a large DELETE one that brings none.
 
-use std::collections::{BTreeSet, HashMap};
+mod resolver;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
 use arrow::compute::{interleave, take};
 use parking_lot::Mutex;
 
-use crate::cold;
+use crate::bulk::resolver::{Loaded, Removals, Resolver};
 use crate::decode::RowBuffer;
 use crate::deletion_vector::Deleted;
-use crate::error::{CommitError, StoreError};
+use crate::error::StoreError;
 use crate::flush::Decoders;
-use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
+use crate::ids::{Epoch, ScopeId, Seq, StoreId};
 use crate::key::{self, KeyEncoder};
 use crate::location::Location;
 use crate::manifest::SegmentEntry;
-use crate::merge::{Merge, Source};
+use crate::merge::{Merge, Source, Unopened};
 use crate::mover::SegmentOptions;
 use crate::publication::{Inputs, NewSegment, Publication, Resolution};
 use crate::run_writer::RunWriter;
 use crate::schema::{Lifetime, StoreSchema};
-use crate::segment::{SegmentColumn, SegmentFile, SegmentShape};
-use crate::sequencer::Shared;
-use crate::snapshot::{DbState, Found};
+use crate::segment::{SegmentFile, SegmentShape};
 use crate::store::Store;
 use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS};
-use crate::watch::News;
 
 /// A row's key, if its table has one, and its value.
 pub type EncodedRow = (Option<Arc<[u8]>>, Vec<u8>);
@@ -77,20 +76,6 @@ struct Chunk {
     columns: Vec<Vec<ArrayRef>>,
     rows: usize,
     bytes: usize,
-}
-
-/// A file of the load, open, for looking keys up in it.
-struct Loaded {
-    entry: SegmentEntry,
-    file: Arc<SegmentFile>,
-}
-
-/// Rows that the load removes, where and what they were when it was planned.
-#[derive(Default)]
-struct Removals {
-    hot: HashMap<Vec<u8>, (Epoch, Seq)>,
-    cold: HashMap<SegmentId, Deleted>,
-    rows: u64,
 }
 
 impl<C: Send + Sync + 'static> BulkLoad<C> {
@@ -355,16 +340,16 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
 
     /// Merges runs into one; of rows of one key the later run's is the later one.
     fn merge(&self, runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
-        let mut sources = Vec::new();
-        for output in runs.iter().flatten() {
-            let loaded = self.open(output)?;
-            let entry = Arc::new(loaded.entry);
-            let all = Deleted::default();
-            sources.push(Source::new(&entry, &loaded.file, all, &self.schema, self.shape, |_| {
-                true
-            }));
-        }
-        let mut merge = Merge::new(sources)?;
+        let source = |output| {
+            let entry = Arc::new(self.entry_of(output));
+            let opened = entry.clone();
+            Unopened::new(&entry, move || {
+                let file = self.open(output)?.file;
+                let all = Deleted::default();
+                Ok(Source::new(&opened, &file, all, &self.schema, self.shape, |_| true))
+            })
+        };
+        let mut merge = Merge::new(runs.iter().flatten().map(source).collect());
         let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         // The last row so far is held back: the next one may have its key.
         let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;
@@ -402,6 +387,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         if let Some((keys, columns)) = held {
             writer.write(self.scope, Some(&keys), &columns, 1)?;
         }
+        drop(merge);
         // The runs are dropped, and with that erased, only now.
         let merged = writer.finish();
         crate::crash::point("load-merged");
@@ -409,9 +395,13 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         merged
     }
 
-    /// Opens a file that is not in the manifest.
+    /// As a file would be in the manifest, which it is not.
+    fn entry_of(&self, output: &NewSegment) -> SegmentEntry {
+        output.entry(0, self.schema.version, Seq(0), 0)
+    }
+
     fn open(&self, output: &NewSegment) -> Result<Loaded, StoreError> {
-        let entry = output.entry(0, self.schema.version, Seq(0), 0);
+        let entry = self.entry_of(output);
         let file = SegmentFile::open(self.store.engine().files(), &entry, &self.schema)?;
         Ok(Loaded {
             entry,
@@ -463,180 +453,6 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             publication._gate = None;
         }
         Ok(())
-    }
-}
-
-/// Looks keys of a load up in the table, and keys of the table in the load.
-struct Resolver<C> {
-    /// Not the store itself: the last one to drop it waits for the committer, in which this may be dropped.
-    shared: std::sync::Weak<Shared<C>>,
-    target: StoreId,
-    scope: ScopeId,
-    schema: Arc<StoreSchema>,
-    on_duplicate: OnDuplicate,
-    /// Whether the load itself removes rows, which nobody else may touch then.
-    removes: bool,
-    loaded: Vec<Loaded>,
-}
-
-impl Removals {
-    /// The rows must be where they were found, and the very same.
-    fn check<C>(
-        &self,
-        state: &DbState<C>,
-        schema: &Arc<StoreSchema>,
-        target: StoreId,
-        scope: ScopeId,
-    ) -> Result<(), StoreError> {
-        let table = state.table(target).ok_or(StoreError::Retired(target))?;
-        for (&segment, rows) in &self.cold {
-            let entry = &table.segments.get(segment).ok_or(StoreError::Conflict)?.entry;
-            let gone = Deleted::load(state.pinned(), segment, &(0..entry.rows))?;
-            if rows.rows().any(|row| gone.contains(row)) {
-                return Err(StoreError::Conflict);
-            }
-        }
-        let keys: Vec<Vec<u8>> = self.hot.keys().cloned().collect();
-        for part in keys.chunks(MOVE_BATCH_ROWS) {
-            for (key, found) in part.iter().zip(state.find_all(schema, target, scope, part)?) {
-                let (epoch, seq) = self.hot[key];
-                let is_same = |found: &Found| found.location == Location::Hot(epoch) && found.row.seq == seq;
-                if !found.as_ref().is_some_and(is_same) {
-                    return Err(StoreError::Conflict);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Resolution {
-    fn removes(&self, scope: ScopeId, key: &[u8], location: Location) -> bool {
-        match location {
-            Location::Hot(epoch) => self.hot.get(&(scope, key.to_vec())) == Some(&epoch),
-            Location::Cold(segment, row) => self.deleted.get(&segment).is_some_and(|rows| rows.contains(row)),
-        }
-    }
-}
-
-impl<C: Send + Sync + 'static> Resolver<C> {
-    /// Looks all keys of the load up.
-    fn resolve_all(&self, state: &Arc<DbState<C>>, resolution: &mut Resolution) -> Result<(), StoreError> {
-        for loaded in &self.loaded {
-            let entry = &loaded.entry;
-            let table = state.table(self.target).ok_or(StoreError::Retired(self.target))?;
-            let overlaps_cold = table
-                .segments
-                .iter()
-                .any(|segment| segment.entry.min_key <= entry.max_key && entry.min_key <= segment.entry.max_key);
-            let overlaps_hot = cold::hot_overlaps(state, self.target, &entry.min_key, &entry.max_key)?;
-            if !overlaps_cold && !overlaps_hot || mistake!(LoadsDoNotLookUp) {
-                continue;
-            }
-            let mut read = loaded.file.read(
-                &[SegmentColumn::Key],
-                std::iter::once(0..entry.rows).collect(),
-                MOVE_BATCH_ROWS,
-            )?;
-            while let Some((numbers, arrays, _)) = read.next()? {
-                let keys: Vec<Vec<u8>> = arrays[0]
-                    .as_binary::<i32>()
-                    .iter()
-                    .flatten()
-                    .map(<[u8]>::to_vec)
-                    .collect();
-                let found = state.find_all(&self.schema, self.target, self.scope, &keys)?;
-                for ((key, row), found) in keys.into_iter().zip(numbers.iter()).zip(found) {
-                    if let Some(found) = found {
-                        self.clash(resolution, entry.segment, row, key, found.location)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A key of the load exists in the table.
-    fn clash(
-        &self,
-        resolution: &mut Resolution,
-        segment: SegmentId,
-        row: u32,
-        key: Vec<u8>,
-        location: Location,
-    ) -> Result<(), StoreError> {
-        match self.on_duplicate {
-            // The new row of one that goes.
-            OnDuplicate::Fail if self.removes && resolution.removes(self.scope, &key, location) => {}
-            OnDuplicate::Fail => return Err(StoreError::DuplicateKey { key }),
-            OnDuplicate::Ignore => {
-                resolution.deleted.entry(segment).or_default().insert(row);
-            }
-            OnDuplicate::Replace => match location {
-                Location::Cold(segment, row) => {
-                    resolution.deleted.entry(segment).or_default().insert(row);
-                }
-                Location::Hot(epoch) => {
-                    resolution.hot.insert((self.scope, key), epoch);
-                }
-            },
-        }
-        Ok(())
-    }
-
-    /// Looks at the keys that others touched. What was found of them before does no harm: a row that is gone already is
-    /// removed once more, without effect.
-    fn settle(&self, news: &News, resolution: &mut Resolution) -> Result<(), CommitError> {
-        let Some(shared) = self.shared.upgrade() else {
-            return Err(CommitError::Storage("the store is closing".to_string()));
-        };
-        let state = shared.state.load_full();
-        let touches = |(scope, key, location): &(ScopeId, Vec<u8>, Location)| {
-            *scope == self.scope && resolution.removes(*scope, key, *location)
-        };
-        if self.removes && news.removed.iter().any(touches) {
-            return Err(CommitError::Conflict);
-        }
-        let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
-        let removed = news.removed.iter().map(|(scope, key, _)| (*scope, key));
-        let touched: BTreeSet<&Vec<u8>> = inserted
-            .chain(removed)
-            .filter(|(scope, key)| *scope == self.scope && !key.is_empty())
-            .map(|(_, key)| key)
-            .collect();
-        for key in touched {
-            let Some((segment, row)) = self.own(key)? else { continue };
-            let found = state.find_all(&self.schema, self.target, self.scope, std::slice::from_ref(key))?;
-            match found.into_iter().flatten().next() {
-                Some(found) => self.clash(resolution, segment, row, key.clone(), found.location)?,
-                None => {
-                    if mistake!(ResolutionsAreFinal) {
-                        continue;
-                    }
-                    if self.on_duplicate == OnDuplicate::Ignore
-                        && let Some(deleted) = resolution.deleted.get_mut(&segment)
-                    {
-                        deleted.remove(row);
-                    }
-                    resolution.hot.remove(&(self.scope, key.clone()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the load has this key.
-    fn own(&self, key: &[u8]) -> Result<Option<(SegmentId, u32)>, StoreError> {
-        for loaded in &self.loaded {
-            let scoped = cold::scoped(self.scope, key);
-            if scoped < loaded.entry.min_key || scoped > loaded.entry.max_key {
-                continue;
-            }
-            if let Some(row) = loaded.file.find(self.scope, &[key])?.into_iter().flatten().next() {
-                return Ok(Some((loaded.entry.segment, row)));
-            }
-        }
-        Ok(None)
     }
 }
 

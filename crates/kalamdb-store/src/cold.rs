@@ -1,7 +1,7 @@
-//! Reading rows in segments: scans with the dead masked out, look-ups by key.
+//! Rows in segments: what is read of a file and how output columns come of it, without the dead; look-ups by key. Scans are
+//! `cold_scan`'s.
 
-use std::collections::VecDeque;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt64Array};
@@ -14,37 +14,25 @@ use crate::ids::{ScopeId, Seq, StoreId};
 use crate::key;
 use crate::location::Location;
 use crate::manifest::{Segment, SegmentEntry, SegmentSeqs};
-use crate::pinned::Pinned;
 use crate::row::RowView;
-use crate::scan::{KeyRange, Prune, ScanColumn, ScanSpec};
+use crate::scan::{ScanColumn, ScanCounters, ScanSpec};
 use crate::schema::StoreSchema;
-use crate::segment::{Bounds, RowNumbers, SegmentColumn, SegmentFile, SegmentRead};
+use crate::segment::{RowNumbers, SegmentColumn, SegmentFile, SegmentRead};
 use crate::snapshot::{DbState, Found};
 
-/// A scan over the segments of a table.
-pub(crate) struct ColdScan {
-    pinned: Arc<Pinned>,
-    columns: Columns,
-    /// Not begun.
-    parts: VecDeque<Part>,
-    current: Option<(Part, SegmentRead)>,
-    spec: ScanSpec,
-    remaining: usize,
-    rows_read: u64,
-}
-
-/// Live rows to read of one segment.
-struct Part {
-    entry: Arc<SegmentEntry>,
-    file: Arc<SegmentFile>,
-    rows: Range<u32>,
-    deleted: Deleted,
+/// Rows to read of one segment, all of one scope.
+pub(crate) struct Part {
+    /// Keeps the file, whatever becomes of the table.
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<SegmentFile>,
+    pub(crate) rows: Range<u32>,
+    pub(crate) deleted: Deleted,
 }
 
 /// What is read of a file, and how output columns come of it.
 #[derive(Default)]
-struct Columns {
-    read: Vec<SegmentColumn>,
+pub(crate) struct Columns {
+    pub(crate) read: Vec<SegmentColumn>,
     output: Vec<Output>,
 }
 
@@ -60,255 +48,9 @@ enum Output {
     Location,
 }
 
-impl ColdScan {
-    /// `None` if no segment can have a row of it.
-    pub(crate) fn open<C>(
-        state: &Arc<DbState<C>>,
-        schema: &Arc<StoreSchema>,
-        spec: &ScanSpec,
-    ) -> Result<Option<Self>, StoreError> {
-        let (table, visible) = state.live(spec.store, spec.scope)?;
-        if !visible || table.segments.is_empty() {
-            return Ok(None);
-        }
-        let engine = state.pinned().engine();
-        let mut found = Vec::new();
-        let mut total = 0u64;
-        for segment in table.segments.iter() {
-            if !may_hold(&segment.entry, spec.scope, &spec.range) {
-                continue;
-            }
-            let file = engine.opened().get(segment, schema)?;
-            let rows = rows_in(&segment.entry, schema, &file, spec.scope, &spec.range)?;
-            if !rows.is_empty() {
-                total += u64::from(rows.end - rows.start);
-                found.push((segment.entry.clone(), file, rows));
-            }
-        }
-        let (part, parts) = (spec.part.0 as u64, spec.part.1.max(1) as u64);
-        let share = total * part / parts..total * (part + 1) / parts;
-        let mut pending = VecDeque::new();
-        let mut before = 0u64;
-        for (entry, file, rows) in found {
-            let len = u64::from(rows.end - rows.start);
-            let from = share.start.clamp(before, before + len) - before;
-            let to = share.end.clamp(before, before + len) - before;
-            before += len;
-            if from < to {
-                // Less than the number of rows of one segment.
-                let rows = rows.start + from as u32..rows.start + to as u32;
-                pending.push_back(Part {
-                    entry,
-                    file,
-                    rows,
-                    deleted: Deleted::default(),
-                });
-            }
-        }
-        Ok(Some(Self {
-            pinned: state.pinned().clone(),
-            columns: Columns::default(),
-            parts: pending,
-            current: None,
-            remaining: spec.limit.unwrap_or(usize::MAX),
-            spec: spec.clone(),
-            rows_read: 0,
-        }))
-    }
-
-    /// The next batch, never empty, or `None` at the end.
-    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
-        while self.remaining > 0 {
-            let Some((part, read)) = &mut self.current else {
-                let Some(part) = self.parts.pop_front() else {
-                    return Ok(None);
-                };
-                self.current = self.begin(part)?;
-                continue;
-            };
-            let Some((numbers, arrays, rows)) = read.next()? else {
-                self.current = None;
-                continue;
-            };
-            self.rows_read += rows as u64;
-            let batch = self.columns.batch(&self.spec, part, &numbers, &arrays, rows)?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            let rows = batch.num_rows().min(self.remaining);
-            self.remaining -= rows;
-            return Ok(Some(if rows < batch.num_rows() {
-                batch.slice(0, rows)
-            } else {
-                batch
-            }));
-        }
-        Ok(None)
-    }
-
-    /// Rows of segments that were read, dead ones included.
-    pub(crate) fn rows_read(&self) -> u64 {
-        self.rows_read
-    }
-
-    fn begin(&mut self, mut part: Part) -> Result<Option<(Part, SegmentRead)>, StoreError> {
-        part.deleted = Deleted::load(&self.pinned, part.entry.segment, &part.rows)?;
-        let mut ranges = part.deleted.without_dead_chunks(part.rows.clone());
-        if let Some(prune) = &self.spec.prune {
-            ranges = pruned(prune.as_ref(), &part.file, ranges);
-        }
-        let mut wanted = self.remaining;
-        if mistake!(LimitsReadEverything) {
-            wanted = usize::MAX;
-        }
-        let ranges = first_live(ranges, &part.deleted, wanted);
-        if ranges.is_empty() {
-            return Ok(None);
-        }
-        self.columns = Columns::of(&self.spec, &part.entry);
-        // No batch longer than the limit, so that no page is decoded further than that.
-        let batch_rows = self.spec.batch_rows.max(1).min(wanted);
-        let read = part.file.read(&self.columns.read, ranges, batch_rows)?;
-        Ok(Some((part, read)))
-    }
-}
-
-/// The parts of these ranges that may hold rows that meet all conditions.
-fn pruned(prune: &dyn Prune, file: &SegmentFile, mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
-    for (condition, columns) in prune.conditions().iter().enumerate() {
-        let bounds: Vec<_> = columns.iter().map(|&column| file.bounds(column)).collect();
-        // Row groups are the same for all columns, pages are each column's own.
-        let of_groups: Vec<_> = bounds
-            .iter()
-            .map(|bounds| bounds.as_ref().map(|bounds| &bounds.row_groups))
-            .collect();
-        ranges = kept(prune, condition, &of_groups, ranges);
-        if let [Some(only)] = bounds.as_slice()
-            && !ranges.is_empty()
-        {
-            ranges = kept(prune, condition, &[Some(&only.pages)], ranges);
-        }
-    }
-    ranges
-}
-
-fn kept(prune: &dyn Prune, condition: usize, bounds: &[Option<&Bounds>], ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
-    let Some(parts) = bounds.iter().flatten().next() else {
-        return ranges;
-    };
-    let Some(may_hold) = prune.may_hold(condition, bounds) else {
-        return ranges;
-    };
-    let mut wanted: Vec<Range<u32>> = Vec::new();
-    for (part, _) in parts.rows.iter().zip(&may_hold).filter(|(_, may_hold)| **may_hold) {
-        match wanted.last_mut() {
-            Some(last) if last.end == part.start => last.end = part.end,
-            _ => wanted.push(part.clone()),
-        }
-    }
-    let mut kept = Vec::new();
-    let mut from = 0;
-    for range in ranges {
-        while wanted.get(from).is_some_and(|part| part.end <= range.start) {
-            from += 1;
-        }
-        for part in wanted[from..].iter().take_while(|part| part.start < range.end) {
-            kept.push(part.start.max(range.start)..part.end.min(range.end));
-        }
-    }
-    kept
-}
-
-/// The beginning of these ranges that holds so many live rows.
-fn first_live(ranges: Vec<Range<u32>>, deleted: &Deleted, live: usize) -> Vec<Range<u32>> {
-    let mut wanted = live;
-    let mut kept = Vec::new();
-    for range in ranges {
-        if wanted == 0 {
-            break;
-        }
-        let len = (range.end - range.start) as usize;
-        if deleted.is_empty() || mistake!(DeadRowsCountToTheLimit) {
-            let taken = len.min(wanted);
-            wanted -= taken;
-            kept.push(range.start..range.start + taken as u32);
-            continue;
-        }
-        if live == usize::MAX {
-            kept.push(range);
-            continue;
-        }
-        let mut end = range.start;
-        while end < range.end && wanted > 0 {
-            wanted -= usize::from(!deleted.contains(end));
-            end += 1;
-        }
-        kept.push(range.start..end);
-    }
-    kept
-}
-
-/// Whether a row of the scope with a key in the range can be in the segment, by its entry alone.
-fn may_hold(entry: &SegmentEntry, scope: ScopeId, range: &KeyRange) -> bool {
-    let scope = scope.0.to_be_bytes();
-    let bound = |key: &[u8]| [&scope, key].concat();
-    let starts_after = match &range.start {
-        Bound::Unbounded => entry.max_key.as_slice() < scope.as_slice(),
-        Bound::Included(key) | Bound::Excluded(key) if has_keys(entry) => entry.max_key < bound(key),
-        Bound::Included(_) | Bound::Excluded(_) => entry.max_key.as_slice() < scope.as_slice(),
-    };
-    let ends_before = match &range.end {
-        Bound::Included(key) | Bound::Excluded(key) if has_keys(entry) => entry.min_key > bound(key),
-        // All keys of the scope begin with it.
-        Bound::Unbounded | Bound::Included(_) | Bound::Excluded(_) => entry
-            .min_key
-            .get(..scope.len())
-            .is_some_and(|first| first > scope.as_slice()),
-    };
-    !starts_after && !ends_before
-}
-
 /// Whether the keys at the entry's ends are more than scopes.
-fn has_keys(entry: &SegmentEntry) -> bool {
+pub(crate) fn has_keys(entry: &SegmentEntry) -> bool {
     entry.min_key.len() > size_of::<u64>()
-}
-
-/// Rows of a scope whose keys are in the range.
-fn rows_in(
-    entry: &SegmentEntry,
-    schema: &StoreSchema,
-    file: &SegmentFile,
-    scope: ScopeId,
-    range: &KeyRange,
-) -> Result<Range<u32>, StoreError> {
-    if mistake!(SegmentsAreOfOneUser) {
-        return Ok(0..entry.rows);
-    }
-    if matches!((&range.start, &range.end), (Bound::Unbounded, Bound::Unbounded)) {
-        return Ok(file.scope_rows(scope));
-    }
-    match implied_ids(entry, schema) {
-        None => file.rows_in(scope, range),
-        Some(base) => {
-            let rows = file.scope_rows(scope);
-            let row = |key: &[u8], after: bool| -> u32 {
-                let Some(id) = row_id(key) else { return rows.end };
-                let row = id.saturating_add(u64::from(after)).saturating_sub(base.0);
-                u32::try_from(row).unwrap_or(u32::MAX).clamp(rows.start, rows.end)
-            };
-            let start = match &range.start {
-                Bound::Unbounded => rows.start,
-                Bound::Included(key) => row(key, false),
-                Bound::Excluded(key) => row(key, true),
-            };
-            let end = match &range.end {
-                Bound::Unbounded => rows.end,
-                Bound::Included(key) => row(key, true),
-                Bound::Excluded(key) => row(key, false),
-            };
-            Ok(start..end.max(start))
-        }
-    }
 }
 
 /// The base of row ids that follow from the row's number: those of a table without a key that was loaded in bulk.
@@ -319,12 +61,12 @@ pub(crate) fn implied_ids(entry: &SegmentEntry, schema: &StoreSchema) -> Option<
     }
 }
 
-fn row_id(key: &[u8]) -> Option<u64> {
+pub(crate) fn row_id(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
 impl Columns {
-    fn of(spec: &ScanSpec, entry: &SegmentEntry) -> Self {
+    pub(crate) fn of(spec: &ScanSpec, entry: &SegmentEntry) -> Self {
         let mut columns = Self::default();
         let stored = matches!(entry.seqs, SegmentSeqs::Stored { .. });
         let keys = has_keys(entry);
@@ -352,6 +94,24 @@ impl Columns {
         })
     }
 
+    /// The next batch of what `read` reads, without the dead; it may be empty. `None` at the end.
+    pub(crate) fn next(
+        &self,
+        spec: &ScanSpec,
+        part: &Part,
+        read: &mut SegmentRead,
+        counters: &mut ScanCounters,
+    ) -> Result<Option<RecordBatch>, StoreError> {
+        let Some((numbers, arrays, rows)) = read.next()? else {
+            return Ok(None);
+        };
+        // Without columns, rows are counted and not looked at.
+        if !self.read.is_empty() {
+            counters.keys_read += rows as u64;
+        }
+        self.batch(spec, part, &numbers, &arrays, rows).map(Some)
+    }
+
     fn batch(
         &self,
         spec: &ScanSpec,
@@ -360,6 +120,7 @@ impl Columns {
         arrays: &[ArrayRef],
         rows: usize,
     ) -> Result<RecordBatch, StoreError> {
+        let entry = &part.segment.entry;
         let live = part.deleted.live(numbers).filter(|_| !mistake!(ScansShowTheDead));
         let mut columns = Vec::with_capacity(self.output.len());
         for output in &self.output {
@@ -369,20 +130,18 @@ impl Columns {
                 | Output::Updated(Some(index))
                 | Output::Key(Some(index)) => arrays[index].clone(),
                 Output::Seq(None) => Arc::new(UInt64Array::from_iter_values(
-                    numbers.iter().map(|row| based(&part.entry, row).0.0),
+                    numbers.iter().map(|row| based(entry, row).0.0),
                 )),
                 Output::Updated(None) => {
-                    let micros = based(&part.entry, 0).1;
+                    let micros = based(entry, 0).1;
                     let array = TimestampMicrosecondArray::from_iter_values((0..rows).map(|_| micros));
                     Arc::new(array.with_timezone("UTC"))
                 }
                 Output::Key(None) => Arc::new(arrow::array::BinaryArray::from_iter_values(
-                    numbers.iter().map(|row| based(&part.entry, row).0.0.to_be_bytes()),
+                    numbers.iter().map(|row| based(entry, row).0.0.to_be_bytes()),
                 )),
                 Output::Location => Arc::new(UInt64Array::from_iter_values(
-                    numbers
-                        .iter()
-                        .map(|row| Location::Cold(part.entry.segment, row).to_bits()),
+                    numbers.iter().map(|row| Location::Cold(entry.segment, row).to_bits()),
                 )),
             };
             columns.push(array);
@@ -390,12 +149,12 @@ impl Columns {
         let kept = live.as_ref().map_or(rows, |live| live.true_count());
         if let Some(live) = &live {
             for column in &mut columns {
-                *column = filter(column, live).map_err(|error| unreadable(&part.entry, &error))?;
+                *column = filter(column, live).map_err(|error| unreadable(entry, &error))?;
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(kept));
         RecordBatch::try_new_with_options(spec.schema.clone(), columns, &options)
-            .map_err(|error| unreadable(&part.entry, &error))
+            .map_err(|error| unreadable(entry, &error))
     }
 }
 
@@ -407,7 +166,7 @@ fn based(entry: &SegmentEntry, row: u32) -> (Seq, i64) {
     }
 }
 
-fn unreadable(entry: &SegmentEntry, error: &arrow::error::ArrowError) -> StoreError {
+pub(crate) fn unreadable(entry: &SegmentEntry, error: &arrow::error::ArrowError) -> StoreError {
     StoreError::Corrupt {
         object: entry.describe(),
         problem: error.to_string(),
@@ -613,7 +372,7 @@ pub(crate) fn get<C>(
             }
             let columns = Columns::of(spec, entry);
             let part = Part {
-                entry: entry.clone(),
+                segment: segment.clone(),
                 file,
                 rows: row..row + 1,
                 deleted,

@@ -1,4 +1,5 @@
-//! Compaction: segments of several runs, or with many deleted rows, become segments of one run without the dead.
+//! Compaction: segments of several runs, or with many deleted rows, or with rows of users that are gone, become segments of one run
+//! without the dead.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::flush::publish;
 use crate::ids::{SegmentId, StoreId};
 use crate::location::Location;
 use crate::manifest::Segment;
-use crate::merge::{Merge, Source};
+use crate::merge::{Merge, Source, Unopened};
 use crate::mover::{Moved, Progress, SegmentOptions};
 use crate::publication::{Inputs, Publication, Resolution, Settle};
 use crate::run_writer::RunWriter;
@@ -31,32 +32,37 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
     full: bool,
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
-    let _mover = store.movers().enter_blocking(target);
+    let _one_at_a_time = store.compactions().enter_blocking(target);
     let mut moved = Moved::default();
     if full {
         let state = store.state();
         let table = state.table(target).ok_or(StoreError::Retired(target))?;
         let all: Vec<Arc<Segment>> = table.segments.iter().cloned().collect();
-        if is_worth_merging(&state, &all)? {
+        if is_worth_merging(&state, schema, &all)? {
             moved.add(merge(store, target, schema, options, &all, progress)?);
         }
         return Ok(moved);
     }
     // Each merge makes fewer runs or fewer dead rows, so this ends.
-    while let Some(inputs) = next_inputs(&store.state(), target)? {
+    while let Some(inputs) = next_inputs(&store.state(), target, schema)? {
         moved.add(merge(store, target, schema, options, &inputs, progress)?);
     }
     Ok(moved)
 }
 
 /// Whether merging all of these changes anything.
-fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool, StoreError> {
+fn is_worth_merging<C>(
+    state: &DbState<C>,
+    schema: &Arc<StoreSchema>,
+    all: &[Arc<Segment>],
+) -> Result<bool, StoreError> {
     let runs: BTreeSet<u32> = all.iter().map(|segment| segment.entry.run).collect();
     if runs.len() > 1 {
         return Ok(true);
     }
     for segment in all {
-        if deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)? > 0 {
+        let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
+        if deleted > 0 || retired_rows(state, schema, segment)? > 0 {
             return Ok(true);
         }
     }
@@ -65,9 +71,28 @@ fn is_worth_merging<C>(state: &DbState<C>, all: &[Arc<Segment>]) -> Result<bool,
         .any(|pair| pair.iter().all(|segment| segment.entry.rows < RUN_SEGMENT_ROWS / 2)))
 }
 
-/// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows.
-pub(crate) fn next_inputs<C>(state: &DbState<C>, target: StoreId) -> Result<Option<Vec<Arc<Segment>>>, StoreError> {
+/// Rows of a segment that are of scopes that are gone. Opens its file if there may be some.
+fn retired_rows<C>(state: &DbState<C>, schema: &Arc<StoreSchema>, segment: &Segment) -> Result<u32, StoreError> {
+    let retired = state.retired_scopes();
+    segment.retired_rows(retired, || {
+        let file = state.pinned().engine().opened().get(segment, schema)?;
+        let rows = file.scopes().filter(|(scope, _)| retired.contains(scope));
+        Ok(rows.map(|(_, rows)| rows.end - rows.start).sum())
+    })
+}
+
+/// What a compaction would take next: too many runs, the smallest of them; or a segment with many deleted rows. Whose user was
+/// dropped was told that they are erased: a segment with any row of theirs is rewritten, however few those are. Each drop costs
+/// at most a segment or two of each run, and drops that come in quick succession share them.
+pub(crate) fn next_inputs<C>(
+    state: &DbState<C>,
+    target: StoreId,
+    schema: &Arc<StoreSchema>,
+) -> Result<Option<Vec<Arc<Segment>>>, StoreError> {
     let table = state.table(target).ok_or(StoreError::Retired(target))?;
+    if table.schema_version != schema.version {
+        return Err(StoreError::Retired(target));
+    }
     let runs = table.segments.runs();
     if runs.len() > RUNS {
         let rows = |run: &[Arc<Segment>]| run.iter().map(|segment| u64::from(segment.entry.rows)).sum::<u64>();
@@ -88,7 +113,10 @@ pub(crate) fn next_inputs<C>(state: &DbState<C>, target: StoreId) -> Result<Opti
     }
     for segment in table.segments.iter() {
         let deleted = deletion_vector::deleted_rows(state.pinned(), segment.entry.segment)?;
-        if u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT {
+        let many = u64::from(deleted) * 100 > u64::from(segment.entry.rows) * DELETED_PERCENT;
+        // What cannot be read cannot be rewritten either, and is no reason to leave the others as they are.
+        let retired = retired_rows(state, schema, segment).unwrap_or(0);
+        if many || (retired > 0 && !mistake!(RetiredRowsAreNotWorthACompaction)) {
             return Ok(Some(vec![segment.clone()]));
         }
     }
@@ -122,15 +150,18 @@ fn merge<C: Send + Sync + 'static>(
     let mut sources = Vec::with_capacity(inputs.len());
     let mut moves = Moves::default();
     for segment in inputs {
-        let file = store.engine().opened().get(segment, schema)?;
-        let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
         moves.expect(segment);
-        let retired = state.retired_scopes().clone();
-        sources.push(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
-            !retired.contains(&scope) || mistake!(CompactionsKeepRetiredScopes)
+        let state = &state;
+        sources.push(Unopened::new(&segment.entry, move || {
+            let file = store.engine().opened().get(segment, schema)?;
+            let deleted = Deleted::load(state.pinned(), segment.entry.segment, &(0..segment.entry.rows))?;
+            let retired = state.retired_scopes();
+            Ok(Source::new(&segment.entry, &file, deleted, schema, shape, |scope| {
+                !retired.contains(&scope) || mistake!(CompactionsKeepRetiredScopes)
+            }))
         }));
     }
-    let mut merge = Merge::new(sources)?;
+    let mut merge = Merge::new(sources);
     let mut writer = RunWriter::new(store, target, schema, options, shape);
     let mut rows = 0;
     while let Some(merged) = merge.next()? {
@@ -140,8 +171,8 @@ fn merge<C: Send + Sync + 'static>(
         let count = merged.origins.len();
         let placed = writer.write(merged.scope, Some(&merged.keys), &merged.columns, count)?;
         for part in placed {
-            for (row, index) in (part.first_row..).zip(part.rows) {
-                moves.add(merged.origins[index], part.segment, row);
+            for index in part.rows {
+                moves.add(merged.origins[index], part.segment)?;
             }
         }
         rows += count as u64;
@@ -170,37 +201,45 @@ fn merge<C: Send + Sync + 'static>(
     Ok(moved)
 }
 
-/// For each row of a source which output and which row there; rows that were dead have none.
-type NewPlaces = Vec<Option<(u16, u32)>>;
-
-/// Where rows of the inputs went.
+/// Where rows of the inputs went: four bytes for each of them, because a full compaction is one of all rows of a table.
 #[derive(Default)]
 struct Moves {
-    /// The new segments, in order of rows.
-    outputs: Vec<SegmentId>,
-    /// By source.
-    sources: Vec<(SegmentId, NewPlaces)>,
+    /// The new segments, each with how many rows are in those before it.
+    outputs: Vec<(SegmentId, u32)>,
+    /// Rows in all of them.
+    rows: u32,
+    /// By source, for each row its place among the rows of all outputs.
+    sources: Vec<(SegmentId, Vec<u32>)>,
 }
+
+/// The place of a row that was dead.
+const NOWHERE: u32 = u32::MAX;
 
 impl Moves {
     fn expect(&mut self, segment: &Segment) {
         self.sources
-            .push((segment.entry.segment, vec![None; segment.entry.rows as usize]));
+            .push((segment.entry.segment, vec![NOWHERE; segment.entry.rows as usize]));
     }
 
-    fn add(&mut self, (source, row): (usize, u32), output: SegmentId, new_row: u32) {
-        if self.outputs.last() != Some(&output) {
-            self.outputs.push(output);
+    /// The next row, in the order of the outputs.
+    fn add(&mut self, (source, row): (usize, u32), output: SegmentId) -> Result<(), StoreError> {
+        if self.outputs.last().is_none_or(|(last, _)| *last != output) {
+            self.outputs.push((output, self.rows));
         }
-        // A compaction of 65,536 segments would not end for other reasons; `expect` bounds it by its inputs.
-        let index = u16::try_from(self.outputs.len() - 1).expect("less outputs than inputs, and those are few");
-        self.sources[source].1[row as usize] = Some((index, new_row));
+        if self.rows == NOWHERE {
+            return Err(StoreError::Unsupported(format!(
+                "more than {NOWHERE} rows cannot be merged at once"
+            )));
+        }
+        self.sources[source].1[row as usize] = self.rows;
+        self.rows += 1;
+        Ok(())
     }
 
     /// Marks rows that were deleted since.
     fn settle(self) -> Settle {
         let outputs = self.outputs;
-        let sources: HashMap<SegmentId, NewPlaces> = self.sources.into_iter().collect();
+        let sources: HashMap<SegmentId, Vec<u32>> = self.sources.into_iter().collect();
         Box::new(move |news: &News, resolution: &mut Resolution| {
             for (_, _, location) in &news.removed {
                 let Location::Cold(segment, row) = location else {
@@ -209,10 +248,13 @@ impl Moves {
                 if mistake!(CompactionsForgetRemovals) {
                     continue;
                 }
-                let moved = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
-                if let Some(Some((output, row))) = moved {
-                    let output = outputs[usize::from(output)];
-                    resolution.deleted.entry(output).or_default().insert(row);
+                let place = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
+                let Some(place) = place.filter(|place| *place != NOWHERE) else {
+                    continue;
+                };
+                let output = outputs.partition_point(|(_, before)| *before <= place);
+                if let Some((output, before)) = output.checked_sub(1).and_then(|index| outputs.get(index)) {
+                    resolution.deleted.entry(*output).or_default().insert(place - before);
                 }
             }
             Ok::<(), CommitError>(())

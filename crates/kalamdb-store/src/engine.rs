@@ -98,7 +98,7 @@ impl Engine {
             db,
             database: String::new(),
             durability: options.durability,
-            opened: OpenSegments::new(files.clone()),
+            opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
             common,

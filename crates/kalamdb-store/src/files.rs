@@ -56,6 +56,29 @@ impl Files {
         Ok(())
     }
 
+    /// Adds a directory that was added in an earlier life of the process, so that files in it can be removed: it is not made, and
+    /// nothing is written to it. False if it is not there.
+    pub(crate) fn find_local(&self, id: StorageId, root: &Path) -> bool {
+        let found = root.canonicalize().and_then(|root| {
+            if !root.is_dir() {
+                return Err(io::Error::from(ErrorKind::NotADirectory));
+            }
+            let store = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+            Ok((Arc::new(store.with_automatic_cleanup(true)), root))
+        });
+        match found {
+            Ok((store, root)) => {
+                self.add(id, store, Some(root));
+                true
+            }
+            Err(error) => {
+                let directory = root.display();
+                tracing::warn!(%directory, error = words(&error), "files that are to be erased are out of reach");
+                false
+            }
+        }
+    }
+
     fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) {
         self.storages.write().insert(id, Arc::new(Storage { store, root }));
     }
@@ -350,11 +373,12 @@ fn abandon(mut upload: Box<dyn MultipartUpload>) {
     let _ = wait(upload.abort());
 }
 
-/// Creates a directory and those above it that are missing, and syncs every directory that has a new entry.
-fn make_directories(path: &Path) -> io::Result<()> {
+/// Creates a directory and those above it that are missing, and syncs every directory that has a new entry: what is durable in a
+/// directory that is not is lost with it.
+pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|directory| !directory.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    for directory in missing {
+    for directory in missing.into_iter().filter(|_| !mistake!(NewDirectoriesAreNotSynced)) {
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_path(parent.unwrap_or(Path::new(".")))?;
     }

@@ -46,7 +46,7 @@ pub(crate) fn flush<C: Send + Sync + 'static>(
     options: &SegmentOptions,
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
-    let _mover = store.movers().enter_blocking(target);
+    let _one_at_a_time = store.flushes().enter_blocking(target);
     let mut moved = Moved::default();
     let version = table(&store.state(), target)?;
     if version.lifetime == Lifetime::Expiring {

@@ -1,16 +1,21 @@
 //! The data directory: its format version, its lock and its subdirectories. What is inside RocksDB is not here.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
+use crate::files::make_directories;
 
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const LOCK_FILE: &str = "LOCK-kalamdb";
+/// A process that is just ending, and a child of one that just closed the directory, let go of the lock within moments.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_LEAD: &str = "kalamdb data directory, format ";
 
@@ -25,14 +30,15 @@ pub(crate) struct Directory {
 impl Directory {
     /// Creates what is missing, takes the lock and checks the format, in this order, before anything inside is touched.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        make_directory(path)?;
+        make_directories(path).map_err(|error| io(path, &error))?;
         let lock = take_lock(path)?;
         check_format(path)?;
         let directory = Self {
             path: path.to_path_buf(),
             _lock: lock,
         };
-        make_directory(&directory.rocksdb())?;
+        let rocksdb = directory.rocksdb();
+        make_directories(&rocksdb).map_err(|error| io(&rocksdb, &error))?;
         Ok(directory)
     }
 
@@ -50,14 +56,6 @@ impl Directory {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| io(path, &error))
-}
-
 fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file_path = path.join(LOCK_FILE);
     let file = OpenOptions::new()
@@ -67,12 +65,18 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&file_path)
         .map_err(|error| io(&file_path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.display().to_string(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io(&file_path, &error)),
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    path: path.display().to_string(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(&file_path, &error)),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Locks by table that outlive a stack frame: one mover at a time, and one that publishes.
+//! Locks by table that outlive a stack frame: one flush at a time, one compaction, and one of all that publishes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

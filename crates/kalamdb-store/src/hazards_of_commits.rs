@@ -11,8 +11,8 @@ use crate::erase::EraseJob;
 use crate::hazards::bytes_under;
 use crate::key::scope_prefix;
 use crate::testing::{
-    At, AtEach, GLOBAL, T, TestStore, assert_rows, compact_while, flush, insert, load, new_store, open, put, removal,
-    request, schema, segment_options, step,
+    At, AtEach, GLOBAL, Meanwhile, T, TestStore, assert_rows, compact_while, flush, insert, load, new_store, open, put,
+    removal, request, schema, segment_files, segment_options, step,
 };
 use crate::{CommitError, Committed, Epoch, OnDuplicate, ScopeId, TableChange, WriteRequest};
 
@@ -220,6 +220,108 @@ fn hazard_18_a_scope_retired_at_any_moment_of_a_move() {
             compact_while(&store, |_, _| {});
             assert_eq!(rows_in_segments(&store), 3);
         }
+    }
+}
+
+fn compact_as_needed(store: &Arc<TestStore>) -> u64 {
+    let (schema, options) = (schema(), segment_options());
+    let moved = store.compact(T, &schema, &options, false, &Meanwhile(|_, _| {}));
+    moved.expect("compacts").segments
+}
+
+#[test]
+fn hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves() {
+    let (directory, store) = new_store();
+    // A segment with few rows of the scope, one with no others, and one in whose range of keys it is.
+    let others = ScopeId(3);
+    for id in 0..50 {
+        insert_for(&store, KEPT, id);
+    }
+    insert_for(&store, DROPPED, 1);
+    flush(&store);
+    insert_for(&store, DROPPED, 2);
+    flush(&store);
+    for scope in [KEPT, others] {
+        insert_for(&store, scope, 100);
+    }
+    flush(&store);
+    let before = segment_files(directory.path());
+    let third = store.state().segments(T).expect("reads").pop().expect("three").0;
+    assert!(!store.wants_compaction(T, &schema()));
+    assert_eq!(compact_as_needed(&store), 0);
+
+    step(&store, vec![TableChange::RetireScope(DROPPED)]).expect("retires");
+    let check = |store: &TestStore| {
+        let kept = (0..50).chain([100]).map(|id| (id, "row".to_string()));
+        assert_rows(&store.state(), KEPT, &kept.collect());
+        assert_rows(&store.state(), others, &BTreeMap::from([(100, "row".to_string())]));
+        assert_rows(&store.state(), DROPPED, &BTreeMap::new());
+    };
+    assert!(store.wants_compaction(T, &schema()));
+    drop(store);
+    let store = open(directory.path());
+    assert!(store.wants_compaction(T, &schema()), "after a restart too");
+    assert_eq!(compact_as_needed(&store), 1);
+    assert!(!store.wants_compaction(T, &schema()));
+    assert_eq!(rows_in_segments(&store), 52);
+    store.wait_for_eraser();
+    let after = segment_files(directory.path());
+    let stay: Vec<_> = before.iter().filter(|file| after.contains(file)).collect();
+    assert_eq!((after.len(), stay.len()), (2, 1), "{after:?}");
+    assert!(
+        stay[0].ends_with(&third.path),
+        "what has no row of the scope is left alone"
+    );
+    check(&store);
+
+    // One of several that are gone, and a run that is worth nothing else.
+    step(&store, vec![TableChange::RetireScope(others)]).expect("retires");
+    assert!(store.wants_compaction(T, &schema()));
+    compact_while(&store, |_, _| {});
+    assert_eq!(
+        (
+            rows_in_segments(&store),
+            store.state().segments(T).expect("reads").len()
+        ),
+        (51, 1)
+    );
+    step(&store, vec![TableChange::RetireScope(KEPT)]).expect("retires");
+    compact_while(&store, |_, _| {});
+    store.wait_for_eraser();
+    assert_eq!(segment_files(directory.path()), [] as [std::path::PathBuf; 0]);
+    assert!(!store.wants_compaction(T, &schema()));
+    drop(store);
+    assert_rows(&open(directory.path()).state(), KEPT, &BTreeMap::new());
+}
+
+#[test]
+fn hazard_18_what_a_mover_still_took_along_goes_with_the_next_compaction() {
+    for compaction in [false, true] {
+        let (_directory, store) = new_store();
+        for scope in [KEPT, DROPPED] {
+            insert_for(&store, scope, 1);
+        }
+        if compaction {
+            flush(&store);
+            insert_for(&store, KEPT, 2);
+            flush(&store);
+        }
+        let progress = AtEach::new(|at| {
+            if at == At::Written {
+                step(&store, vec![TableChange::RetireScope(DROPPED)]).expect("retires");
+            }
+        });
+        match compaction {
+            true => store.compact(T, &schema(), &segment_options(), true, &progress),
+            false => store.flush(T, &schema(), &segment_options(), &progress),
+        }
+        .expect("moves");
+        let kept = 1 + u32::from(compaction);
+        assert_eq!(rows_in_segments(&store), kept + 1);
+        assert!(store.wants_compaction(T, &schema()));
+        assert_eq!(compact_as_needed(&store), 1);
+        assert_eq!(rows_in_segments(&store), kept);
+        assert!(!store.wants_compaction(T, &schema()));
     }
 }
 

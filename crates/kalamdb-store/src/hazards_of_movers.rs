@@ -2,17 +2,21 @@
 //! meanwhile is done by the mover's own reports of progress.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::executor::block_on;
+use parking_lot::Mutex;
 
+use crate::crashes::records;
 use crate::testing::{
     GLOBAL, Meanwhile, T, TestStore, begin_load, collect, compact_while, copy_directory, delete, files_under, flush,
-    flush_while, ids, insert, key, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
+    flush_while, ids, insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows, schema,
     segment_files, segment_options, spec, step, update,
 };
 use crate::{
-    CommitError, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId, TableChange, TableVersion,
+    CommitError, DbState, HotUsage, Location, OnDuplicate, SegmentOptions, Seq, StorageId, StoreError, StoreId,
+    TableChange, TableVersion,
 };
 
 /// Does something once.
@@ -372,36 +376,95 @@ fn hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing() {
     }
 }
 
-#[test]
-fn hazard_16_what_a_crash_left_in_another_storage_goes_when_it_is_added() {
+/// What a crash left of a store when a flush had written a file into another storage. Another file in it was of a table that was
+/// gone, and a reader had kept it.
+struct CrashedElsewhere {
+    copy: tempfile::TempDir,
+    /// The storage is in it, in `there`.
+    root: tempfile::TempDir,
+    /// What crashed, and must not go on while the test looks.
+    _crashed: (Arc<DbState<u64>>, Arc<TestStore>, tempfile::TempDir),
+}
+
+fn crash_with_files_elsewhere(storage: StorageId) -> CrashedElsewhere {
     let (directory, store) = new_store();
-    let (storage, root) = (StorageId(4), tempfile::tempdir().expect("a directory"));
-    store.add_storage(storage, root.path()).expect("a storage");
+    let root = tempfile::tempdir().expect("a directory");
+    store
+        .add_storage(storage, &root.path().join("there"))
+        .expect("a storage");
+    let elsewhere = SegmentOptions {
+        storage,
+        ..segment_options()
+    };
+    let dropped = StoreId(8);
+    crate::testing::create(&store, dropped);
+    insert(&store, dropped, 1, "cold").expect("commits");
+    store
+        .flush(dropped, &schema(), &elsewhere, &Meanwhile(|_, _| {}))
+        .expect("flushes");
+    let reader = store.state();
+    step(&store, vec![TableChange::Retire(dropped)]).expect("retires");
     for id in 0..10 {
         insert(&store, T, id, "hot").expect("commits");
     }
     let copy = tempfile::tempdir().expect("a directory");
     let crash = Once::new(|| copy_directory(directory.path(), copy.path()));
-    let elsewhere = SegmentOptions {
-        storage,
-        ..segment_options()
-    };
     let unpublished = Meanwhile(|_, bytes| {
         if bytes > 0 {
             crash.run();
         }
     });
     store.flush(T, &schema(), &elsewhere, &unpublished).expect("flushes");
-    drop(store);
-    let files = files_under(root.path());
-    assert_eq!(files.len(), 1);
+    assert_eq!(files_under(root.path()).len(), 2);
+    CrashedElsewhere {
+        copy,
+        root,
+        _crashed: (reader, store, directory),
+    }
+}
+
+#[test]
+fn hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it() {
+    let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(StorageId(4));
     let store = open(copy.path());
-    store.wait_for_eraser();
-    assert_eq!(files_under(root.path()), files, "nobody knows yet where it is");
-    store.add_storage(storage, root.path()).expect("a storage");
     store.wait_for_eraser();
     assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
     assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+    assert_eq!(records(&store, "file/"), [""; 0]);
+}
+
+#[test]
+fn hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back() {
+    let storage = StorageId(4);
+    for in_the_way in [false, true] {
+        let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(storage);
+        let (there, away) = (root.path().join("there"), root.path().join("away"));
+        std::fs::rename(&there, &away).expect("moved");
+        if in_the_way {
+            std::fs::write(&there, "").expect("written");
+        }
+        let mut store = open(copy.path());
+        store.wait_for_eraser();
+        assert_eq!(files_under(&away).len(), 2);
+        assert!(!there.is_dir(), "nobody asked for it");
+        assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+        if in_the_way {
+            std::fs::remove_file(&there).expect("removed");
+        }
+        std::fs::rename(&away, &there).expect("moved back");
+        store.add_storage(storage, &there).expect("a storage");
+        store.wait_for_eraser();
+        assert_eq!(files_under(root.path()), [] as [std::path::PathBuf; 0]);
+        // A storage that was moved is remembered where it is now.
+        std::fs::rename(&there, &away).expect("moved");
+        store.add_storage(storage, &away).expect("a storage");
+        for _ in 0..2 {
+            let paths = records(&store, "storage/");
+            assert_eq!(paths, [away.to_str().expect("UTF-8")]);
+            drop(store);
+            store = open(copy.path());
+        }
+    }
 }
 
 #[test]
@@ -528,26 +591,78 @@ fn the_count_of_hot_rows_follows_what_happens() {
     drop(store);
     let store = open(directory.path());
     assert_eq!(store.hot_usage(T).rows, 4);
-    flush(&store);
-    assert_eq!(store.hot_usage(T), crate::HotUsage::default());
+
+    // Rows that wait for their flush, or are in it, are hot; a restart knows of them as well.
+    let before = store.hot_usage(T);
+    step(&store, vec![TableChange::Seal(T)]).expect("seals");
+    let sealed = HotUsage {
+        sealed_rows: before.rows,
+        sealed_bytes: before.bytes,
+        ..HotUsage::default()
+    };
+    assert_eq!((store.hot_usage(T), sealed.all_bytes()), (sealed, before.bytes));
+    insert(&store, T, 5, "row").expect("commits");
+    delete(&store, 3).expect("commits");
+    let after = store.hot_usage(T);
+    assert_eq!((after.rows, after.sealed_rows), (1, 3));
+    assert!(after.bytes > 0 && after.sealed_bytes > 0 && after.sealed_bytes < before.bytes);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.hot_usage(T), after);
+    // The sealed ones first, and then the others.
+    let seen = Mutex::new(Vec::new());
+    flush_while(&store, |_, bytes| {
+        if bytes > 0 {
+            let usage = store.hot_usage(T);
+            seen.lock().push((usage.rows, usage.sealed_rows));
+        }
+    });
+    assert_eq!(seen.into_inner(), [(1, 3), (0, 1)]);
+    assert_eq!(store.hot_usage(T), HotUsage::default());
     delete(&store, 2).expect("commits");
     insert(&store, T, 9, "hot").expect("commits");
     assert_eq!(store.hot_usage(T).rows, 1);
+    load(&store, GLOBAL, OnDuplicate::Replace, &[9], "loaded");
+    assert_eq!(store.hot_usage(T), HotUsage::default());
     assert!(store.state().seq() > Seq(0));
+    drop(store);
+    assert_eq!(open(directory.path()).hot_usage(T), HotUsage::default());
 }
 
 #[test]
 fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
     let other = StoreId(8);
-    for remove in [true, false] {
+    for (storage, remove) in [
+        (StorageId::DEFAULT, true),
+        (StorageId::DEFAULT, false),
+        (StorageId(4), true),
+        (StorageId(4), false),
+    ] {
+        let root = tempfile::tempdir().expect("a directory");
+        let add = |store: &TestStore| match storage {
+            StorageId::DEFAULT => {}
+            named => store.add_storage(named, root.path()).expect("a storage"),
+        };
         let (directory, store) = new_store();
+        add(&store);
         crate::testing::create(&store, other);
         insert(&store, other, 1, "fine").expect("commits");
         for id in 0..10 {
             insert(&store, T, id, "cold").expect("commits");
         }
-        flush(&store);
-        let file = segment_files(directory.path()).pop().expect("one");
+        let options = SegmentOptions {
+            storage,
+            ..segment_options()
+        };
+        store
+            .flush(T, &schema(), &options, &Meanwhile(|_, _| {}))
+            .expect("flushes");
+        let in_default = segment_files(directory.path());
+        let file = files_under(root.path())
+            .into_iter()
+            .chain(in_default)
+            .next()
+            .expect("one");
         drop(store);
         if remove {
             std::fs::remove_file(&file).expect("removed");
@@ -556,15 +671,19 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
             std::fs::write(&file, &bytes[..bytes.len() - 1]).expect("writes");
         }
         let store = open(directory.path());
+        add(&store);
+        // Nothing was read yet: it was seen when the storage was opened.
+        let state = store.state();
+        let mut segments = state.table(T).expect("live").segments.iter();
+        assert!(segments.next().is_some_and(|segment| segment.check().is_err()));
         assert_eq!(ids(&store, other), [1]);
-        let error = store
-            .state()
+        let error = state
             .find(&schema(), T, GLOBAL, &key(1), 0)
             .expect_err("refused")
             .to_string();
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         assert!(error.contains(&name), "{error}");
-        assert!(store.state().scan(&schema(), spec(T, GLOBAL)).is_err());
+        assert!(state.scan(&schema(), spec(T, GLOBAL)).is_err());
         let checked = store.check(T, &schema(), &Meanwhile(|_, _| {})).expect("checks");
         assert_eq!(checked.problems.len(), 1);
     }

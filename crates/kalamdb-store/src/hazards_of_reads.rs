@@ -1,19 +1,24 @@
 //! The hazards of reading: rows left out, rows too many, other people's rows, and more read than was asked for.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, Schema};
 use futures::executor::block_on;
 use rocksdb::WriteBatch;
 
 use crate::key::hot_key;
 use crate::testing::{
-    GLOBAL, T, TestStore, assert_rows, begin_load, collect, compact_while, delete, finish, flush, insert, key, load,
-    load_rows, new_store, put, removal, request, rows, schema, segment_files, segment_options, spec, step, update,
+    GLOBAL, T, TestStore, assert_rows, begin_load, claim, collect, compact_while, delete, finish, flush, insert, key,
+    load, load_rows, new_store, options, put, removal, request, rows, schema, segment_files, segment_options, spec,
+    step, update,
 };
-use crate::{DbState, Epoch, KeyRange, OnDuplicate, ScanSpec, ScopeId, StoreError, TableChange};
+use crate::{
+    Bounds, DbState, Epoch, KeyRange, OnDuplicate, Prune, ScanCounters, ScanOrder, ScanSpec, ScopeId, Store,
+    StoreError, StoreOptions, TableChange,
+};
 
 /// More than a batch, a segment or a look-up takes at once.
 const MANY: i64 = 12_000;
@@ -30,7 +35,7 @@ fn count(state: &Arc<DbState<u64>>, mut spec: ScanSpec) -> usize {
     counted
 }
 
-fn put_many(store: &TestStore, ids: std::ops::Range<i64>) {
+fn put_many(store: &TestStore, ids: Range<i64>) {
     let puts = ids.map(|id| put(T, GLOBAL, id, "row")).collect();
     block_on(store.commit(request(store, puts))).expect("commits");
 }
@@ -38,7 +43,7 @@ fn put_many(store: &TestStore, ids: std::ops::Range<i64>) {
 #[test]
 fn hazard_3_no_scan_and_no_count_stops_before_the_end() {
     let (_directory, store) = new_store();
-    let check = |expected: std::ops::Range<i64>| {
+    let check = |expected: Range<i64>| {
         let state = store.state();
         for batch_rows in [100, 8192, usize::MAX] {
             let mut spec = spec(T, GLOBAL);
@@ -382,4 +387,217 @@ fn a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed() {
         assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{id}: {refused:?}");
     }
     step(&store, vec![TableChange::Retire(T)]).expect("it can be dropped");
+}
+
+#[test]
+fn open_segments_take_no_more_memory_than_they_may() {
+    let (directory, store) = new_store();
+    let mut model = BTreeMap::new();
+    for run in 0..16 {
+        load(&store, GLOBAL, OnDuplicate::Fail, &[run, 100 + run], "loaded");
+        model.extend([run, 100 + run].map(|id| (id, format!("loaded {id}"))));
+    }
+    drop(store);
+    let held = |segment_cache_bytes: usize| {
+        let options = StoreOptions {
+            segment_cache_bytes,
+            ..options(directory.path())
+        };
+        let store = Store::open(options, 0, |_, _| Ok::<_, StoreError>(1)).expect("opens");
+        assert_eq!(store.statistics().open_segment_bytes, 0);
+        assert_rows(&store.state(), GLOBAL, &model);
+        usize::try_from(store.statistics().open_segment_bytes).expect("not much")
+    };
+    let all = held(8 << 20);
+    assert!(all > 0);
+    let half = held(all / 2);
+    assert!(half > 0 && half <= all / 2, "{half} of {all}");
+    assert_eq!(held(0), 0, "whatever is read is read anew");
+}
+
+/// (ids, what was looked at).
+fn ids_and_counters(state: &Arc<DbState<u64>>, spec: ScanSpec) -> (Vec<i64>, ScanCounters) {
+    let mut scan = state.scan(&schema(), spec).expect("the scan starts");
+    let mut ids = Vec::new();
+    while let Some(batch) = scan.next_batch().expect("it goes on") {
+        ids.extend(batch.column(0).as_primitive::<Int64Type>().values());
+    }
+    (ids, scan.counters())
+}
+
+#[test]
+fn hazard_8_the_first_and_the_last_row_are_read_alone() {
+    let (_directory, store) = new_store();
+    // Three runs of three segments each that follow each other, and hot rows in the midst.
+    for run in 0..3 {
+        let ids: Vec<i64> = (10_000 * run..10_000 * run + 6_000).map(|id| 2 * id).collect();
+        load(&store, GLOBAL, OnDuplicate::Fail, &ids, "loaded");
+    }
+    put_many(&store, 30_001..30_004);
+    let edges = |state: &Arc<DbState<u64>>, limit: usize| {
+        [ScanOrder::Ascending, ScanOrder::Descending].map(|order| {
+            let mut wanted = spec(T, GLOBAL);
+            (wanted.order, wanted.limit) = (order, Some(limit));
+            let (ids, counters) = ids_and_counters(state, wanted);
+            (ids, counters.keys_read, counters.segments_read)
+        })
+    };
+    assert_eq!(
+        edges(&store.state(), 1),
+        [(vec![0], 1, 1), (vec![51_998], 1, 1)],
+        "one row of one of nine segments"
+    );
+    assert_eq!(
+        edges(&store.state(), 3),
+        [(vec![0, 2, 4], 3, 1), (vec![51_998, 51_996, 51_994], 3, 1)]
+    );
+    for id in [0, 2, 51_998] {
+        delete(&store, id).expect("commits");
+    }
+    assert_eq!(
+        edges(&store.state(), 1),
+        [(vec![4], 3, 1), (vec![51_996], 2, 1)],
+        "the dead are passed over"
+    );
+    // A run that spans them all.
+    load(&store, GLOBAL, OnDuplicate::Fail, &[1, 51_999], "loaded");
+    assert_eq!(edges(&store.state(), 1), [(vec![1], 4, 2), (vec![51_999], 1, 1)]);
+    let [(ids, read, segments), _] = edges(&store.state(), 4);
+    assert_eq!(ids, [1, 4, 6, 8]);
+    assert!(read <= 2 * 4 + 2 && segments == 2, "{read} rows of {segments} segments");
+    delete(&store, 1).expect("commits");
+    put_many(&store, -5..-4);
+    assert_eq!(edges(&store.state(), 1)[0], (vec![-5], 1, 0));
+    compact_while(&store, |_, _| {});
+    flush(&store);
+    assert_eq!(edges(&store.state(), 1), [(vec![-5], 1, 1), (vec![51_999], 1, 1)]);
+}
+
+#[test]
+fn rows_in_key_order_whichever_run_has_them() {
+    let (_directory, store) = new_store();
+    let mut expected = Vec::new();
+    // Each run spans the keys of all others, in several segments; some rows are dead, some are hot.
+    for run in 0..4i64 {
+        let ids: Vec<i64> = (0..3_000).map(|id| 5 * id + run).collect();
+        load(&store, GLOBAL, OnDuplicate::Fail, &ids, "loaded");
+        expected.extend(ids);
+    }
+    let hot: Vec<i64> = (0..300).map(|id| 50 * id + 4).collect();
+    block_on(store.commit(request(
+        &store,
+        hot.iter().map(|&id| put(T, GLOBAL, id, "hot")).collect(),
+    )))
+    .expect("commits");
+    expected.extend(&hot);
+    let mut change = request(&store, vec![]);
+    let state = store.state();
+    change.tables = vec![claim(T, GLOBAL)];
+    change.removals = (0..15_000)
+        .step_by(35)
+        .map(|id| removal(&state, T, GLOBAL, id))
+        .collect();
+    block_on(store.commit(change)).expect("commits");
+    expected.retain(|id| id % 35 != 0);
+    expected.sort_unstable();
+    let state = store.state();
+    for order in [ScanOrder::Ascending, ScanOrder::Descending] {
+        for batch_rows in [7, 1000, 8192] {
+            let mut wanted = spec(T, GLOBAL);
+            (wanted.order, wanted.batch_rows) = (order, batch_rows);
+            let (ids, counters) = ids_and_counters(&state, wanted.clone());
+            assert!(ids == expected, "{order:?} in batches of {batch_rows}");
+            assert_eq!(counters.keys_read, 4 * 3_000 + 300);
+            // Each part has an order of its own.
+            let mut of_parts: Vec<i64> = Vec::new();
+            for part in 0..3 {
+                wanted.part = (part, 3);
+                let (ids, _) = ids_and_counters(&state, wanted.clone());
+                let sorted = match order {
+                    ScanOrder::Descending => ids.is_sorted_by(|a, b| a > b),
+                    ScanOrder::Any | ScanOrder::Ascending => ids.is_sorted_by(|a, b| a < b),
+                };
+                assert!(sorted, "{order:?}, part {part}");
+                of_parts.extend(ids);
+            }
+            of_parts.sort_unstable();
+            assert_eq!(of_parts.len(), expected.len());
+        }
+        expected.reverse();
+    }
+}
+
+/// Rows whose text is this one.
+#[derive(Debug)]
+struct TextIs {
+    text: &'static str,
+    columns: [Vec<usize>; 1],
+}
+
+impl Prune for TextIs {
+    fn conditions(&self) -> &[Vec<usize>] {
+        &self.columns
+    }
+
+    fn may_hold(&self, _: usize, bounds: &[Option<&Bounds>]) -> Option<Vec<bool>> {
+        let bounds = bounds[0]?;
+        let (min, max) = (bounds.min.as_string::<i32>(), bounds.max.as_string::<i32>());
+        let within = min
+            .iter()
+            .zip(max)
+            .map(|(min, max)| min <= Some(self.text) && Some(self.text) <= max);
+        Some(within.collect())
+    }
+}
+
+fn looked_at_for(state: &Arc<DbState<u64>>, scope: ScopeId, text: &'static str) -> ScanCounters {
+    let mut wanted = spec(T, scope);
+    let columns = [vec![1]];
+    wanted.prune = Some(Arc::new(TextIs { text, columns }));
+    ids_and_counters(state, wanted).1
+}
+
+#[test]
+fn hazard_8_what_bounds_rule_out_is_not_read() {
+    let (_directory, store) = new_store();
+    // Two segments of 2,500 rows of two pages each: "a" up to 2,048, "b" up to 3,000, then "c".
+    let mut loading = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+    let parts: [(Range<i64>, &str); 3] = [(0..2048, "a"), (2048..3000, "b"), (3000..5000, "c")];
+    for (ids, text) in parts {
+        let texts: arrow::array::ArrayRef =
+            Arc::new(arrow::array::StringArray::from_iter_values(ids.clone().map(|_| text)));
+        let rows = ids.clone().count();
+        let ids: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(ids));
+        loading.write(&[ids, texts], rows).expect("writes");
+    }
+    let publication = finish(loading).expect("finishes");
+    step(&store, vec![TableChange::Publish(publication)]).expect("publishes");
+    let state = store.state();
+    let counters = |keys_read, segments_read, row_groups_pruned, pages_pruned| ScanCounters {
+        keys_read,
+        segments_read,
+        row_groups_pruned,
+        pages_pruned,
+    };
+    assert_eq!(looked_at_for(&state, GLOBAL, "a"), counters(2048, 1, 1, 1));
+    assert_eq!(looked_at_for(&state, GLOBAL, "b"), counters(452 + 2048, 2, 0, 2));
+    assert_eq!(looked_at_for(&state, GLOBAL, "c"), counters(2500, 1, 1, 0));
+    assert_eq!(looked_at_for(&state, GLOBAL, "d"), counters(0, 0, 2, 0));
+}
+
+#[test]
+fn what_others_store_does_not_show_in_what_a_scan_looks_at() {
+    let looked_at = |others: &'static str| {
+        let (_directory, store) = new_store();
+        for (scope, rows, text) in [(1, 0..1000, others), (2, 0..1000, "mine"), (3, 0..1000, others)] {
+            let puts = rows.map(|id| put(T, ScopeId(scope), id, text)).collect();
+            block_on(store.commit(request(&store, puts))).expect("commits");
+        }
+        flush(&store);
+        let state = store.state();
+        ["aaa", "mine", "zzz"].map(|text| looked_at_for(&state, ScopeId(2), text))
+    };
+    let (low, high, same) = (looked_at("aaa"), looked_at("zzz"), looked_at("mine"));
+    assert_eq!(low, high);
+    assert_eq!(low, same);
 }

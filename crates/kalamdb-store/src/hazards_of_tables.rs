@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::testing::{At, AtEach, T, TestStore, VERSION, claim, finish, new_store, open, segment_options, spec, step};
 use crate::{
     BulkLoad, ColumnId, DbState, KeyEncoder, Lifetime, Location, OnDuplicate, Put, PutKey, Removal, RowEncoder,
-    ScanColumn, ScanSpec, ScopeId, StoreSchema, StoredColumn, TableChange, WriteRequest,
+    ScanColumn, ScanOrder, ScanSpec, ScopeId, StoreSchema, StoredColumn, TableChange, WriteRequest,
 };
 
 /// What a table looks like. The first column is always an id, an Int64 that no two rows of a scope share.
@@ -296,7 +296,34 @@ impl Table {
         let many = state.find_all(schema, T, ScopeId(scope), &keys).expect("reads");
         let numbers = many.iter().map(|found| found.as_ref().map(|found| found.row.seq.0));
         assert_eq!(numbers.collect::<Vec<_>>(), seqs.iter().collect::<Vec<_>>());
+        self.check_order(state, &spec, &keys);
         self.check_ranges(state, &spec, keys, &all);
+    }
+
+    /// Scans in key order give the same keys, whole and up to a limit.
+    fn check_order(&self, state: &Arc<DbState<u64>>, spec: &ScanSpec, keys: &[Vec<u8>]) {
+        let mut expected = keys.to_vec();
+        expected.sort();
+        for order in [ScanOrder::Ascending, ScanOrder::Descending] {
+            for (limit, batch_rows) in [(None, 8192), (None, 3), (Some(1), 8192), (Some(7), 4)] {
+                let wanted = ScanSpec {
+                    order,
+                    limit,
+                    batch_rows,
+                    ..spec.clone()
+                };
+                let mut found = Vec::new();
+                let mut scan = state.scan(&self.shape.schema, wanted).expect("scans");
+                while let Some(batch) = scan.next_batch().expect("it goes on") {
+                    assert!((1..=batch_rows).contains(&batch.num_rows()));
+                    let keys = batch.column(self.shape.schema.columns.len()).as_binary::<i32>();
+                    found.extend(keys.iter().flatten().map(<[u8]>::to_vec));
+                }
+                let rows = limit.unwrap_or(expected.len()).min(expected.len());
+                assert_eq!(found, expected[..rows], "{order:?}, limit {limit:?}");
+            }
+            expected.reverse();
+        }
     }
 
     /// Keys bound what a scan reads.

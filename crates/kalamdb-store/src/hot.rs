@@ -11,12 +11,12 @@ use crate::error::StoreError;
 use crate::ids::Epoch;
 use crate::key;
 use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
-use crate::scan::ScanSpec;
+use crate::scan::{ScanCounters, ScanOrder, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
 use crate::snapshot::DbState;
 use crate::tuning::{SCAN_BATCH_BYTES, SCAN_READAHEAD_BYTES};
 
-/// A running scan of hot rows. Rows come in key order within an epoch; epochs follow each other.
+/// A running scan of hot rows. Rows come in key order within an epoch, backward if the scan's order is; epochs follow each other.
 pub(crate) struct HotScan {
     pinned: Arc<Pinned>,
     decoder: RowDecoder,
@@ -39,11 +39,63 @@ struct Current {
     taken: bool,
 }
 
+/// An epoch that has keys of a scan's range, and the first and the last of them.
+pub(crate) struct EpochKeys {
+    pub(crate) epoch: Epoch,
+    pub(crate) first: Vec<u8>,
+    pub(crate) last: Vec<u8>,
+}
+
+/// The epochs that have a key of the range.
+pub(crate) fn edges<C>(state: &Arc<DbState<C>>, spec: &ScanSpec) -> Result<Vec<EpochKeys>, StoreError> {
+    let (table, visible) = state.live(spec.store, spec.scope)?;
+    let pinned = state.pinned();
+    let mut found = Vec::new();
+    for &epoch in table.epochs.iter().filter(|_| visible) {
+        let Some(options) = range(spec, epoch) else { break };
+        let mut iterator = pinned.iterate(pinned.engine().rows(table.lifetime), &options);
+        let own = |key: Option<&[u8]>| key.and_then(|key| key.get(key::PREFIX_BYTES..)).map(<[u8]>::to_vec);
+        iterator.seek(&options.lower);
+        let first = own(iterator.key());
+        iterator.end()?;
+        iterator.seek_to_last();
+        let last = own(iterator.key());
+        iterator.end()?;
+        if let (Some(first), Some(last)) = (first, last) {
+            found.push(EpochKeys { epoch, first, last });
+        }
+    }
+    Ok(found)
+}
+
+/// The keys of the scan in one epoch; `None` if there can be none, in this epoch as in all.
+fn range(spec: &ScanSpec, epoch: Epoch) -> Option<IterateOptions> {
+    let prefix = key::scope_prefix(spec.store, epoch, spec.scope);
+    let (lower, upper) = key::bounds(&prefix, &spec.range.start, &spec.range.end)?;
+    Some(IterateOptions {
+        lower,
+        upper,
+        readahead_bytes: 0,
+    })
+}
+
 impl HotScan {
+    /// Reads all epochs of the table.
     pub(crate) fn open<C>(
         state: &Arc<DbState<C>>,
         schema: &Arc<StoreSchema>,
         spec: ScanSpec,
+    ) -> Result<Self, StoreError> {
+        let (table, _) = state.live(spec.store, spec.scope)?;
+        Self::of_epochs(state, schema, spec, table.epochs.iter().copied().collect())
+    }
+
+    /// Reads these.
+    pub(crate) fn of_epochs<C>(
+        state: &Arc<DbState<C>>,
+        schema: &Arc<StoreSchema>,
+        spec: ScanSpec,
+        epochs: VecDeque<Epoch>,
     ) -> Result<Self, StoreError> {
         let (table, visible) = state.live(spec.store, spec.scope)?;
         let decoder = RowDecoder::new(schema, spec.store, spec.scope, &spec.columns, &spec.schema)?;
@@ -52,11 +104,7 @@ impl HotScan {
             decoder,
             buffer: RowBuffer::default(),
             lifetime: table.lifetime,
-            epochs: if visible {
-                table.epochs.iter().copied().collect()
-            } else {
-                VecDeque::new()
-            },
+            epochs: if visible { epochs } else { VecDeque::new() },
             current: None,
             remaining: spec.limit.unwrap_or(usize::MAX),
             keys_read: 0,
@@ -97,17 +145,18 @@ impl HotScan {
         self.remaining = self.remaining.min(rows);
     }
 
-    /// Keys read from RocksDB so far, expired ones included.
-    pub(crate) fn keys_read(&self) -> u64 {
-        self.keys_read
+    /// Keys read from RocksDB so far are those of expired rows as well.
+    pub(crate) fn counters(&self) -> ScanCounters {
+        ScanCounters {
+            keys_read: self.keys_read,
+            ..ScanCounters::default()
+        }
     }
 
     /// The next epoch that the range is not empty in by its bounds alone, its iterator on the first key.
     fn next_epoch(&mut self) -> Option<Current> {
         let epoch = self.epochs.pop_front()?;
-        let prefix = key::scope_prefix(self.spec.store, epoch, self.spec.scope);
-        let Some((lower, upper)) = key::bounds(&prefix, &self.spec.range.start, &self.spec.range.end) else {
-            // The range is empty, in this epoch as in all.
+        let Some(mut options) = range(&self.spec, epoch) else {
             self.epochs.clear();
             return None;
         };
@@ -115,18 +164,15 @@ impl HotScan {
             (&self.spec.range.start, &self.spec.range.end),
             (Bound::Unbounded, Bound::Unbounded)
         );
-        let readahead_bytes = if whole_scope && self.spec.limit.is_none() {
-            SCAN_READAHEAD_BYTES
-        } else {
-            0
-        };
-        let options = IterateOptions {
-            lower,
-            upper,
-            readahead_bytes,
-        };
+        // RocksDB reads ahead in one direction.
+        if whole_scope && self.spec.limit.is_none() && !self.backward() {
+            options.readahead_bytes = SCAN_READAHEAD_BYTES;
+        }
         let mut iterator = self.pinned.iterate(self.pinned.engine().rows(self.lifetime), &options);
-        iterator.seek(&options.lower);
+        match self.backward() {
+            false => iterator.seek(&options.lower),
+            true => iterator.seek_to_last(),
+        }
         Some(Current {
             epoch,
             iterator,
@@ -134,15 +180,23 @@ impl HotScan {
         })
     }
 
+    fn backward(&self) -> bool {
+        self.spec.order == ScanOrder::Descending
+    }
+
     /// Gathers rows of the current epoch; `false` at its end.
     fn fill(&mut self, rows: usize) -> Result<bool, StoreError> {
+        let backward = self.backward();
         let Some(Current { epoch, iterator, taken }) = &mut self.current else {
             return Ok(false);
         };
         let with_value = self.decoder.reads_values();
         while self.buffer.rows() < rows && self.buffer.bytes() < SCAN_BATCH_BYTES {
             if std::mem::take(taken) {
-                iterator.next();
+                match backward {
+                    false => iterator.next(),
+                    true => iterator.previous(),
+                }
             }
             let Some((key, value)) = iterator.item(with_value) else {
                 return iterator.end().map(|()| false);

@@ -22,6 +22,7 @@
 //!     path: directory.path().to_path_buf(),
 //!     durability: Durability::Synced,
 //!     block_cache_bytes: 8 << 20,
+//!     segment_cache_bytes: 8 << 20,
 //!     write_buffer_bytes: 8 << 20,
 //! };
 //! let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(()))?;
@@ -55,6 +56,7 @@ mod mistakes;
 
 mod bulk;
 mod cold;
+mod cold_scan;
 mod committer;
 mod compact;
 mod counters;
@@ -98,7 +100,9 @@ mod meta;
 mod mover;
 mod nested;
 mod opened;
+mod ordered;
 mod pinned;
+mod prune;
 mod publication;
 mod recent;
 mod row;
@@ -124,7 +128,7 @@ pub use manifest::{SegmentEntry, SegmentSeqs};
 pub use mover::{Checked, HotUsage, Moved, Progress, SegmentCompression, SegmentOptions};
 pub use publication::Publication;
 pub use row::{RowEncoder, RowView};
-pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanSpec};
+pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec};
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
 pub use segment::Bounds;
 pub use snapshot::{DbState, Found, TableVersion};

@@ -1,13 +1,15 @@
 //! The segments of a store as the manifest knows them: entries and runs. What is in the files is `segment`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::StoreError;
-use crate::ids::{SchemaVersion, SegmentId, Seq, StorageId};
+use crate::ids::{SchemaVersion, ScopeId, SegmentId, Seq, StorageId};
 
 /// One segment of a live store, never changed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,6 +26,9 @@ pub struct SegmentEntry {
     pub rows: u32,
     /// Of the file.
     pub size_bytes: u64,
+    /// What its rows take in memory, decoded; 0 in entries from before it was noted.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// The smallest `scope | key` in it.
     #[serde(with = "hex_bytes")]
     pub min_key: Vec<u8>,
@@ -75,6 +80,8 @@ pub(crate) struct Segment {
     dead: AtomicBool,
     /// What start-up found wrong with the file.
     damage: OnceLock<String>,
+    /// How many rows of scopes that are gone it has, and how many scopes were gone when that was counted.
+    retired_rows: Mutex<Option<(usize, u32)>>,
     eraser: EraserHandle,
 }
 
@@ -106,6 +113,7 @@ impl Segment {
             entry: Arc::new(entry),
             dead: AtomicBool::new(false),
             damage: OnceLock::new(),
+            retired_rows: Mutex::new(None),
             eraser: eraser.clone(),
         })
     }
@@ -118,6 +126,37 @@ impl Segment {
     pub(crate) fn set_damage(&self, problem: String) {
         // The first one found is as good as any.
         self.damage.set(problem).ok();
+    }
+
+    /// Rows of scopes that are gone, counted anew only after more of them went: a scope that is gone never comes back, so as many
+    /// are the same ones.
+    pub(crate) fn retired_rows(
+        &self,
+        retired: &HashSet<ScopeId>,
+        count: impl FnOnce() -> Result<u32, StoreError>,
+    ) -> Result<u32, StoreError> {
+        if retired.is_empty() || !self.overlaps(retired) {
+            return Ok(0);
+        }
+        let mut known = self.retired_rows.lock();
+        if let Some((scopes, rows)) = *known
+            && scopes == retired.len()
+        {
+            return Ok(rows);
+        }
+        let rows = count()?;
+        *known = Some((retired.len(), rows));
+        Ok(rows)
+    }
+
+    /// Whether one of the scopes is between its first row's and its last row's.
+    fn overlaps(&self, scopes: &HashSet<ScopeId>) -> bool {
+        let scope_of = |key: &[u8]| key.first_chunk().map(|scope| ScopeId(u64::from_be_bytes(*scope)));
+        let (Some(first), Some(last)) = (scope_of(&self.entry.min_key), scope_of(&self.entry.max_key)) else {
+            return true;
+        };
+        let between = first.0..=last.0;
+        scopes.iter().any(|scope| between.contains(&scope.0))
     }
 
     pub(crate) fn check(&self) -> Result<(), StoreError> {

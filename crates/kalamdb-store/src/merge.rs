@@ -171,36 +171,76 @@ impl Source {
     }
 }
 
-/// The heads of all sources, smallest first. Equal keys come in the order of the sources.
-pub(crate) struct Merge {
-    sources: Vec<Source>,
-    heads: Vec<Option<(SourceRows, usize)>>,
-    heap: BinaryHeap<Reverse<(ScopeId, Vec<u8>, usize)>>,
+/// A source that is opened when the turn of its first row comes: of a run, which is disjoint in keys, one is open at a time.
+pub(crate) struct Unopened<'a> {
+    entry: Arc<SegmentEntry>,
+    open: Box<dyn FnOnce() -> Result<Source, StoreError> + 'a>,
 }
 
-impl Merge {
-    pub(crate) fn new(mut sources: Vec<Source>) -> Result<Self, StoreError> {
+impl<'a> Unopened<'a> {
+    /// That segment, once it is opened.
+    pub(crate) fn new(entry: &Arc<SegmentEntry>, open: impl FnOnce() -> Result<Source, StoreError> + 'a) -> Self {
+        Self {
+            entry: entry.clone(),
+            open: Box::new(open),
+        }
+    }
+}
+
+/// How far a merge is with one of its sources.
+enum Progressing<'a> {
+    Unopened(Unopened<'a>),
+    Open(Box<Source>),
+    Ended,
+}
+
+/// The heads of all sources, smallest first. Equal keys come in the order of the sources.
+pub(crate) struct Merge<'a> {
+    sources: Vec<Progressing<'a>>,
+    heads: Vec<Option<(SourceRows, usize)>>,
+    /// The next key of each source that has one; of one that is not open, a key that is not after its first.
+    heap: BinaryHeap<Reverse<(ScopeId, Vec<u8>, usize)>>,
+    batch_rows: usize,
+}
+
+impl<'a> Merge<'a> {
+    pub(crate) fn new(sources: Vec<Unopened<'a>>) -> Self {
+        let mut heap = BinaryHeap::with_capacity(sources.len());
+        for (source, unopened) in sources.iter().enumerate() {
+            let first = match unopened.entry.min_key.split_first_chunk() {
+                Some((scope, key)) => (ScopeId(u64::from_be_bytes(*scope)), key.to_vec()),
+                // Nothing is before it.
+                None => (ScopeId::GLOBAL, Vec::new()),
+            };
+            heap.push(Reverse((first.0, first.1, source)));
+        }
         let batch_rows = MOVE_BATCH_ROWS * MERGE_SOURCES / sources.len().max(MERGE_SOURCES);
-        for source in &mut sources {
-            source.batch_rows = batch_rows.max(1);
-        }
-        let mut merge = Self {
+        Self {
             heads: sources.iter().map(|_| None).collect(),
-            heap: BinaryHeap::with_capacity(sources.len()),
-            sources,
-        };
-        for source in 0..merge.sources.len() {
-            merge.fill(source)?;
+            sources: sources.into_iter().map(Progressing::Unopened).collect(),
+            heap,
+            batch_rows: batch_rows.max(1),
         }
-        Ok(merge)
+    }
+
+    /// The scope and the source of the next row. Opens sources until the first one is open.
+    fn first(&mut self) -> Result<Option<(ScopeId, usize)>, StoreError> {
+        while let Some(Reverse((scope, _, source))) = self.heap.peek() {
+            let (scope, source) = (*scope, *source);
+            if self.heads[source].is_some() {
+                return Ok(Some((scope, source)));
+            }
+            self.heap.pop();
+            self.fill(source)?;
+        }
+        Ok(None)
     }
 
     /// The next rows of one scope, never none, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Merged>, StoreError> {
-        let Some(Reverse((scope, _, _))) = self.heap.peek() else {
+        let Some((scope, _)) = self.first()? else {
             return Ok(None);
         };
-        let scope = *scope;
         // Batches that rows are taken from, kept as long as rows point into them.
         let mut taken: Vec<(usize, SourceRows)> = Vec::new();
         let mut picked: Vec<(usize, usize)> = Vec::new();
@@ -208,13 +248,12 @@ impl Merge {
         let mut slots: Vec<Option<usize>> = vec![None; self.sources.len()];
         let mut next_slot = 0;
         while picked.len() < MOVE_BATCH_ROWS {
-            let Some(Reverse((at, _, source))) = self.heap.peek() else {
+            let Some((at, source)) = self.first()? else {
                 break;
             };
-            if *at != scope {
+            if at != scope {
                 break;
             }
-            let source = *source;
             self.heap.pop();
             let Some((rows, index)) = &mut self.heads[source] else {
                 continue;
@@ -251,10 +290,19 @@ impl Merge {
     }
 
     fn fill(&mut self, source: usize) -> Result<(), StoreError> {
-        if let Some(rows) = self.sources[source].next()? {
+        let mut open = match std::mem::replace(&mut self.sources[source], Progressing::Ended) {
+            Progressing::Unopened(unopened) => Box::new(Source {
+                batch_rows: self.batch_rows,
+                ..(unopened.open)()?
+            }),
+            Progressing::Open(open) => open,
+            Progressing::Ended => return Ok(()),
+        };
+        if let Some(rows) = open.next()? {
             self.heap
                 .push(Reverse((rows.scope, rows.keys.value(0).to_vec(), source)));
             self.heads[source] = Some((rows, 0));
+            self.sources[source] = Progressing::Open(open);
         }
         Ok(())
     }

@@ -1,6 +1,11 @@
 //! The records of the `meta` column family: their names and how they are written. Who writes which, and when, is not here.
 
-use crate::ids::{ScopeId, SegmentId, Seq, StoreId};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::ids::{ScopeId, SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, SegmentEntry};
 use crate::mover::HotUsage;
 use crate::snapshot::TableVersion;
@@ -15,8 +20,10 @@ const TABLE: &[u8] = b"table/";
 const SEGMENT: &[u8] = b"segment/";
 const FILE: &[u8] = b"file/";
 const HOT: &[u8] = b"hot/";
+const SEALED: &[u8] = b"sealed/";
 const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
+const STORAGE: &[u8] = b"storage/";
 const COUNTER: &str = "counter/";
 const RECORD: &str = "record/";
 
@@ -55,7 +62,25 @@ fn decode_hot(value: &[u8]) -> Option<HotUsage> {
         rows: u64::from_le_bytes(*rows),
         bytes: u64::from_le_bytes(*bytes),
         since_micros: i64::from_le_bytes(since.try_into().ok()?),
+        ..HotUsage::default()
     })
+}
+
+/// What is in the sealed epoch of a durable store: rows and bytes, each 8 bytes.
+pub(crate) fn sealed(store: StoreId) -> Vec<u8> {
+    [SEALED, &store.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn encode_sealed(usage: &HotUsage) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&usage.sealed_rows.to_le_bytes());
+    out[8..].copy_from_slice(&usage.sealed_bytes.to_le_bytes());
+    out
+}
+
+fn decode_sealed(value: &[u8]) -> Option<(u64, u64)> {
+    let (rows, bytes) = value.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*rows), u64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
 /// A store whose rows are to be erased.
@@ -71,6 +96,17 @@ pub(crate) fn scope_retired(scope: ScopeId) -> Vec<u8> {
 
 /// See [`scope_retired`].
 pub(crate) const ERASED: &[u8] = &[1];
+
+/// Where a storage other than the default one is, or was: a directory's path, its bytes. It stays when nobody adds the storage any
+/// more, because files of it may be left to erase; there is never another storage of that id.
+pub(crate) fn storage(storage: StorageId) -> Vec<u8> {
+    [STORAGE, &storage.0.to_be_bytes()].concat()
+}
+
+/// The value of [`storage`].
+pub(crate) fn encode_root(root: &Path) -> &[u8] {
+    root.as_os_str().as_bytes()
+}
 
 /// The first value of a counter that was never handed out, u64.
 pub(crate) fn counter(counter: Counter) -> Vec<u8> {
@@ -94,7 +130,9 @@ pub(crate) struct Inventory {
     pub(crate) tables: Vec<(StoreId, TableVersion)>,
     pub(crate) segments: Vec<(StoreId, SegmentEntry)>,
     pub(crate) files: Vec<(SegmentId, FileName)>,
-    pub(crate) hot: Vec<(StoreId, HotUsage)>,
+    pub(crate) hot: HashMap<StoreId, HotUsage>,
+    /// Where storages are or were.
+    pub(crate) storages: HashMap<StorageId, PathBuf>,
     pub(crate) retired: Vec<StoreId>,
     /// Scopes that are gone, and whether their hot rows are erased.
     pub(crate) retired_scopes: Vec<(ScopeId, bool)>,
@@ -123,7 +161,20 @@ impl Inventory {
         } else if let Some(id) = name.strip_prefix(HOT) {
             let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
             let usage = decode_hot(value).ok_or_else(|| "it has not 24 bytes".to_string())?;
-            self.hot.push((store, usage));
+            let hot = self.hot.entry(store).or_default();
+            *hot = HotUsage {
+                sealed_rows: hot.sealed_rows,
+                sealed_bytes: hot.sealed_bytes,
+                ..usage
+            };
+        } else if let Some(id) = name.strip_prefix(SEALED) {
+            let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            let (rows, bytes) = decode_sealed(value).ok_or_else(|| "it has not 16 bytes".to_string())?;
+            let hot = self.hot.entry(store).or_default();
+            (hot.sealed_rows, hot.sealed_bytes) = (rows, bytes);
+        } else if let Some(id) = name.strip_prefix(STORAGE) {
+            let storage = StorageId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            self.storages.insert(storage, PathBuf::from(OsStr::from_bytes(value)));
         } else if let Some(id) = name.strip_prefix(RETIRED) {
             self.retired
                 .push(StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?)));

@@ -62,15 +62,26 @@ pub struct Checked {
     pub problems: Vec<(SegmentId, String)>,
 }
 
-/// The hot rows of a store: what a flush would move.
+/// The hot rows of a store: those of the current epoch, which the next flush moves, and those that one is moving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HotUsage {
-    /// Rows.
+    /// Rows of the current epoch.
     pub rows: u64,
-    /// Bytes of keys and values.
+    /// Bytes of their keys and values.
     pub bytes: u64,
     /// When the oldest of them was committed, µs; 0 without rows.
     pub since_micros: i64,
+    /// Rows of the sealed epoch of a durable store, until a flush has moved them.
+    pub sealed_rows: u64,
+    /// Bytes of their keys and values.
+    pub sealed_bytes: u64,
+}
+
+impl HotUsage {
+    /// Bytes of all hot rows.
+    pub fn all_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.sealed_bytes)
+    }
 }
 
 impl<C: Send + Sync + 'static> Store<C> {
@@ -104,10 +115,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         crate::compact::compact(self, target, schema, options, full, progress)
     }
 
-    /// Whether [`Store::compact`] without `full` would find work: more than 8 runs, or a segment more than 20 % deleted.
-    pub fn wants_compaction(&self, target: StoreId) -> bool {
-        // A table that is gone wants nothing.
-        matches!(crate::compact::next_inputs(&self.state(), target), Ok(Some(_)))
+    /// Whether [`Store::compact`] without `full` would find work: more than 8 runs, or a segment more than 20 % deleted, or with
+    /// rows of a scope that is gone. May read the indexes of segments.
+    pub fn wants_compaction(&self, target: StoreId, schema: &Arc<StoreSchema>) -> bool {
+        // A table that is gone wants nothing, and one that cannot be read can get nothing.
+        matches!(crate::compact::next_inputs(&self.state(), target, schema), Ok(Some(_)))
     }
 
     /// Reads every segment of a store and verifies all its checksums. Blocks.
@@ -146,13 +158,17 @@ impl<C: Send + Sync + 'static> Store<C> {
         self.shared().hot.read().get(&target).copied().unwrap_or_default()
     }
 
-    /// Makes a directory known under an id; creates it, and tries that it can be written. Segments name the id, so every storage
-    /// must be added again after opening and before its tables are read.
+    /// Makes a directory, by its absolute path, known under an id; creates it, and tries that it can be written. Segments name the
+    /// id, so every storage must be added again after opening and before its tables are read. A segment whose file is missing there
+    /// refuses its table. One that is not added is no longer used: files that are left in it to be erased are, whether by this
+    /// process or by one that opens the store later.
     ///
     /// # Errors
     /// [`StoreError::Storage`] names the directory that cannot be made or written.
     pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
         self.engine().files().add_local(id, root)?;
+        self.look_at_files(id);
+        self.remember_storage(id, root)?;
         self.erase_dead_files(id);
         Ok(())
     }

@@ -11,7 +11,6 @@ use crate::ids::SegmentId;
 use crate::manifest::Segment;
 use crate::schema::StoreSchema;
 use crate::segment::SegmentFile;
-use crate::tuning::OPEN_SEGMENTS_BYTES;
 
 /// See above.
 pub(crate) struct OpenSegments {
@@ -32,10 +31,10 @@ impl Weighter<SegmentId, Arc<SegmentFile>> for ByMemory {
 const EXPECTED_SEGMENTS: usize = 64;
 
 impl OpenSegments {
-    pub(crate) fn new(files: Arc<Files>) -> Self {
+    pub(crate) fn new(files: Arc<Files>, most_bytes: usize) -> Self {
         Self {
             files,
-            cache: Cache::with_weighter(EXPECTED_SEGMENTS, OPEN_SEGMENTS_BYTES, ByMemory),
+            cache: Cache::with_weighter(EXPECTED_SEGMENTS, most_bytes as u64, ByMemory),
         }
     }
 
@@ -48,5 +47,10 @@ impl OpenSegments {
         self.cache.get_or_insert_with(&segment.entry.segment, || {
             SegmentFile::open(&self.files, &segment.entry, schema).map(Arc::new)
         })
+    }
+
+    /// What it holds, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.cache.weight()
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Pinned {
     engine: Arc<Engine>,
 }
 
-/// A forward iterator over part of a column family at a snapshot that it keeps.
+/// An iterator over part of a column family at a snapshot that it keeps.
 pub(crate) struct PinnedIterator {
     // Dropped before what it reads.
     iterator: DBRawIterator<'static>,
@@ -84,7 +84,8 @@ impl Pinned {
             .collect()
     }
 
-    /// An iterator that stands before its first key: call [`PinnedIterator::seek`].
+    /// An iterator that stands before its first key: call [`PinnedIterator::seek`] or
+    /// [`PinnedIterator::seek_to_last`].
     pub(crate) fn iterate(self: &Arc<Self>, family: &ColumnFamily, options: &IterateOptions) -> PinnedIterator {
         let mut read = ReadOptions::default();
         read.set_snapshot(&self.snapshot);
@@ -108,6 +109,15 @@ impl PinnedIterator {
 
     pub(crate) fn next(&mut self) {
         self.iterator.next();
+    }
+
+    /// Goes to the last key before the upper bound.
+    pub(crate) fn seek_to_last(&mut self) {
+        self.iterator.seek_to_last();
+    }
+
+    pub(crate) fn previous(&mut self) {
+        self.iterator.prev();
     }
 
     pub(crate) fn key(&self) -> Option<&[u8]> {

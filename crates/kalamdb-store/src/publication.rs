@@ -102,6 +102,7 @@ impl NewSegment {
             path: self.file.path.clone(),
             rows: self.summary.rows,
             size_bytes: self.summary.size_bytes,
+            memory_bytes: self.summary.memory_bytes,
             min_key: self.summary.min_key.clone(),
             max_key: self.summary.max_key.clone(),
             schema_version: version,

@@ -1,16 +1,17 @@
-//! Reading rows of one scope of one store: those in segments, then the hot ones, one after the other.
+//! Reading rows of one scope of one store: those in segments, then the hot ones, one after the other, unless an order is asked for.
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{AddAssign, Bound};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::cold::ColdScan;
+use crate::cold_scan::{self, ColdScan};
 use crate::error::StoreError;
 use crate::hot::HotScan;
 use crate::ids::{ScopeId, StoreId};
+use crate::ordered::OrderedScan;
 use crate::schema::StoreSchema;
 use crate::segment::Bounds;
 use crate::snapshot::DbState;
@@ -48,6 +49,18 @@ pub trait Prune: Send + Sync + fmt::Debug {
     fn may_hold(&self, condition: usize, bounds: &[Option<&Bounds>]) -> Option<Vec<bool>>;
 }
 
+/// In which order rows come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanOrder {
+    /// As they lie: nothing is compared, so this is the fastest.
+    #[default]
+    Any,
+    /// By key.
+    Ascending,
+    /// By key, the largest first.
+    Descending,
+}
+
 /// What to read.
 #[derive(Clone, Debug)]
 pub struct ScanSpec {
@@ -67,18 +80,41 @@ pub struct ScanSpec {
     pub limit: Option<usize>,
     /// Which part of the rows, of how many: parts are disjoint, about equal, and together all.
     pub part: (usize, usize),
+    /// The order of the rows of this part.
+    pub order: ScanOrder,
     /// What else the rows have to meet. It may rule out none.
     pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most; a batch is also cut at 2 MiB of encoded rows.
     pub batch_rows: usize,
 }
 
+/// What a scan looked at, and what it did not have to. Nothing in it depends on rows of other scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCounters {
+    /// Rows looked at: keys read from RocksDB, expired ones included, and rows of segments of which a column was read.
+    pub keys_read: u64,
+    /// Segments that rows were taken from.
+    pub segments_read: u64,
+    /// Row groups that the bounds of their columns ruled out.
+    pub row_groups_pruned: u64,
+    /// Pages of the others that theirs did.
+    pub pages_pruned: u64,
+}
+
 /// A running scan.
 pub struct Scan {
-    cold: Option<ColdScan>,
-    hot: Option<HotScan>,
-    keys_read: u64,
+    source: Source,
+    /// Of what is used up.
+    counters: ScanCounters,
     remaining: Option<usize>,
+}
+
+enum Source {
+    AsTheyLie {
+        cold: Option<Box<ColdScan>>,
+        hot: Option<Box<HotScan>>,
+    },
+    Ordered(Box<OrderedScan>),
 }
 
 impl Scan {
@@ -88,17 +124,24 @@ impl Scan {
         spec: ScanSpec,
     ) -> Result<Self, StoreError> {
         let remaining = spec.limit;
-        let (part, parts) = spec.part;
-        let cold = ColdScan::open(state, schema, &spec)?;
-        // Hot rows are few beside those of segments: one part has them all.
-        let hot = match part + 1 == parts.max(1) || mistake!(PartsShareTheHotRows) {
-            true => Some(HotScan::open(state, schema, spec)?),
-            false => None,
+        let source = match spec.order {
+            ScanOrder::Any => {
+                let shares = cold_scan::shares(state, schema, &spec)?;
+                let cold =
+                    (!shares.is_empty()).then(|| Box::new(ColdScan::new(state.pinned(), schema, shares, spec.clone())));
+                let hot = match spec.has_hot_rows() {
+                    true => Some(Box::new(HotScan::open(state, schema, spec)?)),
+                    false => None,
+                };
+                Source::AsTheyLie { cold, hot }
+            }
+            ScanOrder::Ascending | ScanOrder::Descending => {
+                Source::Ordered(Box::new(OrderedScan::open(state, schema, spec)?))
+            }
         };
         Ok(Self {
-            cold,
-            hot,
-            keys_read: 0,
+            source,
+            counters: ScanCounters::default(),
             remaining,
         })
     }
@@ -111,32 +154,66 @@ impl Scan {
         if self.remaining == Some(0) || (mistake!(ScansStopAtACap) && self.keys_read() >= 10_000) {
             return Ok(None);
         }
-        let mut batch = None;
-        if let Some(cold) = &mut self.cold {
-            batch = cold.next_batch()?;
-            if batch.is_none() {
-                self.keys_read += cold.rows_read();
-                self.cold = None;
+        let batch = match &mut self.source {
+            Source::AsTheyLie { cold, hot } => {
+                let mut batch = None;
+                if let Some(scan) = cold {
+                    batch = scan.next_batch()?;
+                    if batch.is_none() {
+                        self.counters += scan.counters();
+                        *cold = None;
+                    }
+                }
+                if batch.is_none()
+                    && let Some(hot) = hot
+                {
+                    if let Some(remaining) = self.remaining {
+                        hot.limit(remaining);
+                    }
+                    batch = hot.next_batch()?;
+                }
+                batch
             }
-        }
-        if batch.is_none()
-            && let Some(hot) = &mut self.hot
-        {
-            if let Some(remaining) = self.remaining {
-                hot.limit(remaining);
-            }
-            batch = hot.next_batch()?;
-        }
+            Source::Ordered(scan) => scan.next_batch()?,
+        };
         if let (Some(batch), Some(remaining)) = (&batch, &mut self.remaining) {
             *remaining = remaining.saturating_sub(batch.num_rows());
         }
         Ok(batch)
     }
 
-    /// Rows looked at so far: keys read from RocksDB, expired ones included, and rows read from segments.
+    /// What it looked at so far.
+    pub fn counters(&self) -> ScanCounters {
+        let mut counters = self.counters;
+        match &self.source {
+            Source::AsTheyLie { cold, hot } => {
+                counters += cold.as_ref().map(|cold| cold.counters()).unwrap_or_default();
+                counters += hot.as_ref().map(|hot| hot.counters()).unwrap_or_default();
+            }
+            Source::Ordered(scan) => counters += scan.counters(),
+        }
+        counters
+    }
+
+    /// [`ScanCounters::keys_read`].
     pub fn keys_read(&self) -> u64 {
-        self.keys_read
-            + self.cold.as_ref().map_or(0, ColdScan::rows_read)
-            + self.hot.as_ref().map_or(0, HotScan::keys_read)
+        self.counters().keys_read
+    }
+}
+
+impl ScanSpec {
+    /// Hot rows are few beside those of segments: one part has them all.
+    pub(crate) fn has_hot_rows(&self) -> bool {
+        let (part, parts) = self.part;
+        part + 1 == parts.max(1) || mistake!(PartsShareTheHotRows)
+    }
+}
+
+impl AddAssign for ScanCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.keys_read += other.keys_read;
+        self.segments_read += other.segments_read;
+        self.row_groups_pruned += other.row_groups_pruned;
+        self.pages_pruned += other.pages_pruned;
     }
 }

@@ -1,6 +1,9 @@
 //! The committer's thread: takes groups of requests, validates them, numbers their rows, writes once, publishes one new state.
 
-use std::collections::hash_map::Entry;
+mod group;
+mod step;
+mod validation;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -9,24 +12,23 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
 use parking_lot::RwLock;
-use rocksdb::{ColumnFamily, WriteBatch};
+use rocksdb::WriteBatch;
 
-use crate::committer::{Committed, Put, PutKey, Removal, Step, TableChange, WriteRequest};
-use crate::deletion_vector::{self, CHUNK_ROWS, Chunk};
+use crate::committer::{Committed, Put, PutKey, Removal, Step, WriteRequest};
+use crate::deletion_vector;
 use crate::engine::{Engine, WriteError};
-use crate::erase::{EraseJob, EraserHandle};
-use crate::error::{CommitError, StoreError};
-use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
+use crate::erase::EraserHandle;
+use crate::error::CommitError;
+use crate::ids::{Epoch, ScopeId, Seq, StoreId};
 use crate::key;
 use crate::location::Location;
-use crate::manifest::Segment;
 use crate::meta;
 use crate::mover::HotUsage;
 use crate::pinned::Pinned;
-use crate::publication::Publication;
-use crate::recent::{Fingerprint, RecentCommits};
+use crate::recent::RecentCommits;
 use crate::row;
 use crate::schema::Lifetime;
+use crate::sequencer::group::{EpochChange, Group, Heard, HotChange, tell};
 use crate::snapshot::{DbState, TableVersion};
 use crate::tuning::{GROUP_BYTES, GROUP_REQUESTS, RECENT_KEYS};
 use crate::watch::Watch;
@@ -52,7 +54,7 @@ pub(crate) struct Shared<C> {
     pub(crate) state: ArcSwap<DbState<C>>,
     pub(crate) commits: AtomicU64,
     pub(crate) conflicts: AtomicU64,
-    /// What is in the current epochs.
+    /// What is in the current epochs, and in the sealed ones of durable stores.
     pub(crate) hot: RwLock<HashMap<StoreId, HotUsage>>,
 }
 
@@ -70,43 +72,6 @@ pub(crate) struct Sequencer<C> {
     watches: HashMap<StoreId, Vec<Weak<Watch>>>,
     /// Set after a write whose outcome is not known, until a probe succeeds.
     suspect: Option<String>,
-}
-
-/// A batch in the making, with what has to follow if it is written.
-struct Group {
-    batch: WriteBatch,
-    remembered: Vec<(Fingerprint, Option<Seq>)>,
-    /// What watches of these stores are to hear.
-    watched: Vec<(Arc<Watch>, Heard)>,
-    /// Chunks of deletion vectors as they are to be, and which rows of a segment were added to them.
-    chunks: HashMap<(SegmentId, u32), Chunk>,
-    deleted: HashMap<SegmentId, u32>,
-    /// Rows and bytes that come to the current epochs, or go.
-    hot: HashMap<StoreId, (i64, i64)>,
-    /// Epochs that are current from now on, and empty.
-    sealed: Vec<StoreId>,
-    /// Files come or go with it: it is synced whatever the durability.
-    moves_files: bool,
-    last: Committed,
-}
-
-enum Heard {
-    Inserted(ScopeId, Vec<u8>),
-    Removed(ScopeId, Vec<u8>, Location),
-}
-
-impl Group {
-    /// The chunk of a deletion vector as the group leaves it.
-    fn chunk(&mut self, engine: &Engine, segment: SegmentId, row: u32) -> Result<&mut Chunk, StoreError> {
-        let number = row / CHUNK_ROWS;
-        if mistake!(GroupsForgetTheirBits) {
-            self.chunks.remove(&(segment, number));
-        }
-        Ok(match self.chunks.entry((segment, number)) {
-            Entry::Occupied(chunk) => chunk.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
-        })
-    }
 }
 
 impl<C: Send + Sync + 'static> Sequencer<C> {
@@ -246,66 +211,6 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         crate::crash::point("commit-answered");
     }
 
-    /// Checks a request against the committed state and against what its group wrote before it.
-    fn validate(&self, state: &DbState<C>, request: &WriteRequest, group: &mut Group) -> Result<(), CommitError> {
-        for claim in &request.tables {
-            let table = live_table(state.tables(), state.retired_scopes(), claim.store, claim.scope)?;
-            if table.schema_version != claim.schema_version && !mistake!(SchemaVersionsAreNotCompared) {
-                return Err(CommitError::Conflict);
-            }
-        }
-        if request.validated_at < self.recent.floor() && !mistake!(ForgottenCommitsAreTakenForNone) {
-            return Err(CommitError::Stale);
-        }
-        for claim in request.tables.iter().filter(|claim| claim.exclusive) {
-            if self
-                .recent
-                .written_after(self.recent.scope(claim.store, claim.scope), request.validated_at)
-                && !mistake!(ExclusiveClaimsAreNotCompared)
-            {
-                return Err(CommitError::Conflict);
-            }
-        }
-        let published_since = |store: StoreId| {
-            self.published_at
-                .get(&store)
-                .is_some_and(|&published| published > request.validated_at)
-        };
-        let mut stale = false;
-        for removal in &request.removals {
-            let table = live_table(state.tables(), state.retired_scopes(), removal.store, removal.scope)?;
-            let key = self.recent.key(removal.store, removal.scope, &removal.key);
-            if self.recent.written_after(key, request.validated_at) && !mistake!(RemovalsAreNotCompared) {
-                return Err(CommitError::Conflict);
-            }
-            // A row that has moved is looked up again; so is one that a load may have replaced.
-            let moved = !table.holds(removal.location) && !mistake!(MovedRowsAreNotLookedUpAgain);
-            let replaced = published_since(removal.store) && !mistake!(LoadsReplaceNothing);
-            if moved || replaced {
-                stale = true;
-            } else if let Location::Cold(segment, row) = removal.location
-                && group.chunk(&self.shared.engine, segment, row)?.contains(row)
-                && !mistake!(RemovalsAreNotCompared)
-            {
-                return Err(CommitError::Conflict);
-            }
-        }
-        for put in &request.puts {
-            live_table(state.tables(), state.retired_scopes(), put.store, put.scope)?;
-            check_value(put)?;
-            let PutKey::Key(key) = &put.key else { continue };
-            if self
-                .recent
-                .written_after(self.recent.key(put.store, put.scope, key), request.validated_at)
-                && !mistake!(PutsAreNotCompared)
-            {
-                return Err(CommitError::Conflict);
-            }
-            stale |= published_since(put.store) && !mistake!(LoadsInsertNothing);
-        }
-        if stale { Err(CommitError::Stale) } else { Ok(()) }
-    }
-
     /// Numbers a valid request's rows and adds them to the batch.
     fn apply(
         &mut self,
@@ -357,9 +262,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     }
                     key::hot_key(removal.store, epoch, removal.scope, &removal.key, &mut whole);
                     group.batch.delete_cf(engine.rows(table.lifetime), &whole);
-                    if epoch == table.current() {
-                        group.hot.entry(removal.store).or_default().0 -= 1;
-                    }
+                    group.forget_hot_row(removal.store, table, epoch);
                 }
                 Location::Cold(segment, row) => {
                     let added = group.chunk(&engine, segment, row)?.insert(row);
@@ -393,290 +296,12 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     }
                 }
             }
-            let (rows, bytes) = group.hot.entry(put.store).or_default();
-            *rows += 1;
-            *bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            let hot = group.hot.entry(put.store).or_default();
+            hot.rows += 1;
+            hot.bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
             group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
         Ok(())
-    }
-
-    /// A change of the catalog, alone in its group.
-    fn step(&mut self, step: Step<C>) -> Result<Committed, CommitError> {
-        self.probe()?;
-        let engine = self.shared.engine.clone();
-        let state = self.shared.state.load_full();
-        let mut tables = HashMap::clone(state.tables());
-        let mut retired_scopes = HashSet::clone(state.retired_scopes());
-        let updated_micros = self.next_updated(step.now_micros);
-        let mut group = self.new_group();
-        let mut changed = HashSet::new();
-        let mut published: Vec<Arc<Publication>> = Vec::new();
-        let mut gone: Vec<Arc<Segment>> = Vec::new();
-        let mut jobs = Vec::new();
-        for change in step.changes {
-            match change {
-                TableChange::Create(store, version) => {
-                    check_new(&tables, store, &version)?;
-                    tables.insert(store, Arc::new(version));
-                    changed.insert(store);
-                }
-                TableChange::Retire(store) => {
-                    let table = tables.remove(&store).ok_or(CommitError::Retired(store))?;
-                    changed.remove(&store);
-                    for segment in table.segments.iter().filter(|_| !mistake!(FilesOfRetiredStoresStay)) {
-                        forget_segment(&engine, &mut group.batch, store, segment)?;
-                        gone.push(segment.clone());
-                    }
-                    group.batch.delete_cf(engine.meta(), meta::hot(store));
-                    group.batch.delete_cf(engine.meta(), meta::table(store));
-                    group.batch.put_cf(engine.meta(), meta::retired(store), []);
-                    jobs.push(EraseJob::Store(store));
-                }
-                TableChange::SetSchemaVersion(store, version) => {
-                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
-                    Arc::make_mut(table).schema_version = version;
-                    changed.insert(store);
-                }
-                TableChange::RetireScope(scope) => {
-                    if scope == ScopeId::GLOBAL {
-                        return Err(CommitError::Storage("the global scope cannot be retired".to_string()));
-                    }
-                    retired_scopes.insert(scope);
-                    group.batch.put_cf(engine.meta(), meta::scope_retired(scope), []);
-                    jobs.push(EraseJob::Scope(scope, places(&tables)));
-                }
-                TableChange::Seal(store) => {
-                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
-                    let next = Epoch(table.current().0 + 1);
-                    if table.epochs.len() > 1 || table.lifetime != Lifetime::Durable {
-                        return Err(CommitError::Storage(format!("store {store} cannot be sealed now")));
-                    }
-                    Arc::make_mut(table).epochs.push(next);
-                    group.sealed.push(store);
-                    if !mistake!(SealsAreNotWritten) {
-                        changed.insert(store);
-                    }
-                    if mistake!(SealsForgetRecentCommits) {
-                        self.recent = RecentCommits::new(Seq(0), RECENT_KEYS);
-                    }
-                }
-                TableChange::Rotate {
-                    store,
-                    seals,
-                    now_micros,
-                } => {
-                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
-                    if table.lifetime != Lifetime::Expiring {
-                        return Err(CommitError::Storage(format!("store {store} has no buckets")));
-                    }
-                    let table = Arc::make_mut(table);
-                    let over = |expiry: i64| expiry <= now_micros;
-                    for &(epoch, _) in table.expiries.iter().filter(|(_, expiry)| over(*expiry)) {
-                        delete_epoch(engine.stream(), &mut group.batch, store, epoch);
-                        table.epochs.retain(|&kept| kept != epoch);
-                    }
-                    table.expiries.retain(|(_, expiry)| !over(*expiry));
-                    if let Some(last_expiry_micros) = seals {
-                        let current = table.current();
-                        table.expiries.push((current, last_expiry_micros));
-                        table.epochs.push(Epoch(current.0 + 1));
-                        group.sealed.push(store);
-                    }
-                    changed.insert(store);
-                }
-                TableChange::Publish(publication) => {
-                    let store = publication.store;
-                    if mistake!(PublicationsReviveStores) && !tables.contains_key(&store) {
-                        let version = TableVersion::new(publication.schema_version, Lifetime::Durable);
-                        tables.insert(store, Arc::new(version));
-                    }
-                    let table = tables.get_mut(&store).ok_or(CommitError::Retired(store))?;
-                    check_publication(&publication, table, &retired_scopes, &published)?;
-                    if !mistake!(TheLastNewsAreNotSettled) {
-                        publication.catch_up()?;
-                    }
-                    let added = self.publish_segments(&publication, table, updated_micros, &mut group)?;
-                    let table = Arc::make_mut(table);
-                    for segment in &publication.inputs.segments {
-                        if let Some(segment) = table.segments.get(*segment) {
-                            forget_segment(&engine, &mut group.batch, store, segment)?;
-                            gone.push(segment.clone());
-                        }
-                    }
-                    if mistake!(MergedSegmentsStayListed) {
-                        table.segments = Arc::new(table.segments.replace(&[], added));
-                    } else {
-                        table.segments = Arc::new(table.segments.replace(&publication.inputs.segments, added));
-                    }
-                    if let Some(epoch) = publication.inputs.epoch
-                        && !mistake!(FlushedEpochsStayListed)
-                    {
-                        table.epochs.retain(|&kept| kept != epoch);
-                    }
-                    changed.insert(store);
-                    published.push(publication);
-                }
-            }
-        }
-        for store in changed {
-            let Some(table) = tables.get(&store) else { continue };
-            let record = serde_json::to_vec(table.as_ref())
-                .map_err(|error| CommitError::Storage(format!("a table's version cannot be written: {error}")))?;
-            group.batch.put_cf(engine.meta(), meta::table(store), record);
-        }
-        check_rows(&tables, &retired_scopes, &step.removals, &step.puts)?;
-        self.add_rows(&tables, step.removals, step.puts, updated_micros, &mut group)?;
-        for (name, value) in step.meta {
-            match value {
-                Some(value) => group.batch.put_cf(engine.meta(), meta::record(&name), value),
-                None => group.batch.delete_cf(engine.meta(), meta::record(&name)),
-            }
-        }
-        // A step takes a number even if it writes no row, so that its state is newer than the one before.
-        group.last = Committed {
-            seq: self.next_seq(),
-            updated_micros,
-        };
-        let committed = group.last;
-
-        group.moves_files = !(published.is_empty() && gone.is_empty());
-        // From here on the files may be in the log: whoever drops them must not erase them.
-        for publication in &published {
-            publication.arm(false);
-        }
-        crate::crash::point("step-writing");
-        if let Err(error) = self.write(&mut group) {
-            self.recent.forget(group.remembered);
-            let refused = matches!(error, CommitError::Storage(_)) && !mistake!(FilesOfRefusedPublicationsStay);
-            if refused || mistake!(FilesOfUnknownPublicationsGo) {
-                published.iter().for_each(|publication| publication.arm(true));
-            }
-            return Err(error);
-        }
-        crate::crash::point("step-written");
-        // The last state that shows them takes their files with it.
-        for segment in gone.iter().filter(|_| !mistake!(ReplacedFilesStay)) {
-            segment.retire();
-            if mistake!(FilesGoWithTheirEntries) {
-                let job = EraseJob::Segment(segment.entry.segment, segment.entry.file());
-                self.eraser.erase(job);
-            }
-        }
-        let catalog = step.catalog.unwrap_or_else(|| state.catalog().clone());
-        self.publish(group, catalog, Arc::new(tables), Arc::new(retired_scopes));
-        for publication in &published {
-            // What a mover moves is found to have moved by its location.
-            if publication.inputs.epoch.is_none() && publication.inputs.segments.is_empty() {
-                self.published_at.insert(publication.store, committed.seq);
-            }
-        }
-        for job in jobs {
-            if let EraseJob::Store(store) = job {
-                self.published_at.remove(&store);
-                self.shared.hot.write().remove(&store);
-            }
-            self.eraser.erase(job);
-        }
-        crate::crash::point("step-published");
-        Ok(committed)
-    }
-
-    /// Adds a publication's records to the batch; its segments.
-    fn publish_segments(
-        &mut self,
-        publication: &Publication,
-        table: &TableVersion,
-        updated_micros: i64,
-        group: &mut Group,
-    ) -> Result<Vec<Arc<Segment>>, CommitError> {
-        let engine = self.shared.engine.clone();
-        let store = publication.store;
-        let run = publication
-            .outputs
-            .iter()
-            .map(|output| output.segment.0)
-            .filter(|_| !mistake!(RunsAreMixedUp))
-            .min()
-            .unwrap_or(0);
-        let mut added = Vec::with_capacity(publication.outputs.len());
-        for output in &publication.outputs {
-            let base = Seq(self.last_seq.0 + 1);
-            if output.seqs.is_none() && !mistake!(LoadedRowsTakeNoNumbers) {
-                self.last_seq = Seq(self.last_seq.0 + u64::from(output.summary.rows));
-            }
-            let entry = output.entry(run, publication.schema_version, base, updated_micros);
-            let record = serde_json::to_vec(&entry)
-                .map_err(|error| CommitError::Storage(format!("a segment's entry cannot be written: {error}")))?;
-            group
-                .batch
-                .put_cf(engine.meta(), meta::segment(store, output.segment), record);
-            if !mistake!(PublishedFilesStayDoomed) {
-                group.batch.delete_cf(engine.meta(), meta::file(output.segment));
-            }
-            added.push(Segment::new(entry, &self.eraser));
-        }
-        let resolution = publication.resolution.lock();
-        for (&segment, deleted) in &resolution.deleted {
-            let is_new = publication.outputs.iter().any(|output| output.segment == segment);
-            if !is_new && table.segments.get(segment).is_none() {
-                return Err(CommitError::Conflict);
-            }
-            if mistake!(ReplacedColdRowsStay) && !is_new {
-                continue;
-            }
-            let mut more = 0;
-            for (number, chunk) in deleted.chunks() {
-                // Rows that others deleted meanwhile are in it already.
-                more += group.chunk(&engine, segment, number * CHUNK_ROWS)?.union(chunk);
-            }
-            if mistake!(DeadRowsAreCountedTwice) {
-                more = deleted.len();
-            }
-            for watch in watches_of(&self.watches, store).filter(|_| !is_new && !mistake!(ReplacedRowsAreNotHeard)) {
-                let rows = deleted.rows().map(|row| Location::Cold(segment, row));
-                let heard = rows.map(|location| Heard::Removed(ScopeId::GLOBAL, Vec::new(), location));
-                group.watched.extend(heard.map(|heard| (watch.clone(), heard)));
-            }
-            *group.deleted.entry(segment).or_default() += more;
-        }
-        let mut whole = Vec::new();
-        for ((scope, key), &epoch) in &resolution.hot {
-            if !table.epochs.contains(&epoch) {
-                return Err(CommitError::Conflict);
-            }
-            if mistake!(ReplacedHotRowsStay) {
-                continue;
-            }
-            key::hot_key(store, epoch, *scope, key, &mut whole);
-            group.batch.delete_cf(engine.hot(), &whole);
-            if epoch == table.current() {
-                group.hot.entry(store).or_default().0 -= 1;
-            }
-            for watch in watches_of(&self.watches, store).filter(|_| !mistake!(ReplacedRowsAreNotHeard)) {
-                group
-                    .watched
-                    .push((watch, Heard::Removed(*scope, key.clone(), Location::Hot(epoch))));
-            }
-        }
-        if let Some(epoch) = publication.inputs.epoch
-            && !mistake!(FlushedRowsStay)
-        {
-            match &publication.inputs.hot_keys {
-                Some(keys) => keys.iter().for_each(|key| group.batch.delete_cf(engine.hot(), key)),
-                None => delete_epoch(engine.hot(), &mut group.batch, store, epoch),
-            }
-        }
-        if mistake!(LargeFlushesDeleteTheNextEpoch)
-            && publication.inputs.epoch.is_some()
-            && publication.inputs.hot_keys.is_none()
-        {
-            let (from, to) = (key::epoch_prefix(store, table.current()), [u8::MAX; key::PREFIX_BYTES]);
-            group
-                .batch
-                .delete_range_cf(engine.hot(), from.as_slice(), to.as_slice());
-        }
-        Ok(added)
     }
 
     fn new_group(&self) -> Group {
@@ -687,7 +312,6 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             chunks: HashMap::new(),
             deleted: HashMap::new(),
             hot: HashMap::new(),
-            sealed: Vec::new(),
             moves_files: false,
             last: Committed {
                 seq: self.last_seq,
@@ -716,6 +340,15 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             group
                 .batch
                 .put_cf(engine.meta(), meta::hot(*store), meta::encode_hot(usage));
+            let name = meta::sealed(*store);
+            let change = group.hot.get(store).copied().unwrap_or_default();
+            match change.epochs {
+                EpochChange::Flushed => group.batch.delete_cf(engine.meta(), name),
+                EpochChange::None | EpochChange::Rotated if change.sealed_rows_gone == 0 => {}
+                EpochChange::None | EpochChange::Rotated | EpochChange::Sealed => {
+                    group.batch.put_cf(engine.meta(), name, meta::encode_sealed(usage));
+                }
+            }
         }
         group.batch.put_cf(
             engine.meta(),
@@ -741,27 +374,14 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         }
     }
 
-    /// What the group leaves in current epochs.
+    /// What the group leaves in hot epochs.
     fn hot_usage(&self, group: &Group) -> Vec<(StoreId, HotUsage)> {
         let hot = self.shared.hot.read();
-        let mut usage: HashMap<StoreId, HotUsage> =
-            group.sealed.iter().map(|&store| (store, HotUsage::default())).collect();
-        for (&store, &(rows, bytes)) in &group.hot {
+        let after = |(&store, change): (&StoreId, &HotChange)| {
             let before = hot.get(&store).copied().unwrap_or_default();
-            // Of a row that goes only the number is known: it is taken for one of average length.
-            let average = before.bytes / before.rows.max(1);
-            let bytes = bytes.saturating_sub_unsigned(average * rows.min(0).unsigned_abs());
-            let after = HotUsage {
-                rows: before.rows.saturating_add_signed(rows),
-                bytes: before.bytes.saturating_add_signed(bytes),
-                since_micros: match before.rows {
-                    0 => group.last.updated_micros,
-                    _ => before.since_micros,
-                },
-            };
-            usage.insert(store, if after.rows == 0 { HotUsage::default() } else { after });
-        }
-        usage.into_iter().collect()
+            (store, change.applied(before, group.last.updated_micros))
+        };
+        group.hot.iter().map(after).collect()
     }
 
     /// After a failed write: whether the log takes writes again.
@@ -837,16 +457,6 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
     }
 }
 
-/// Tells watches what is in the published state.
-fn tell(news: Vec<(Arc<Watch>, Heard)>) {
-    for (watch, heard) in news {
-        match heard {
-            Heard::Inserted(scope, key) => watch.inserted(scope, &key),
-            Heard::Removed(scope, key, location) => watch.removed(scope, &key, location),
-        }
-    }
-}
-
 fn watches_of(
     watches: &HashMap<StoreId, Vec<Weak<Watch>>>,
     store: StoreId,
@@ -854,124 +464,9 @@ fn watches_of(
     watches.get(&store).into_iter().flatten().filter_map(Weak::upgrade)
 }
 
-/// Deletes all rows of an epoch.
-fn delete_epoch(family: &ColumnFamily, batch: &mut WriteBatch, store: StoreId, epoch: Epoch) {
-    let prefix = key::epoch_prefix(store, epoch);
-    let end = key::successor(&prefix).unwrap_or_else(|| vec![u8::MAX; 2 * key::PREFIX_BYTES]);
-    batch.delete_range_cf(family, prefix.as_slice(), end.as_slice());
-}
-
-/// Takes a segment out of the manifest, and notes its file for erasing.
-fn forget_segment(
-    engine: &Engine,
-    batch: &mut WriteBatch,
-    store: StoreId,
-    segment: &Segment,
-) -> Result<(), CommitError> {
-    let id = segment.entry.segment;
-    let record = serde_json::to_vec(&segment.entry.file())
-        .map_err(|error| CommitError::Storage(format!("a file's name cannot be written: {error}")))?;
-    if !mistake!(ReplacedFilesAreNotDoomed) {
-        batch.put_cf(engine.meta(), meta::file(id), record);
-    }
-    batch.delete_cf(engine.meta(), meta::segment(store, id));
-    deletion_vector::erase(batch, engine, id);
-    Ok(())
-}
-
-/// Checks that new segments fit the table as it is now.
-fn check_publication(
-    publication: &Arc<Publication>,
-    table: &TableVersion,
-    retired_scopes: &HashSet<ScopeId>,
-    published: &[Arc<Publication>],
-) -> Result<(), CommitError> {
-    let again = !publication.is_armed()
-        || publication
-            .outputs
-            .iter()
-            .any(|output| table.segments.get(output.segment).is_some());
-    let again = again && !mistake!(SegmentsArePublishedTwice);
-    if again || published.iter().any(|other| other.store == publication.store) {
-        return Err(CommitError::Storage("these segments were published before".to_string()));
-    }
-    if table.schema_version != publication.schema_version || table.lifetime != Lifetime::Durable {
-        return Err(CommitError::Conflict);
-    }
-    let inputs = &publication.inputs;
-    if inputs
-        .epoch
-        .is_some_and(|epoch| !table.epochs.contains(&epoch) || epoch == table.current())
-        || inputs
-            .segments
-            .iter()
-            .any(|segment| table.segments.get(*segment).is_none())
-    {
-        return Err(CommitError::Conflict);
-    }
-    match publication.scopes.iter().find(|scope| retired_scopes.contains(scope)) {
-        Some(scope) if !mistake!(LoadsOfRetiredScopesArePublished) => Err(CommitError::ScopeRetired(*scope)),
-        _ => Ok(()),
-    }
-}
-
 fn answer(reply: Reply, result: Result<Committed, CommitError>) {
     // Whoever asked may have gone away; that does not undo the commit.
     reply.send(result).ok();
-}
-
-fn live_table<'a>(
-    tables: &'a HashMap<StoreId, Arc<TableVersion>>,
-    retired_scopes: &HashSet<ScopeId>,
-    store: StoreId,
-    scope: ScopeId,
-) -> Result<&'a TableVersion, CommitError> {
-    let table = tables.get(&store).ok_or(CommitError::Retired(store))?;
-    if retired_scopes.contains(&scope) && !mistake!(RetiredScopesTakeWrites) {
-        return Err(CommitError::ScopeRetired(scope));
-    }
-    Ok(table)
-}
-
-fn check_value(put: &Put) -> Result<(), CommitError> {
-    if put.value.len() < row::HEADER_BYTES {
-        return Err(CommitError::Storage(format!(
-            "a row of store {} was not encoded",
-            put.store
-        )));
-    }
-    Ok(())
-}
-
-fn check_rows(
-    tables: &HashMap<StoreId, Arc<TableVersion>>,
-    retired_scopes: &HashSet<ScopeId>,
-    removals: &[Removal],
-    puts: &[Put],
-) -> Result<(), CommitError> {
-    for removal in removals {
-        live_table(tables, retired_scopes, removal.store, removal.scope)?;
-    }
-    for put in puts {
-        live_table(tables, retired_scopes, put.store, put.scope)?;
-        check_value(put)?;
-    }
-    Ok(())
-}
-
-fn check_new(
-    tables: &HashMap<StoreId, Arc<TableVersion>>,
-    store: StoreId,
-    version: &TableVersion,
-) -> Result<(), CommitError> {
-    let problem = if tables.contains_key(&store) {
-        "exists already"
-    } else if version.epochs.is_empty() {
-        "is created without an epoch to write to"
-    } else {
-        return Ok(());
-    };
-    Err(CommitError::Storage(format!("store {store} {problem}")))
 }
 
 /// Where rows of a scope can be.

@@ -136,6 +136,17 @@ impl<C> DbState<C> {
         self.tables.get(&store).map_or(0, rows)
     }
 
+    /// Bytes of a row of a store's segments in memory, on average; none if there is no row, or it was never noted.
+    pub fn segment_row_bytes(&self, store: StoreId) -> Option<u64> {
+        let table = self.tables.get(&store)?;
+        let (mut rows, mut bytes) = (0, 0_u64);
+        for segment in table.segments.iter().filter(|segment| segment.entry.memory_bytes > 0) {
+            rows += u64::from(segment.entry.rows);
+            bytes = bytes.saturating_add(segment.entry.memory_bytes);
+        }
+        bytes.checked_div(rows)
+    }
+
     /// The segments of a store, in the order of runs and keys, with how many of their rows are deleted.
     ///
     /// # Errors

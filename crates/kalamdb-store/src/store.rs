@@ -1,7 +1,7 @@
 //! The open database: its directory, its lock, its RocksDB handle and its committer.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
+use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
 use crate::counters::Counters;
@@ -44,6 +45,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Block cache, bytes.
     pub block_cache_bytes: usize,
+    /// Indexes, filters and footers of open segments that stay in memory, bytes: about 1.5 MB a segment of a million rows.
+    pub segment_cache_bytes: usize,
     /// Write buffers of all column families together, bytes.
     pub write_buffer_bytes: usize,
 }
@@ -74,6 +77,8 @@ pub struct StoreStatistics {
     pub live_bytes: u64,
     /// Bytes of rows in memory that are not in files yet.
     pub memtable_bytes: u64,
+    /// Bytes of indexes, filters and footers of open segments.
+    pub open_segment_bytes: u64,
 }
 
 /// An open store. Dropping the last handle stops the committer and closes RocksDB.
@@ -82,11 +87,14 @@ pub struct Store<C> {
     messages: SyncSender<Message<C>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     eraser: Eraser,
-    /// Dead files in storages that were not added yet.
+    /// Dead files in storages that were out of reach at start-up and were not added yet.
     dead_files: Mutex<Vec<(SegmentId, FileName)>>,
     counters: Counters,
-    /// One mover a table at a time.
-    movers: Arc<Gate>,
+    /// One flush a table at a time ...
+    flushes: Arc<Gate>,
+    /// ... and one compaction. Neither waits for the other: they move different rows, and a flush must not take as long as a
+    /// compaction does.
+    compactions: Arc<Gate>,
     /// While rows are found that a publication removes, no other publication moves them.
     publishers: Arc<Gate>,
 }
@@ -107,10 +115,22 @@ impl<C: Send + Sync + 'static> Store<C> {
         let inventory = inventory(&engine)?;
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
+        let mut found = HashSet::from([StorageId::DEFAULT]);
+        // Of other storages, those that have something to erase are needed now: nobody may add them any more.
+        let wanted: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
+        for (&storage, root) in inventory
+            .storages
+            .iter()
+            .filter(|(storage, _)| wanted.contains(*storage))
+        {
+            if !mistake!(StoragesAreForgotten) && engine.files().find_local(storage, root) {
+                found.insert(storage);
+            }
+        }
         let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
             .files
             .into_iter()
-            .partition(|(_, file)| file.storage == StorageId::DEFAULT);
+            .partition(|(_, file)| found.contains(&file.storage));
         for (segment, file) in here {
             eraser.handle().erase(EraseJob::Segment(segment, file));
         }
@@ -122,7 +142,10 @@ impl<C: Send + Sync + 'static> Store<C> {
                 .push(Segment::new(entry, eraser.handle()));
         }
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
-            look_at_file(&engine, segment);
+            // The directories of other storages are told later.
+            if segment.entry.storage == StorageId::DEFAULT {
+                look_at_file(&engine, segment);
+            }
         }
         let mut tables = HashMap::new();
         for (store, mut version) in inventory.tables {
@@ -148,7 +171,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             state: ArcSwap::from_pointee(state),
             commits: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
-            hot: RwLock::new(inventory.hot.into_iter().collect()),
+            hot: RwLock::new(inventory.hot),
         });
         let (messages, receiver) = mpsc::sync_channel(COMMIT_QUEUE_REQUESTS);
         let store = Self {
@@ -158,7 +181,8 @@ impl<C: Send + Sync + 'static> Store<C> {
             eraser,
             dead_files: Mutex::new(elsewhere),
             counters: Counters::default(),
-            movers: Arc::default(),
+            flushes: Arc::default(),
+            compactions: Arc::default(),
             publishers: Arc::default(),
         };
         crate::crash::point("open-recovered");
@@ -240,6 +264,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             conflicts: self.shared.conflicts.load(Ordering::Relaxed),
             live_bytes: property("rocksdb.estimate-live-data-size"),
             memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
+            open_segment_bytes: engine.opened().memory_bytes(),
         }
     }
 
@@ -284,8 +309,15 @@ impl<C> Store<C> {
         &self.shared
     }
 
-    pub(crate) fn movers(&self) -> &Arc<Gate> {
-        &self.movers
+    pub(crate) fn flushes(&self) -> &Arc<Gate> {
+        &self.flushes
+    }
+
+    pub(crate) fn compactions(&self) -> &Arc<Gate> {
+        match mistake!(FlushesWaitForCompactions) {
+            true => &self.flushes,
+            false => &self.compactions,
+        }
     }
 
     pub(crate) fn publishers(&self) -> &Arc<Gate> {
@@ -299,6 +331,32 @@ impl<C> Store<C> {
 
     pub(crate) fn eraser(&self) -> &EraserHandle {
         self.eraser.handle()
+    }
+
+    /// Looks at the files of a storage that is known now, as start-up did at those of the default one.
+    pub(crate) fn look_at_files(&self, storage: StorageId) {
+        let state = self.shared.state.load();
+        for segment in state.tables().values().flat_map(|table| table.segments.iter()) {
+            if segment.entry.storage == storage {
+                look_at_file(&self.shared.engine, segment);
+            }
+        }
+    }
+
+    /// Writes down where a storage is: files in it may have to be erased when nobody adds it any more.
+    pub(crate) fn remember_storage(&self, storage: StorageId, root: &Path) -> Result<(), StoreError> {
+        let engine = &self.shared.engine;
+        let (name, root) = (meta::storage(storage), meta::encode_root(root));
+        let known = engine.db().get_pinned_cf(engine.meta(), &name);
+        if known
+            .map_err(|error| self::storage(&error))?
+            .is_some_and(|known| *known == *root)
+        {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(engine.meta(), name, root);
+        engine.write_synced(batch).map_err(StoreError::from)
     }
 
     /// Erases what start-up could not yet in a storage that is known now.
@@ -343,10 +401,6 @@ impl<C> Drop for Store<C> {
 /// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
 fn look_at_file(engine: &Engine, segment: &Segment) {
     let entry = &segment.entry;
-    // Other storages are not known yet; their files are looked at when they are read.
-    if entry.storage != StorageId::DEFAULT {
-        return;
-    }
     let problem = match engine.files().size(entry.storage, &entry.path) {
         Ok(Some(size)) if size == entry.size_bytes => return,
         Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),

@@ -13,9 +13,9 @@ use futures::executor::block_on;
 
 use crate::{
     BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
-    OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanSpec, SchemaVersion,
-    ScopeId, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId, StoreOptions,
-    StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+    OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec,
+    SchemaVersion, ScopeId, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId,
+    StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 /// The catalog of tests.
@@ -30,6 +30,7 @@ pub(crate) fn options(path: &Path) -> StoreOptions {
         path: path.to_path_buf(),
         durability: Durability::Synced,
         block_cache_bytes: 8 << 20,
+        segment_cache_bytes: 8 << 20,
         write_buffer_bytes: 8 << 20,
     }
 }
@@ -184,6 +185,7 @@ pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 8192,
     }

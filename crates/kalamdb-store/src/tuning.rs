@@ -93,9 +93,6 @@ pub(crate) const DELETION_WINDOW: usize = 1024;
 /// Deletions among [`DELETION_WINDOW`] entries that mark a file for compaction: a scan over it reads mostly nothing.
 pub(crate) const DELETIONS_IN_WINDOW: usize = 512;
 
-/// Bytes of indexes, filters and footers of open segments that stay in memory: about 1.5 MB a segment of a million rows.
-pub(crate) const OPEN_SEGMENTS_BYTES: u64 = 256 << 20;
-
 /// Rows of one segment file at most: bounds what a compaction rewrites for one deleted row, and the index in memory.
 pub(crate) const SEGMENT_ROWS: u32 = 1 << 20;
 

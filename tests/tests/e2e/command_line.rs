@@ -1,7 +1,8 @@
 //! The binary's own words: `serve`, `sql`, `--help`, and what it does not take.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use kalamdb_tests::{ROOT_PASSWORD, Server, Settings, binary_path};
 
@@ -78,7 +79,19 @@ fn bad_values_are_refused() {
             refusal.stderr
         );
     };
-    // Without TLS the server listens on loopback only, unless told otherwise in so many words.
+    check(&["--config", "/nonexistent/kalamdb.toml"], "/nonexistent/kalamdb.toml");
+    check(&["--memory-limit", "lots"], "--memory-limit: ");
+    check(&["--memory-limit", "1KiB"], "16 MiB to 16 TiB");
+    check(&["--statement-timeout", "-1"], "--statement-timeout: ");
+    check(&["--http-listen", "localhost"], "an IP address and a port");
+    check(&["--durability", "maybe"], "synced or relaxed");
+    check(&["--log", "kalamdb=loud"], "--log: ");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    // The flag is the harness's own.
     let open = Server::try_start(
         directory.path(),
         &Settings {
@@ -86,10 +99,8 @@ fn bad_values_are_refused() {
             ..Settings::default()
         },
     );
-    // The flag given by the harness wins over the variable.
     open.unwrap_or_else(|refusal| panic!("a flag wins over its variable: {}", refusal.stderr))
         .terminate();
-    check(&["--config", "/nonexistent/kalamdb.toml"], "/nonexistent/kalamdb.toml");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,6 +185,57 @@ async fn the_sql_command_runs_a_statement() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_prints_rows_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let url = format!("grpc://{}", server.flight);
+    let password = [("KALAMDB_PASSWORD", ROOT_PASSWORD)];
+    let script = "CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT);\nINSERT INTO t VALUES (1, 'a;b'), (2, NULL);\n\
+                  SELECT * FROM t ORDER BY id; SELECT NULL AS n, '' AS e";
+    let csv = "id,name\n1,a;b\n2,\nn,e\n,\"\"\n";
+
+    // From standard input, with nothing of the shell's.
+    let piped = run_with_input(&["sql", "--url", &url, "--format", "csv"], &password, script);
+    assert!(piped.status.success(), "{piped:?}");
+    assert_eq!((stdout(&piped), piped.stderr.len()), (csv.to_owned(), 0), "{piped:?}");
+
+    // From a file, into a file.
+    let (given, taken) = (directory.path().join("script.sql"), directory.path().join("rows.csv"));
+    std::fs::write(&given, "DROP TABLE t;".to_owned() + script).expect("the file can be written");
+    let (given, rows) = (given.display().to_string(), taken.display().to_string());
+    let output = run(
+        &["sql", "--url", &url, "-f", &given, "--format", "csv", "-o", &rows],
+        &password,
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((output.stdout.len(), output.stderr.len()), (0, 0), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&taken).expect("it is there"), csv);
+
+    // A Parquet file, under a name or through a pipe.
+    let parquet = ["sql", "--url", &url, "--format", "parquet", "-c"];
+    let output = run(&[&parquet[..], &["SELECT 1 AS one"]].concat(), &password);
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with(b"PAR1") && output.stdout.ends_with(b"PAR1"));
+    let output = run(
+        &[&parquet[..], &["SELECT 1 AS one", "--output", &rows]].concat(),
+        &password,
+    );
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(std::fs::read(&taken).expect("it is there").starts_with(b"PAR1"));
+    // A second result has no place in it: it is not asked for.
+    let output = run(
+        &[&parquet[..], &["SELECT 1 AS one; SELECT 2 AS two"]].concat(),
+        &password,
+    );
+    assert!(!output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("one only"),
+        "{output:?}"
+    );
+    server.terminate();
+}
+
 /// `kalamdb sql` against that server.
 fn sql(data_dir: &Path, flight: &str, _http: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
     let data_dir = data_dir.display().to_string();
@@ -184,6 +246,10 @@ fn sql(data_dir: &Path, flight: &str, _http: &str, args: &[&str], env: &[(&str, 
 }
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    run_with_input(args, env, "")
+}
+
+fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
     let mut command = Command::new(binary_path());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KALAMDB_")) {
         command.env_remove(name);
@@ -191,8 +257,15 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     command
         .args(args)
         .envs(env.iter().copied())
-        .stdin(std::process::Stdio::null());
-    command.output().expect("the binary starts")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // One that reads nothing may have closed it; its output says why.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("the binary runs")
 }
 
 fn stdout(output: &Output) -> String {

@@ -27,6 +27,7 @@ macro_rules! slt_files {
 slt_files!(
     flush,
     literals,
+    names,
     namespaces,
     operations,
     refused,

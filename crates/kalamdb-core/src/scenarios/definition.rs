@@ -161,6 +161,7 @@ fn a_view_still_reads_what_was_truncated_since() {
                     key: None,
                     limit: None,
                     part: (0, 1),
+                    order: ScanOrder::Any,
                     prune: None,
                     batch_rows: 1,
                 },

@@ -1,5 +1,8 @@
 //! FLUSH, COMPACT and CHECK with their jobs, the schedule that starts them, and the writers that wait for them.
 
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
 use futures::executor::block_on;
 
 use super::*;
@@ -190,6 +193,34 @@ fn the_schedule_compacts_what_is_worth_it() {
     assert_eq!(db.rows(&db.root, &table).len(), 9);
 }
 
+#[test]
+fn rows_of_a_dropped_user_leave_the_segments() {
+    let db = Database::new();
+    let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
+    let table = db.table("t", TableKind::User, &[]);
+    for id in 0..20 {
+        db.insert(&a, &table, &[("kept", id)]).expect("inserted");
+    }
+    db.insert(&b, &table, &[("secret", 1)]).expect("inserted");
+    flush(&db, &table);
+    assert_eq!(db.engine.run_due(), 0);
+    let before = db.view().segments().expect("reads").remove(0);
+    block_on(db.engine.drop_user(&db.root, "b", false)).expect("dropped");
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    assert_eq!(statuses(&db).last(), Some(&(JobKind::Compact, JobStatus::Finished)));
+    let after = db.view().segments().expect("reads").remove(0);
+    assert_eq!((before.rows, after.rows), (21, 20));
+    assert_ne!(before.path, after.path);
+    assert_eq!(db.engine.run_due(), 0);
+    assert_eq!(db.rows(&a, &table).len(), 20);
+    // It ends when what is to be erased is.
+    let (data_dir, old) = (db.directory.path().to_owned(), before.path);
+    let db = db.reopen();
+    assert!(!data_dir.join("segments").join(old).exists());
+    drop(db);
+}
+
 fn limited(hot_limit_bytes: u64, hot_limit_wait_ms: u64) -> Database {
     Database::with(MaintenanceOptions {
         hot_limit_bytes,
@@ -209,7 +240,7 @@ fn writers_wait_for_the_flush_that_the_hot_limit_starts() {
     for id in 0..200 {
         db.insert(&db.root, &table, &[(&text, 2 * id), (&text, 2 * id + 1)])
             .expect("there is room in the end");
-        let hot_bytes = db.engine.store().hot_usage(table.store).bytes;
+        let hot_bytes = db.engine.store().hot_usage(table.store).all_bytes();
         assert!(hot_bytes < LIMIT + most, "{hot_bytes}");
     }
     db.wait_for_jobs();
@@ -220,6 +251,120 @@ fn writers_wait_for_the_flush_that_the_hot_limit_starts() {
         jobs.iter().all(|job| *job == (JobKind::Flush, JobStatus::Finished)),
         "{jobs:?}"
     );
+}
+
+/// A job that stops when it has moved its first rows, until it is let go on or this is dropped.
+struct Stopped {
+    reached: Receiver<()>,
+    go_on: Sender<()>,
+}
+
+impl Stopped {
+    /// The next job of this kind.
+    fn next(db: &Database, kind: JobKind) -> Self {
+        let (reach, reached) = mpsc::channel();
+        let (go_on, gone_on) = mpsc::channel::<()>();
+        db.engine.jobs().at(kind, move || {
+            reach.send(()).expect("the test waits");
+            // An error: the test has failed.
+            gone_on.recv().ok();
+        });
+        Stopped { reached, go_on }
+    }
+
+    fn wait(&self) {
+        self.reached.recv().expect("it comes by");
+    }
+
+    fn go_on(self) {
+        self.go_on.send(()).expect("it waits");
+    }
+}
+
+#[test]
+fn writers_at_the_hot_limit_do_not_wait_for_a_compaction() {
+    const LIMIT: u64 = 64 << 10;
+    let db = limited(LIMIT, u64::MAX);
+    let table = db.table("t", TableKind::Shared, &[]);
+    for id in [-2, -1] {
+        db.insert(&db.root, &table, &[("old", id)]).expect("inserted");
+        flush(&db, &table);
+    }
+    std::thread::scope(|scope| {
+        let compaction = Stopped::next(&db, JobKind::Compact);
+        let compacted = scope.spawn(|| block_on(db.engine.compact_table(&db.root, &table.name)));
+        compaction.wait();
+        let (done, wait) = mpsc::channel();
+        let (db, table) = (&db, &table);
+        let writer = scope.spawn(move || {
+            let text = "x".repeat(4 << 10);
+            for id in 0..100 {
+                db.insert(&db.root, table, &[(&text, id)])
+                    .expect("there is room in the end");
+            }
+            done.send(()).expect("the test waits");
+        });
+        // Only a test that fails waits so long.
+        let written = wait.recv_timeout(Duration::from_secs(60));
+        assert!(
+            db.engine
+                .jobs()
+                .snapshot()
+                .iter()
+                .any(|job| job.kind == JobKind::Compact && job.status == JobStatus::Running)
+        );
+        compaction.go_on();
+        compacted.join().expect("no panic").expect("compacted");
+        assert_eq!(written, Ok(()), "writers waited for the compaction");
+        writer.join().expect("no panic");
+    });
+    db.wait_for_jobs();
+    let flushes = statuses(&db);
+    let flushes = flushes
+        .iter()
+        .filter(|job| **job == (JobKind::Flush, JobStatus::Finished));
+    assert!(flushes.count() >= 2 + 5, "{:?}", statuses(&db));
+    let ids: Vec<i64> = db.rows(&db.root, &table).into_iter().map(|row| row.1).collect();
+    assert_eq!(ids, (-2..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_that_a_flush_is_moving_count_until_it_has_moved_them() {
+    let db = limited(8 << 10, u64::MAX);
+    let table = db.table("t", TableKind::Shared, &[]);
+    let text = "x".repeat(6 << 10);
+    db.insert(&db.root, &table, &[(&text, 0)]).expect("there is room");
+    std::thread::scope(|scope| {
+        let moving = Stopped::next(&db, JobKind::Flush);
+        let flushed = scope.spawn(|| flush(&db, &table));
+        moving.wait();
+        db.insert(&db.root, &table, &[(&text, 1)]).expect("there is room still");
+        let writer = scope.spawn(|| db.insert(&db.root, &table, &[(&text, 2)]));
+        while db.engine.held().count() == 0 && !writer.is_finished() {
+            std::thread::yield_now();
+        }
+        let held = !writer.is_finished();
+        moving.go_on();
+        assert!(held, "both epochs together are beyond the limit");
+        assert_eq!(flushed.join().expect("no panic").rows, 1);
+        writer.join().expect("no panic").expect("the flush made room");
+    });
+    assert_eq!(db.rows(&db.root, &table).len(), 3);
+}
+
+#[test]
+fn a_table_is_flushed_and_compacted_at_once() {
+    let db = limited(64 << 10, 30_000);
+    let table = db.table("t", TableKind::Shared, &[("FLUSH_POLICY", "rows:1")]);
+    for id in 0..9 {
+        db.insert(&db.root, &table, &[("a", id)]).expect("inserted");
+        flush(&db, &table);
+    }
+    db.insert(&db.root, &table, &[("a", 9)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 2, "neither waits for the other to be done");
+    db.wait_for_jobs();
+    assert_eq!(db.engine.run_due(), 0);
+    assert_eq!(db.rows(&db.root, &table).len(), 10);
 }
 
 #[test]

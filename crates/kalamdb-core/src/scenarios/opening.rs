@@ -98,9 +98,11 @@ fn a_directory_in_use_is_refused() {
         durability: Durability::Synced,
         root_password: None,
         block_cache_bytes: 1 << 20,
+        segment_cache_bytes: 1 << 20,
         write_buffer_bytes: 1 << 20,
         statement_write_limit_bytes: 1 << 20,
         token_life_seconds: 1,
+        outside_issuer: None,
         maintenance: MaintenanceOptions::default(),
     };
     let error = refused(

@@ -119,6 +119,7 @@ fn system_tables_show_what_the_role_may_see() {
             key,
             limit,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: 10,
         };
@@ -146,6 +147,7 @@ fn system_tables_show_what_the_role_may_see() {
             key: None,
             limit: None,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: 1,
         };
@@ -296,10 +298,17 @@ fn failed_logins_back_off_by_user_and_peer() {
         ErrorCode::TooManyRequests,
     );
     assert!(error.message.ends_with("try again in 1 s"), "{error}");
+    let locked = || {
+        let rows = system_rows(&db.view(), &db.root, "users");
+        let row = rows.iter().find(|row| row.starts_with("a|")).expect("the user").clone();
+        row.rsplit_once('|').expect("columns").1.to_owned()
+    };
+    assert!(locked().starts_with("20"), "{}", locked());
     db.engine
         .authenticate("a", PASSWORD, "10.0.0.2:9")
         .expect("another peer");
     db.clock.advance_micros(2 * SECOND);
+    assert_eq!(locked(), "NULL");
     db.engine
         .authenticate("a", PASSWORD, "10.0.0.1:9")
         .expect("after the wait");

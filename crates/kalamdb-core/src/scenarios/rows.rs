@@ -178,6 +178,7 @@ fn the_key_range_is_read_and_nothing_else() {
             key,
             limit,
             part: (0, 1),
+            order: ScanOrder::Any,
             prune: None,
             batch_rows: 100,
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use futures::executor::block_on;
 
 use super::*;
-use crate::testing::{Database, SECOND, new_table};
+use crate::testing::{Database, SECOND, new_table, rows_of};
 
 fn create(db: &Database, name: &str, directory: &Path) -> Result<bool> {
     let new = NewStorage {
@@ -54,6 +54,44 @@ fn segments_go_where_the_table_says() {
     assert!(place.is_dir());
 }
 
+fn copy_directory(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("reads") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            std::fs::create_dir(&target).expect("made");
+            copy_directory(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn what_readers_kept_in_a_dropped_storage_goes_after_a_crash_too() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().join("fast");
+    create(&db, "fast", &place).expect("made");
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    let reader = db.view();
+    block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
+    assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
+    assert_eq!(files_below(&place), 1);
+    assert_eq!(rows_of(&reader, &db.root, &table), owned(&[("a", 1)]));
+
+    let crashed = tempfile::tempdir().expect("a directory");
+    copy_directory(db.directory.path(), crashed.path());
+    let after = Database::open(crashed, db.clock.clone(), None).expect("opens");
+    assert_eq!(after.view().catalog().storages.keys().collect::<Vec<_>>(), ["local"]);
+    // It ends when what is to be erased is.
+    drop(after);
+    assert_eq!(files_below(&place), 0);
+    drop(reader);
+}
+
 #[test]
 fn a_directory_is_one_storages_and_a_number_is_given_once() {
     let db = Database::new();
@@ -98,6 +136,7 @@ fn a_storage_that_is_away_costs_its_tables_and_no_others() {
         key: None,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 10,
     };

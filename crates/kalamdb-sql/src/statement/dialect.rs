@@ -186,8 +186,27 @@ impl Dialect for KalamDialect {
     }
 }
 
+/// Words that are a function's call without parentheses wherever a value can stand: no column can be called so without quotes.
+pub(super) fn is_a_value_by_itself(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::CURRENT_CATALOG
+            | Keyword::CURRENT_USER
+            | Keyword::CURRENT_ROLE
+            | Keyword::SESSION_USER
+            | Keyword::CURRENT_DATE
+            | Keyword::CURRENT_TIME
+            | Keyword::CURRENT_TIMESTAMP
+            | Keyword::LOCALTIME
+            | Keyword::LOCALTIMESTAMP
+            | Keyword::TRUE
+            | Keyword::FALSE
+            | Keyword::NULL
+    )
+}
+
 /// CURRENT_USER and its like are functions with parentheses and without. sqlparser knows some of them, and those only
-/// without.
+/// without. USER it takes for one too; here it is a name: too many columns are called so.
 fn function_of_the_session(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
     let Token::Word(word) = &parser.peek_token_ref().token else {
         return None;
@@ -201,6 +220,11 @@ fn function_of_the_session(parser: &mut Parser<'_>) -> Option<Result<Expr, Parse
             parser
                 .parse_object_name(false)
                 .and_then(|name| parser.parse_function(name)),
+        ),
+        Keyword::USER if *followed_by != Token::LParen => Some(
+            parser
+                .parse_identifier()
+                .and_then(|name| parser.parse_compound_expr(Expr::Identifier(name), vec![])),
         ),
         Keyword::CURRENT_ROLE if !matches!(followed_by, Token::LParen | Token::Period) => {
             Some(parser.parse_object_name(false).map(|name| {

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{self, ColumnOption};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{CreateMode, Error, ErrorCode, Result, TableKind};
 
+use super::dialect::is_a_value_by_itself;
 use super::syntax::Source;
 use super::{ColumnDefinition, CreateTable, Definition, refusals};
 use crate::names::{folded, placed};
@@ -236,6 +237,14 @@ impl Columns {
 
     fn column(&mut self, source: &mut Source<'_>) -> Result<()> {
         let position = source.position();
+        if let Token::Word(word) = source.token()
+            && word.quote_style.is_none()
+            && is_a_value_by_itself(word.keyword)
+        {
+            let (word, quoted) = (&word.value, word.value.to_ascii_lowercase());
+            let message = format!("{word} is a value, not a name; a column may be called \"{quoted}\", in quotes");
+            return Err(placed(Error::new(ErrorCode::SyntaxError, message), position));
+        }
         let name = folded(&source.identifier("a column or PRIMARY KEY (…)")?);
         if self.columns.iter().any(|column| column.name == name) {
             let message = format!("column '{name}' is there twice");

@@ -92,6 +92,10 @@ fn name(name: &ObjectName) -> String {
 
 const GOOD: &[(&str, &str)] = &[
     ("SELECT 1", "query SELECT 1"),
+    (
+        "SELECT user, t.user, user.a, user[1] FROM user WHERE user = CURRENT_USER",
+        "query SELECT user, t.user, user.a, user[1] FROM user WHERE user = CURRENT_USER",
+    ),
     ("select 1 ;;", "query SELECT 1"),
     (
         "-- a comment; with a semicolon\nSELECT 'a;b' /* ; */",
@@ -371,6 +375,12 @@ const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ("", SyntaxError, "no statement", (0, 0)),
     ("  ;", SyntaxError, "expected a statement", (1, 3)),
     ("SELEC 1", SyntaxError, "did you mean SELECT", (1, 1)),
+    (
+        "CREATE TABLE t (a INT, current_date DATE)",
+        SyntaxError,
+        "a column may be called \"current_date\"",
+        (1, 24),
+    ),
     (
         "SELECT *\nFORM t",
         SyntaxError,

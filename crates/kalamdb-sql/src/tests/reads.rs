@@ -131,6 +131,18 @@ fn system_columns_are_there_by_name_only() {
 }
 
 #[test]
+fn a_scan_counts_what_it_gives() {
+    let fixture = chat();
+    let plan = fixture.rows("EXPLAIN ANALYZE SELECT * FROM posts").join("\n");
+    let scan = plan.lines().find(|line| line.contains("keys_read=")).expect("a scan");
+    assert!(scan.contains("output_batches=1"), "{scan}");
+    assert!(
+        scan.contains("output_bytes=") && !scan.contains("output_bytes=0.0 B"),
+        "{scan}"
+    );
+}
+
+#[test]
 fn key_ranges_and_limits_read_only_their_keys() {
     let fixture = chat();
     let keys_read = |sql: &str| -> u64 {

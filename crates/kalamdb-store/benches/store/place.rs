@@ -9,9 +9,9 @@ use arrow::datatypes::{Field, Schema};
 use futures::executor::block_on;
 use futures::future::join_all;
 use kalamdb_store::{
-    BulkLoad, Durability, KeyRange, Lifetime, OnDuplicate, Progress, Put, PutKey, ScanColumn, ScanSpec, SchemaVersion,
-    ScopeId, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError, StoreId, StoreOptions,
-    TableChange, TableClaim, TableVersion, WriteRequest,
+    BulkLoad, Durability, KeyRange, Lifetime, OnDuplicate, Progress, Put, PutKey, ScanColumn, ScanOrder, ScanSpec,
+    SchemaVersion, ScopeId, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError, StoreId,
+    StoreOptions, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 use crate::rows::Shape;
@@ -55,6 +55,7 @@ impl Place {
             path: directory.path().to_path_buf(),
             durability,
             block_cache_bytes: 256 << 20,
+            segment_cache_bytes: 256 << 20,
             write_buffer_bytes: 256 << 20,
         };
         let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(())).expect("the store opens");
@@ -195,6 +196,7 @@ fn spec(shape: &Shape, table: StoreId, columns: &[usize]) -> ScanSpec {
         now_micros: 0,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: SCAN_ROWS,
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::histories::Random;
+use kalamdb_histories::Random;
+
 use crate::testing::{GLOBAL, TestStore, collect, schema, schema_of, spec};
 use crate::{Lifetime, OnDuplicate, ScopeId, StoreId, StoreSchema};
 
@@ -174,6 +175,9 @@ pub(super) fn operations(seed: u64) -> Vec<Operation> {
     making.puts(2);
     making.compact(false, |making| {
         making.delete();
+        making.puts(1);
+        // A flush does not wait for it.
+        making.flush(false, |_| {});
         making.puts(1);
     });
     making.flush(false, |_| {});

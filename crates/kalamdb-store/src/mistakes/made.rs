@@ -81,7 +81,11 @@ mistakes! {
 
     /// A scan with a LIMIT reads segments as one without.
     LimitsReadEverything of 8:
-        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need";
+        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need",
+        "hazards_of_reads::hazard_8_the_first_and_the_last_row_are_read_alone";
+    /// A scan asks no bounds of columns.
+    NothingIsPruned of 8:
+        "hazards_of_reads::hazard_8_what_bounds_rule_out_is_not_read";
     /// A scan without columns reads one nevertheless.
     CountsReadColumns of 8:
         "hazards_of_reads::hazard_8_a_count_reads_no_column";
@@ -235,6 +239,9 @@ mistakes! {
     CompactionsKeepRetiredScopes of 18:
         "hazards_of_commits::hazard_18_rows_of_a_retired_scope_are_shown_to_nobody_and_go",
         "hazards_of_commits::hazard_18_a_scope_retired_at_any_moment_of_a_move";
+    /// Its rows in segments stay until something else rewrites them.
+    RetiredRowsAreNotWorthACompaction of 18:
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves";
 
     /// What failed to be written is shown.
     FailedWritesAreShown of 19:
@@ -263,6 +270,9 @@ mistakes! {
     /// Their directories are not.
     DirectoriesAreNotSynced of 20:
         "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
+    /// Those above them are made and not synced, when a database or a storage is new.
+    NewDirectoriesAreNotSynced of 20:
+        "hazards_of_publications::hazard_20_a_new_database_is_there_after_a_power_failure";
     /// Files come and go with commits that are not synced.
     FilesMoveUnsynced of 20:
         "hazards_of_publications::hazard_20_files_come_and_go_synced_even_if_commits_are_not";
@@ -285,6 +295,9 @@ mistakes! {
     UnpublishedFilesStay of 20:
         "hazards_of_loads::the_files_of_a_load_that_is_given_up_or_refused_go",
         "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+    /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
+    StoragesAreForgotten of 20:
+        "hazards_of_movers::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
         "hazards_of_reads::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
@@ -302,6 +315,15 @@ mistakes! {
     FlushedRowsStay of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// Flushes and compactions of a table exclude each other.
+    FlushesWaitForCompactions of 0:
+        "hazards_of_publications::a_flush_does_not_wait_for_a_compaction_nor_a_compaction_for_a_flush";
+    /// Rows that a flush is moving are not counted as hot.
+    SealedRowsAreNotCounted of 0:
+        "hazards_of_movers::the_count_of_hot_rows_follows_what_happens";
+    /// Rows that one has moved are, for ever.
+    FlushedRowsAreCounted of 0:
+        "hazards_of_movers::the_count_of_hot_rows_follows_what_happens";
     /// The range of rows that a large flush deletes reaches into the next epoch.
     LargeFlushesDeleteTheNextEpoch of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
@@ -342,6 +364,13 @@ mistakes! {
     SegmentsAreOfOneUser of 0:
         "hazards_of_reads::nobody_reads_or_counts_rows_of_another_user",
         "hazards_of_tables::users_with_the_same_keys_go_through_everything_side_by_side";
+    /// A scan asks the bounds of pages that have rows of others as well.
+    BoundsTellOfOthers of 0:
+        "hazards_of_reads::what_others_store_does_not_show_in_what_a_scan_looks_at";
+    /// A scan in key order takes runs for disjoint.
+    OverlapsAreReadApart of 0:
+        "hazards_of_reads::rows_in_key_order_whichever_run_has_them",
+        "hazards_of_tables::a_table_with_a_key_of_one_column_goes_through_everything";
     /// Every part of a scan has the hot rows.
     PartsShareTheHotRows of 0:
         "hazards_of_movers::parts_of_a_scan_are_disjoint_and_together_all",

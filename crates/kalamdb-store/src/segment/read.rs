@@ -65,6 +65,11 @@ impl SegmentRead {
         })
     }
 
+    /// Rows of a batch at most: those asked for, or fewer if they are long.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.cursor.batch_rows
+    }
+
     /// The next batch: the numbers of its rows, its columns, and how many rows it has. `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(RowNumbers, Vec<ArrayRef>, usize)>, StoreError> {
         let Some((numbers, columns, rows)) = self.cursor.next(&self.file)? else {

@@ -108,6 +108,7 @@ fn entry(summary: SegmentSummary, shape: SegmentShape) -> SegmentEntry {
         path: PATH.to_string(),
         rows: summary.rows,
         size_bytes: summary.size_bytes,
+        memory_bytes: summary.memory_bytes,
         min_key: summary.min_key,
         max_key: summary.max_key,
         schema_version: SchemaVersion(1),

@@ -29,6 +29,8 @@ use crate::tuning::{ROW_GROUP_BYTES, ROW_GROUP_ROWS, SEGMENT_CHUNK_BYTES, SEGMEN
 pub(crate) struct SegmentSummary {
     pub(crate) rows: u32,
     pub(crate) size_bytes: u64,
+    /// Of the rows as they came.
+    pub(crate) memory_bytes: u64,
     /// `scope | key` of the first row, the scope alone without stored keys.
     pub(crate) min_key: Vec<u8>,
     /// Of the last row.
@@ -48,6 +50,7 @@ pub(crate) struct SegmentWriter {
     pending_rows: usize,
     pending_bytes: usize,
     rows: u32,
+    memory_bytes: u64,
     min_key: Option<Vec<u8>>,
     max_key: Vec<u8>,
     /// Of the file, for messages.
@@ -110,6 +113,7 @@ impl SegmentWriter {
             pending_rows: 0,
             pending_bytes: 0,
             rows: 0,
+            memory_bytes: 0,
             min_key: None,
             max_key: Vec::new(),
         })
@@ -142,6 +146,7 @@ impl SegmentWriter {
         self.rows = total;
         self.pending_rows += rows;
         self.pending_bytes += bytes;
+        self.memory_bytes += bytes as u64;
         self.pending.push_back(Piece {
             scope,
             keys: keys.cloned(),
@@ -186,6 +191,7 @@ impl SegmentWriter {
         Ok(SegmentSummary {
             rows: self.rows,
             size_bytes,
+            memory_bytes: self.memory_bytes,
             min_key,
             max_key: self.max_key,
             tail_offset,

@@ -17,8 +17,8 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_store::{
-    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanSpec, ScopeId, SegmentSeqs, Store,
-    StoreError, StoreOptions,
+    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanOrder, ScanSpec, ScopeId, SegmentSeqs,
+    Store, StoreError, StoreOptions,
 };
 use rocksdb::{DB, IteratorMode, Options};
 
@@ -248,6 +248,7 @@ fn spec(table: &Table, scope: ScopeId) -> ScanSpec {
         now_micros: table.now * SECOND,
         limit: None,
         part: (0, 1),
+        order: ScanOrder::Any,
         prune: None,
         batch_rows: 1000,
     }
@@ -268,6 +269,7 @@ fn open(path: &Path) -> Arc<Store<()>> {
         path: path.to_path_buf(),
         durability: Durability::Synced,
         block_cache_bytes: 8 << 20,
+        segment_cache_bytes: 8 << 20,
         write_buffer_bytes: 8 << 20,
     };
     let store = Store::open(options, (), |_, _| Ok::<_, StoreError>(())).expect("the store opens");

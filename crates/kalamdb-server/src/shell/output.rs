@@ -1,0 +1,433 @@
+//! Where results go and in which form: the terminal or a file; tables, records, CSV, JSON lines or Parquet.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::json_rows::write_objects;
+use crate::shell::cells::text_columns;
+use crate::shell::parquet_file::ParquetFile;
+use crate::shell::printable::{printable_json, printable_line, printable_lines};
+use crate::shell::table::{Records, Table};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Columns side by side
+    Table,
+    /// Each row as a block with a line for each column
+    Record,
+    /// RFC 4180 with a header; NULL is an empty field, an empty text is ""
+    Csv,
+    /// One object per line
+    Json,
+    /// One result as a Parquet file: name it with --output or \o
+    Parquet,
+}
+
+/// Prints results one after the other.
+pub(crate) struct Printer {
+    format: OutputFormat,
+    place: Place,
+    result: Option<Form>,
+    rows: u64,
+}
+
+/// Where to.
+enum Place {
+    Standard {
+        out: Box<dyn Write + Send>,
+        reader: Reader,
+        /// It holds a Parquet file, after which nothing can come.
+        is_full: bool,
+    },
+    /// A file is made when there is something for it, as the form decides how.
+    File {
+        path: PathBuf,
+        text: Option<BufWriter<File>>,
+        is_full: bool,
+    },
+}
+
+/// Who reads what is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Terminal,
+    Program,
+}
+
+/// A result that is being printed.
+enum Form {
+    Table(Table),
+    Record(Records),
+    Csv,
+    Json,
+    Parquet(Box<ParquetFile>),
+}
+
+impl Printer {
+    /// To standard output, or to a file.
+    pub(crate) fn new(format: OutputFormat, path: Option<PathBuf>) -> Self {
+        let mut printer = Printer {
+            format,
+            place: standard(),
+            result: None,
+            rows: 0,
+        };
+        printer.redirect(path);
+        printer
+    }
+
+    pub(crate) fn format(&self) -> OutputFormat {
+        self.format
+    }
+
+    pub(crate) fn set_format(&mut self, format: OutputFormat) {
+        self.format = format;
+    }
+
+    /// From now on to another place; `None` is standard output.
+    pub(crate) fn redirect(&mut self, path: Option<PathBuf>) {
+        self.place = match path {
+            Some(path) => Place::File {
+                path,
+                text: None,
+                is_full: false,
+            },
+            None => standard(),
+        };
+    }
+
+    /// Where rows go, if it is a file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File { path, .. } => Some(path),
+            Place::Standard { .. } => None,
+        }
+    }
+
+    /// Whether a result can be printed as things are: to be asked before a statement runs.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (is_full, is_terminal) = match &self.place {
+            Place::Standard { reader, is_full, .. } => (*is_full, *reader == Reader::Terminal),
+            Place::File { is_full, text, .. } => (
+                *is_full || (text.is_some() && self.format == OutputFormat::Parquet),
+                false,
+            ),
+        };
+        if is_full {
+            return Err(
+                "the output holds a result, and a Parquet file holds one only; name another one with \\o".to_owned(),
+            );
+        }
+        if is_terminal && self.format == OutputFormat::Parquet {
+            return Err("Parquet is not for a terminal; name a file with --output or \\o".to_owned());
+        }
+        Ok(())
+    }
+
+    /// A statement without rows; a negative count is an unknown one.
+    pub(crate) fn completion(&mut self, rows: i64) -> io::Result<()> {
+        // Programs that read rows are not to stumble over words.
+        if !matches!(self.format, OutputFormat::Table | OutputFormat::Record) {
+            return Ok(());
+        }
+        let out = self.place.text()?;
+        match rows {
+            1 => writeln!(out, "OK, 1 row")?,
+            0.. => writeln!(out, "OK, {rows} rows")?,
+            _ => writeln!(out, "OK")?,
+        }
+        out.flush()
+    }
+
+    /// A result begins. What an earlier one left unfinished is gone.
+    pub(crate) fn begin(&mut self, schema: &SchemaRef) -> io::Result<()> {
+        self.rows = 0;
+        self.result = None;
+        let form = match self.format {
+            OutputFormat::Parquet => Form::Parquet(Box::new(self.place.parquet(SchemaRef::clone(schema))?)),
+            OutputFormat::Csv => {
+                let reader = self.place.reader();
+                csv_head(schema, reader, self.place.text()?)?;
+                Form::Csv
+            }
+            OutputFormat::Table => Form::Table(Table::new(schema)),
+            OutputFormat::Record => Form::Record(Records::new(schema)),
+            OutputFormat::Json => Form::Json,
+        };
+        if !matches!(form, Form::Parquet(_)) {
+            // A file is there even if no rows come.
+            self.place.text()?;
+        }
+        self.result = Some(form);
+        Ok(())
+    }
+
+    /// More rows.
+    pub(crate) fn rows(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        let reader = self.place.reader();
+        let Some(form) = &mut self.result else {
+            return Err(io::Error::other("rows came before their result began"));
+        };
+        self.rows += batch.num_rows() as u64;
+        match form {
+            Form::Table(table) => table.rows(batch, self.place.text()?),
+            Form::Record(records) => records.rows(batch, self.place.text()?),
+            Form::Csv => csv_rows(batch, reader, self.place.text()?),
+            Form::Json => json_rows(batch, reader, self.place.text()?),
+            Form::Parquet(file) => file.rows(batch),
+        }
+    }
+
+    /// The result is complete; a word about it where the rows went elsewhere.
+    pub(crate) fn end(&mut self) -> io::Result<Option<String>> {
+        let counted = match self.rows {
+            1 => "(1 row)".to_owned(),
+            rows => format!("({rows} rows)"),
+        };
+        match self.result.take() {
+            Some(Form::Table(mut table)) => {
+                let out = self.place.text()?;
+                table.end(out)?;
+                writeln!(out, "{counted}")?;
+            }
+            Some(Form::Record(_)) => writeln!(self.place.text()?, "{counted}")?,
+            Some(Form::Parquet(file)) => {
+                file.finish()?;
+                self.place.fill();
+            }
+            Some(Form::Csv | Form::Json) | None => {}
+        }
+        self.place.flush()?;
+        Ok(self
+            .path()
+            .map(|path| format!("{counted} to {}", printable_line(&path.to_string_lossy()))))
+    }
+
+    /// The result does not come to its end: a Parquet file that is not whole goes, rows that are out stay.
+    pub(crate) fn abandon(&mut self) {
+        self.result = None;
+        // Whether this fails or not, the statement has failed already.
+        let _ = self.place.flush();
+    }
+}
+
+fn standard() -> Place {
+    let out = io::stdout();
+    let reader = if out.is_terminal() {
+        Reader::Terminal
+    } else {
+        Reader::Program
+    };
+    Place::Standard {
+        out: Box::new(BufWriter::new(out)),
+        reader,
+        is_full: false,
+    }
+}
+
+impl Place {
+    fn reader(&self) -> Reader {
+        match self {
+            Place::Standard { reader, .. } => *reader,
+            Place::File { .. } => Reader::Program,
+        }
+    }
+
+    /// For text; a file is made anew when the first text comes.
+    fn text(&mut self) -> io::Result<&mut dyn Write> {
+        match self {
+            Place::Standard { out, .. } => Ok(out),
+            Place::File { path, text, .. } => match text {
+                Some(file) => Ok(file),
+                None => Ok(text.insert(BufWriter::new(File::create(path)?))),
+            },
+        }
+    }
+
+    fn parquet(&mut self, schema: SchemaRef) -> io::Result<ParquetFile> {
+        match self {
+            Place::Standard { .. } => ParquetFile::to(Box::new(BufWriter::new(io::stdout())), schema),
+            Place::File { path, .. } => ParquetFile::create(path, schema),
+        }
+    }
+
+    /// It holds a Parquet file now.
+    fn fill(&mut self) {
+        match self {
+            Place::Standard { is_full, .. } | Place::File { is_full, .. } => *is_full = true,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Place::Standard { out, .. } => out.flush(),
+            Place::File { text, .. } => text.as_mut().map_or(Ok(()), Write::flush),
+        }
+    }
+}
+
+fn csv_head(schema: &Schema, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
+    let names = schema.fields().iter().map(|field| csv_field(field.name(), reader));
+    writeln!(out, "{}", names.collect::<Vec<String>>().join(","))
+}
+
+fn csv_rows(batch: &RecordBatch, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
+    let columns = text_columns(batch).map_err(unprintable)?;
+    let mut line = String::new();
+    for row in 0..batch.num_rows() {
+        line.clear();
+        for (index, column) in columns.iter().enumerate() {
+            if index > 0 {
+                line.push(',');
+            }
+            if let Some(text) = column.text(row).map_err(unprintable)? {
+                line.push_str(&csv_field(&text, reader));
+            }
+        }
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A CSV field (RFC 4180). An empty text is quoted, so that it can be told from NULL. A program gets what is there; a terminal
+/// gets control characters as escapes.
+fn csv_field(text: &str, reader: Reader) -> String {
+    let text = match reader {
+        Reader::Terminal => printable_lines(text).into_owned(),
+        Reader::Program => text.to_owned(),
+    };
+    if !text.is_empty() && !text.contains([',', '"', '\n', '\r']) {
+        return text;
+    }
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+fn json_rows(batch: &RecordBatch, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = Vec::new();
+    write_objects(batch, &mut lines).map_err(unprintable)?;
+    if reader == Reader::Program {
+        return out.write_all(&lines);
+    }
+    let lines = String::from_utf8(lines).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    for line in lines.lines() {
+        writeln!(out, "{}", printable_json(line))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unprintable(error: ArrowError) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a value cannot be printed: {error}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("a,\"b\""), None, Some("")]));
+        RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch")
+    }
+
+    fn print(printer: &mut Printer, batches: &[RecordBatch]) -> io::Result<Option<String>> {
+        printer.begin(&batch().schema())?;
+        for batch in batches {
+            printer.rows(batch)?;
+        }
+        printer.end()
+    }
+
+    #[test]
+    fn results_are_printed_in_each_format() {
+        let check = |format: OutputFormat, batches: &[RecordBatch], expected: &str| {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("out");
+            let mut printer = Printer::new(format, Some(path.clone()));
+            let word = print(&mut printer, batches).expect("prints").expect("it is a file");
+            assert!(word.contains("rows) to "), "{word}");
+            let found = fs::read_to_string(&path).expect("it is there");
+            assert_eq!(found, expected, "{format:?}");
+        };
+        let table = "+----+-------+\n| id | name  |\n+----+-------+\n| 1  | a,\"b\" |\n| 2  | NULL  |\n| 3  |       |\n\
+                     +----+-------+\n(3 rows)\n";
+        check(OutputFormat::Table, &[batch()], table);
+        check(
+            OutputFormat::Csv,
+            &[batch()],
+            "id,name\n1,\"a,\"\"b\"\"\"\n2,\n3,\"\"\n",
+        );
+        let lines = "{\"id\":1,\"name\":\"a,\\\"b\\\"\"}\n{\"id\":2,\"name\":null}\n{\"id\":3,\"name\":\"\"}\n";
+        check(OutputFormat::Json, &[batch()], lines);
+        let records = "-[ row 1 ]-\nid   | 1\nname | a,\"b\"\n-[ row 2 ]-\nid   | 2\nname | NULL\n-[ row 3 ]-\nid   | 3\nname | \n(3 rows)\n";
+        check(OutputFormat::Record, &[batch()], records);
+        // A result without rows shows its columns.
+        let table = "+----+------+\n| id | name |\n+----+------+\n+----+------+\n(0 rows)\n";
+        check(OutputFormat::Table, &[], table);
+        check(OutputFormat::Csv, &[], "id,name\n");
+        check(OutputFormat::Json, &[], "");
+        check(OutputFormat::Record, &[], "(0 rows)\n");
+    }
+
+    #[test]
+    fn a_parquet_file_holds_one_result() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out.parquet");
+        let mut printer = Printer::new(OutputFormat::Parquet, Some(path.clone()));
+        assert_eq!(printer.check(), Ok(()));
+        print(&mut printer, &[batch(), batch()]).expect("prints");
+        assert!(fs::read(&path).expect("it is there").starts_with(b"PAR1"));
+        assert!(printer.check().is_err(), "it is full");
+        printer.redirect(Some(directory.path().join("other")));
+        assert_eq!(printer.check(), Ok(()));
+        // Neither can follow the other.
+        printer.set_format(OutputFormat::Csv);
+        print(&mut printer, &[batch()]).expect("prints");
+        assert_eq!(printer.check(), Ok(()));
+        printer.set_format(OutputFormat::Parquet);
+        assert!(printer.check().is_err(), "it holds CSV");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a\u{1b}[2J\u{9b}b\r\nc"]));
+        let batch = RecordBatch::try_from_iter([("n\u{7}", names)]).expect("a batch");
+        let check = |print: &dyn Fn(&mut Vec<u8>) -> io::Result<()>, expected: &str| {
+            let mut out = Vec::new();
+            print(&mut out).expect("prints");
+            assert_eq!(String::from_utf8(out).expect("text"), expected);
+        };
+        check(&|out| csv_head(&batch.schema(), Reader::Terminal, out), "n\\x07\n");
+        check(&|out| csv_head(&batch.schema(), Reader::Program, out), "n\u{7}\n");
+        check(
+            &|out| csv_rows(&batch, Reader::Terminal, out),
+            "\"a\\x1b[2J\\u009bb\\r\nc\"\n",
+        );
+        check(
+            &|out| csv_rows(&batch, Reader::Program, out),
+            "\"a\u{1b}[2J\u{9b}b\r\nc\"\n",
+        );
+        check(
+            &|out| json_rows(&batch, Reader::Terminal, out),
+            "{\"n\\u0007\":\"a\\u001b[2J\\u009bb\\r\\nc\"}\n",
+        );
+        check(
+            &|out| json_rows(&batch, Reader::Program, out),
+            "{\"n\\u0007\":\"a\\u001b[2J\u{9b}b\\r\\nc\"}\n",
+        );
+    }
+}

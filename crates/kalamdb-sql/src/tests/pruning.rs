@@ -1,0 +1,409 @@
+//! What queries read, by the counters that EXPLAIN ANALYZE shows, and that they answer the same however little that is.
+
+use std::sync::Arc;
+
+use crate::parameters::Parameters;
+use crate::session::Session;
+use crate::testing::Fixture;
+
+/// What the scans of a query looked at, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Looked {
+    keys_read: u64,
+    segments_read: u64,
+    row_groups_pruned: u64,
+    pages_pruned: u64,
+}
+
+fn looked(keys_read: u64, segments_read: u64, row_groups_pruned: u64, pages_pruned: u64) -> Looked {
+    Looked {
+        keys_read,
+        segments_read,
+        row_groups_pruned,
+        pages_pruned,
+    }
+}
+
+fn analyzed(fixture: &Fixture, session: &Arc<Session>, sql: &str) -> Looked {
+    let plan = fixture.rows_as(session, &format!("EXPLAIN ANALYZE {sql}"), Parameters::none());
+    let plan = plan.join("\n");
+    let sum = |name: &str| -> u64 {
+        let name = format!("{name}=");
+        let counts = plan.split(&name).skip(1);
+        counts.map(|rest| count(rest.split([',', ']']).next())).sum()
+    };
+    looked(
+        sum("keys_read"),
+        sum("segments_read"),
+        sum("row_groups_pruned"),
+        sum("pages_pruned"),
+    )
+}
+
+/// `7`, or as DataFusion shortens it: `1.02 K`.
+fn count(text: Option<&str>) -> u64 {
+    let text = text.expect("a count").trim();
+    let (number, factor) = match text.split_once(' ') {
+        None => (text, 1.0),
+        Some((number, "K")) => (number, 1e3),
+        Some(_) => panic!("no count: {text}"),
+    };
+    (number.parse::<f64>().expect(text) * factor).round() as u64
+}
+
+#[test]
+fn a_query_reads_only_what_it_needs_of_segments() {
+    let fixture = Fixture::new();
+    // A segment of two row groups (131,072 rows each at most), one of one, and three hot rows; pages have 2,048 rows.
+    fixture.run(&[
+        "CREATE TABLE events (id BIGINT PRIMARY KEY, kind INT NOT NULL, body TEXT)",
+        "INSERT INTO events SELECT value, value / 1000, 'body' FROM generate_series(1, 150000)",
+        "INSERT INTO events SELECT value, value / 1000, NULL FROM generate_series(150001, 200000)",
+        "FLUSH TABLE events",
+        "INSERT INTO events VALUES (200001, 200, 'hot'), (200002, 200, 'hot'), (200003, 200, 'hot')",
+    ]);
+    fixture.check("SELECT count(*) FROM system.segments", &["2"]);
+    let check = |sql: &str, expected: Looked| {
+        assert_eq!(analyzed(&fixture, &fixture.root, sql), expected, "{sql}");
+    };
+    // By key.
+    check("SELECT * FROM events WHERE id = 130000", looked(1, 0, 0, 0));
+    check(
+        "SELECT * FROM events WHERE id BETWEEN 100001 AND 100100",
+        looked(100, 1, 0, 0),
+    );
+    check(
+        "SELECT * FROM events WHERE id > 149990 AND id <= 150010",
+        looked(20, 2, 0, 0),
+    );
+    // By the bounds of another column: row groups, then pages of those that are left. Hot rows have no bounds.
+    let by_kind = analyzed(&fixture, &fixture.root, "SELECT * FROM events WHERE kind = 100");
+    assert_eq!(
+        (by_kind.segments_read, by_kind.row_groups_pruned),
+        (1, 2),
+        "{by_kind:?}"
+    );
+    assert!(by_kind.keys_read <= 2 * 2048 + 10, "{by_kind:?}");
+    assert!(by_kind.pages_pruned >= 64 - 2, "{by_kind:?}");
+    check("SELECT * FROM events WHERE kind > 1000", looked(3, 0, 3, 0));
+    check(
+        "SELECT * FROM events WHERE body IS NULL AND kind < 150",
+        looked(3, 0, 3, 0),
+    );
+    fixture.check(
+        "SELECT count(*), min(kind), max(id) FROM events WHERE kind = 100",
+        &["1000|100|100999"],
+    );
+    // Up to a limit.
+    check("SELECT * FROM events LIMIT 5", looked(5, 1, 0, 0));
+    check("SELECT * FROM events WHERE id > 50000 LIMIT 5", looked(5, 1, 0, 0));
+    // A count looks at no row of a segment.
+    check("SELECT count(*) FROM events", looked(3, 2, 0, 0));
+    fixture.check("SELECT count(*) FROM events", &["200003"]);
+    check("SELECT count(*) FROM events WHERE id <= 130000", looked(0, 1, 0, 0));
+    // The ends of the key.
+    check("SELECT min(id) FROM events", looked(1, 1, 0, 0));
+    check("SELECT min(id), max(id) FROM events", looked(2, 1, 0, 0));
+    check(
+        "SELECT max(k) - min(k) FROM (SELECT id AS k FROM events)",
+        looked(2, 1, 0, 0),
+    );
+    check("SELECT max(id) FROM events WHERE id < 1000", looked(1, 1, 0, 0));
+    fixture.check("SELECT min(id), max(id) FROM events", &["1|200003"]);
+    fixture.check("SELECT max(id) FROM events WHERE id < 1000", &["999"]);
+    // In key order.
+    check("SELECT * FROM events ORDER BY id LIMIT 10", looked(10, 1, 0, 0));
+    check(
+        "SELECT * FROM events ORDER BY id LIMIT 10 OFFSET 5",
+        looked(15, 1, 0, 0),
+    );
+    check("SELECT body FROM events ORDER BY id DESC LIMIT 10", looked(10, 1, 0, 0));
+    check(
+        "SELECT body AS text, id FROM events ORDER BY id DESC LIMIT 5",
+        looked(5, 1, 0, 0),
+    );
+    check(
+        "SELECT * FROM events WHERE id > 149998 ORDER BY id LIMIT 3",
+        looked(3, 2, 0, 0),
+    );
+    fixture.check(
+        "SELECT id + 1, upper(body) FROM events ORDER BY id DESC LIMIT 1",
+        &["200004|HOT"],
+    );
+    fixture.check(
+        "SELECT id, kind FROM events ORDER BY id DESC LIMIT 4",
+        &["200003|200", "200002|200", "200001|200", "200000|200"],
+    );
+    fixture.check(
+        "SELECT id FROM events ORDER BY id LIMIT 2 OFFSET 149999",
+        &["150000", "150001"],
+    );
+    for sorted in [
+        "SELECT id, body FROM events ORDER BY id",
+        "SELECT id, body FROM events ORDER BY id DESC, kind",
+        "SELECT id, row_number() OVER (ORDER BY id) FROM events",
+    ] {
+        let plan = fixture.rows(&format!("EXPLAIN {sorted}")).join("\n");
+        assert!(
+            plan.contains("order=key") && !plan.contains("SortExec"),
+            "{sorted}:\n{plan}"
+        );
+    }
+    let unordered = fixture.rows("EXPLAIN SELECT id, body FROM events").join("\n");
+    assert!(!unordered.contains("order="), "{unordered}");
+}
+
+#[test]
+fn a_table_that_is_read_in_two_parts_is_ordered_in_one() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE big (id BIGINT PRIMARY KEY)",
+        "INSERT INTO big SELECT 2 * value FROM generate_series(1, 270000)",
+        "INSERT INTO big SELECT 2 * value + 1 FROM generate_series(1, 70000)",
+        "INSERT INTO big VALUES (1), (-5), (540001)",
+    ]);
+    let plan = fixture.rows("EXPLAIN SELECT count(id), avg(id) FROM big").join("\n");
+    assert!(plan.contains("mode=Partial"), "{plan}");
+    let in_order = "SELECT id, lag(id) OVER (ORDER BY id) AS p FROM big";
+    fixture.check(
+        &format!("SELECT count(*), count(p), sum(CAST(id > p AS INT)) FROM ({in_order})"),
+        &["340003|340002|340002"],
+    );
+    let plan = fixture.rows(&format!("EXPLAIN {in_order}")).join("\n");
+    assert!(plan.contains("order=key") && !plan.contains("SortExec"), "{plan}");
+    for (sql, most, expected) in [
+        ("SELECT id FROM big ORDER BY id LIMIT 3", 7, &["-5", "1", "2"]),
+        (
+            "SELECT id FROM big ORDER BY id DESC LIMIT 3",
+            7,
+            &["540001", "540000", "539998"],
+        ),
+    ] {
+        fixture.check(sql, expected);
+        let looked = analyzed(&fixture, &fixture.root, sql);
+        assert!(looked.keys_read <= most, "{sql}: {looked:?}");
+    }
+    fixture.check("SELECT min(id), max(id) FROM big", &["-5|540001"]);
+}
+
+#[test]
+fn a_user_reads_and_counts_no_row_of_another() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE USER TABLE notes (id BIGINT PRIMARY KEY, kind INT, body TEXT)",
+        "CREATE USER 'ann' ROLE user",
+        "CREATE USER 'bob' ROLE user",
+        "CREATE USER 'eve' ROLE user",
+    ]);
+    let sessions = ["ann", "bob", "eve"].map(|name| fixture.session(name));
+    let run = |session: &Arc<Session>, sql: &str| {
+        if let Err(error) = fixture.execute_as(session, sql, Parameters::none()) {
+            panic!("{sql}: {error}");
+        }
+    };
+    let queries = [
+        "SELECT * FROM notes",
+        "SELECT count(*) FROM notes",
+        "SELECT min(id), max(id) FROM notes",
+        "SELECT * FROM notes ORDER BY id DESC LIMIT 3",
+        "SELECT * FROM notes WHERE kind < 0",
+        "SELECT * FROM notes WHERE kind = 77",
+        "SELECT * FROM notes WHERE kind > 1000000",
+        "SELECT * FROM notes LIMIT 4",
+    ];
+    run(
+        &sessions[1],
+        "INSERT INTO notes SELECT value, 77, 'of bob' FROM generate_series(1, 900)",
+    );
+    fixture.run(&["FLUSH TABLE notes"]);
+    let alone = queries.map(|sql| analyzed(&fixture, &sessions[1], sql));
+    assert_eq!(
+        alone.map(|looked| looked.keys_read),
+        [900, 0, 2, 3, 0, 900, 0, 4],
+        "{queries:?}"
+    );
+    assert_eq!(fixture.rows_as(&sessions[1], queries[2], Parameters::none()), ["1|900"]);
+    // The same rows beside those of others, with smaller and larger keys and values in the same pages.
+    for (session, from) in [(&sessions[0], -5000), (&sessions[2], 500)] {
+        run(
+            session,
+            &format!("INSERT INTO notes SELECT value + {from}, value - 1000, 'other' FROM generate_series(1, 2000) "),
+        );
+    }
+    fixture.run(&["FLUSH TABLE notes", "STORAGE COMPACT TABLE notes"]);
+    fixture.check("SELECT count(*) FROM system.segments", &["1"]);
+    for (sql, alone) in queries.iter().zip(alone) {
+        let beside = analyzed(&fixture, &sessions[1], sql);
+        let filtered = sql.contains("kind <") || sql.contains("kind >");
+        // Bounds of pages that are shared are not asked.
+        let expected = if filtered { 900 } else { alone.keys_read };
+        assert_eq!(beside.keys_read, expected, "{sql}");
+        assert!(beside.segments_read <= 2, "{sql}: {beside:?}");
+    }
+    assert_eq!(fixture.rows_as(&sessions[1], queries[2], Parameters::none()), ["1|900"]);
+    assert_eq!(
+        fixture.rows_as(&sessions[0], queries[2], Parameters::none()),
+        ["-4999|-3000"]
+    );
+    fixture.check(queries[2], &["NULL|NULL"]);
+}
+
+/// Asks for the ends and the order of the key twice: by queries that need not read and sort everything, and by ones that have to.
+fn check_key(fixture: &Fixture, table: &str) {
+    let explained = |sql: &str| fixture.rows(&format!("EXPLAIN {sql}")).join("\n");
+    let check = |select: &str, rest: &str| {
+        let narrow = format!("SELECT {select} FROM {table} {rest}");
+        let wide = format!("SELECT {select} FROM {table} WHERE v <> -1 {rest}");
+        assert_eq!(fixture.rows(&narrow), fixture.rows(&wide), "{narrow}");
+        assert!(explained(&narrow).contains("order=key"), "{narrow}");
+        assert!(!explained(&wide).contains("order=key"), "{wide}");
+    };
+    for ends in ["min(k)", "max(k)", "min(k), max(k), min(k) AS again"] {
+        check(ends, "");
+    }
+    for order in ["", " DESC", " LIMIT 2", " DESC LIMIT 3", " DESC LIMIT 2 OFFSET 2"] {
+        check("*", &format!("ORDER BY k{order}"));
+    }
+}
+
+#[test]
+fn ends_and_order_of_keys_of_every_type() {
+    let fixture = Fixture::new();
+    for (number, (data_type, values)) in [
+        ("BOOLEAN", ["true", "false"].as_slice()),
+        ("SMALLINT", &["-300", "0", "7", "256", "-1"]),
+        ("BIGINT", &["-9000000000", "255", "-256", "9000000000"]),
+        ("TEXT", &["'b'", "''", "'ba'", "'B'", "'é'", "'a'", "'日'"]),
+        ("BYTEA", &["'\\x00'", "'\\x'", "'\\x0001'", "'\\xff'"]),
+        ("DATE", &["DATE '1969-12-31'", "DATE '2024-02-29'", "DATE '0001-01-01'"]),
+        (
+            "TIMESTAMP",
+            &[
+                "TIMESTAMP '1969-12-31 23:59:59'",
+                "TIMESTAMP '2024-02-29 00:00:00.000001'",
+            ],
+        ),
+        (
+            "TIMESTAMP WITH TIME ZONE",
+            &[
+                "TIMESTAMP WITH TIME ZONE '2024-01-01 00:00:00Z'",
+                "TIMESTAMP WITH TIME ZONE '1901-01-01 00:00:00Z'",
+            ],
+        ),
+        ("TIME", &["TIME '23:59:59'", "TIME '00:00:00'", "TIME '12:00:00'"]),
+        ("NUMERIC(12, 2)", &["-1.50", "0.01", "123456.78", "-0.01"]),
+        ("NUMERIC(38, 0)", &["-1", "99999999999999999999", "5"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("t{number}");
+        fixture.run(&[&format!(
+            "CREATE TABLE {table} (k {data_type} PRIMARY KEY, v INT NOT NULL DEFAULT 1)"
+        )]);
+        for (at, value) in values.iter().enumerate() {
+            fixture.run(&[&format!("INSERT INTO {table} (k) VALUES ({value})")]);
+            if at == values.len() / 2 {
+                check_key(&fixture, &table);
+                fixture.run(&[&format!("FLUSH TABLE {table}")]);
+            }
+        }
+        check_key(&fixture, &table);
+        fixture.run(&[&format!("FLUSH TABLE {table}")]);
+        check_key(&fixture, &table);
+    }
+}
+
+#[test]
+fn ends_and_order_of_a_key_whose_rows_come_and_go() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE t (k INT PRIMARY KEY, v INT)"]);
+    fixture.check("SELECT min(k), max(k) FROM t", &["NULL|NULL"]);
+    for change in [
+        "INSERT INTO t SELECT value, 1 FROM generate_series(10, 40)",
+        "FLUSH TABLE t",
+        "DELETE FROM t WHERE k IN (10, 11, 40, 25)",
+        "INSERT INTO t VALUES (5, 2), (25, 2), (50, 2)",
+        "FLUSH TABLE t",
+        "UPDATE t SET k = k + 100 WHERE k < 8",
+        "INSERT INTO t VALUES (11, 3), (60, 3)",
+        "DELETE FROM t WHERE k > 100",
+        "FLUSH TABLE t",
+        "UPDATE t SET v = v + 1 WHERE k % 7 = 3",
+        "STORAGE COMPACT TABLE t",
+        "DELETE FROM t WHERE k < 30",
+        "TRUNCATE TABLE t",
+        "INSERT INTO t VALUES (1, 1)",
+    ] {
+        fixture.run(&[change]);
+        check_key(&fixture, "t");
+    }
+}
+
+#[test]
+fn a_key_of_several_columns_is_an_order_by_them() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE posts (room INT, n INT, body TEXT, PRIMARY KEY (room, n))",
+        "INSERT INTO posts SELECT value % 10, value, 'x' FROM generate_series(1, 2000)",
+        "FLUSH TABLE posts",
+        "INSERT INTO posts SELECT value % 10, value, 'y' FROM generate_series(2001, 2100)",
+    ]);
+    let check = |sql: &str, most: u64, expected: &[&str]| {
+        fixture.check(sql, expected);
+        let looked = analyzed(&fixture, &fixture.root, sql);
+        assert!(looked.keys_read <= most, "{sql}: {looked:?}");
+    };
+    check("SELECT min(n), max(n) FROM posts WHERE room = 7", 4, &["7|2097"]);
+    check("SELECT min(room), max(room) FROM posts WHERE room = 7", 4, &["7|7"]);
+    check("SELECT min(room), max(room) FROM posts", 4, &["0|9"]);
+    check("SELECT max(n) FROM posts WHERE room = 7 AND n < 100", 1, &["97"]);
+    check(
+        "SELECT n FROM posts WHERE room = 7 ORDER BY n DESC LIMIT 2",
+        4,
+        &["2097", "2087"],
+    );
+    check(
+        "SELECT n FROM posts WHERE room = 7 ORDER BY room, n LIMIT 2",
+        4,
+        &["7", "17"],
+    );
+    check("SELECT n FROM posts ORDER BY room DESC, n DESC LIMIT 1", 2, &["2099"]);
+    check(
+        "SELECT body FROM posts WHERE room = 3 AND n = 13 ORDER BY body",
+        1,
+        &["x"],
+    );
+    // These are no order of the key.
+    let all = 2_100;
+    check("SELECT min(n), max(n) FROM posts", all, &["1|2100"]);
+    check(
+        "SELECT room, n FROM posts ORDER BY room, n DESC LIMIT 1",
+        all,
+        &["0|2100"],
+    );
+    check("SELECT n FROM posts ORDER BY n LIMIT 2", all, &["1", "2"]);
+    check("SELECT min(n) FROM posts WHERE room IN (3, 2)", 2 * 210, &["2"]);
+    check(
+        "SELECT room, n FROM posts WHERE room IN (3, 2) ORDER BY room, n LIMIT 1",
+        2 * 210,
+        &["2|2"],
+    );
+    check("SELECT min(n) FROM posts WHERE room = 3 AND body = 'y'", 210, &["2003"]);
+    check("SELECT min(room), count(*) FROM posts", all, &["0|2100"]);
+    check("SELECT min(room) FILTER (WHERE n > 2000) FROM posts", all, &["0"]);
+    check(
+        "SELECT count(*) FROM (SELECT * FROM posts LIMIT 5) ORDER BY 1",
+        5,
+        &["5"],
+    );
+    check(
+        "SELECT max(room) IS NULL FROM (SELECT room FROM posts LIMIT 0)",
+        0,
+        &["true"],
+    );
+    fixture.check(
+        "SELECT room, min(n) FROM posts GROUP BY room ORDER BY room LIMIT 2",
+        &["0|10", "1|1"],
+    );
+}

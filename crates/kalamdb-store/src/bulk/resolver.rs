@@ -1,0 +1,209 @@
+//! Which keys of a load exist in the table, and what becomes of them: at first of all keys, then of those that others touch.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+
+use crate::bulk::OnDuplicate;
+use crate::cold;
+use crate::deletion_vector::Deleted;
+use crate::error::{CommitError, StoreError};
+use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
+use crate::location::Location;
+use crate::manifest::SegmentEntry;
+use crate::publication::Resolution;
+use crate::schema::StoreSchema;
+use crate::segment::{SegmentColumn, SegmentFile};
+use crate::sequencer::Shared;
+use crate::snapshot::{DbState, Found};
+use crate::tuning::MOVE_BATCH_ROWS;
+use crate::watch::News;
+
+/// A file of the load, open, for looking keys up in it.
+pub(super) struct Loaded {
+    pub(super) entry: SegmentEntry,
+    pub(super) file: Arc<SegmentFile>,
+}
+
+/// Rows that the load removes, where and what they were when it was planned.
+#[derive(Default)]
+pub(super) struct Removals {
+    pub(super) hot: HashMap<Vec<u8>, (Epoch, Seq)>,
+    pub(super) cold: HashMap<SegmentId, Deleted>,
+    pub(super) rows: u64,
+}
+
+/// Looks keys of a load up in the table, and keys of the table in the load.
+pub(super) struct Resolver<C> {
+    /// Not the store itself: the last one to drop it waits for the committer, in which this may be dropped.
+    pub(super) shared: std::sync::Weak<Shared<C>>,
+    pub(super) target: StoreId,
+    pub(super) scope: ScopeId,
+    pub(super) schema: Arc<StoreSchema>,
+    pub(super) on_duplicate: OnDuplicate,
+    /// Whether the load itself removes rows, which nobody else may touch then.
+    pub(super) removes: bool,
+    pub(super) loaded: Vec<Loaded>,
+}
+
+impl Removals {
+    /// The rows must be where they were found, and the very same.
+    pub(super) fn check<C>(
+        &self,
+        state: &DbState<C>,
+        schema: &Arc<StoreSchema>,
+        target: StoreId,
+        scope: ScopeId,
+    ) -> Result<(), StoreError> {
+        let table = state.table(target).ok_or(StoreError::Retired(target))?;
+        for (&segment, rows) in &self.cold {
+            let entry = &table.segments.get(segment).ok_or(StoreError::Conflict)?.entry;
+            let gone = Deleted::load(state.pinned(), segment, &(0..entry.rows))?;
+            if rows.rows().any(|row| gone.contains(row)) {
+                return Err(StoreError::Conflict);
+            }
+        }
+        let keys: Vec<Vec<u8>> = self.hot.keys().cloned().collect();
+        for part in keys.chunks(MOVE_BATCH_ROWS) {
+            for (key, found) in part.iter().zip(state.find_all(schema, target, scope, part)?) {
+                let (epoch, seq) = self.hot[key];
+                let is_same = |found: &Found| found.location == Location::Hot(epoch) && found.row.seq == seq;
+                if !found.as_ref().is_some_and(is_same) {
+                    return Err(StoreError::Conflict);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resolution {
+    fn removes(&self, scope: ScopeId, key: &[u8], location: Location) -> bool {
+        match location {
+            Location::Hot(epoch) => self.hot.get(&(scope, key.to_vec())) == Some(&epoch),
+            Location::Cold(segment, row) => self.deleted.get(&segment).is_some_and(|rows| rows.contains(row)),
+        }
+    }
+}
+
+impl<C: Send + Sync + 'static> Resolver<C> {
+    /// Looks all keys of the load up.
+    pub(super) fn resolve_all(&self, state: &Arc<DbState<C>>, resolution: &mut Resolution) -> Result<(), StoreError> {
+        for loaded in &self.loaded {
+            let entry = &loaded.entry;
+            let table = state.table(self.target).ok_or(StoreError::Retired(self.target))?;
+            let overlaps_cold = table
+                .segments
+                .iter()
+                .any(|segment| segment.entry.min_key <= entry.max_key && entry.min_key <= segment.entry.max_key);
+            let overlaps_hot = cold::hot_overlaps(state, self.target, &entry.min_key, &entry.max_key)?;
+            if !overlaps_cold && !overlaps_hot || mistake!(LoadsDoNotLookUp) {
+                continue;
+            }
+            let mut read = loaded.file.read(
+                &[SegmentColumn::Key],
+                std::iter::once(0..entry.rows).collect(),
+                MOVE_BATCH_ROWS,
+            )?;
+            while let Some((numbers, arrays, _)) = read.next()? {
+                let keys: Vec<Vec<u8>> = arrays[0]
+                    .as_binary::<i32>()
+                    .iter()
+                    .flatten()
+                    .map(<[u8]>::to_vec)
+                    .collect();
+                let found = state.find_all(&self.schema, self.target, self.scope, &keys)?;
+                for ((key, row), found) in keys.into_iter().zip(numbers.iter()).zip(found) {
+                    if let Some(found) = found {
+                        self.clash(resolution, entry.segment, row, key, found.location)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A key of the load exists in the table.
+    fn clash(
+        &self,
+        resolution: &mut Resolution,
+        segment: SegmentId,
+        row: u32,
+        key: Vec<u8>,
+        location: Location,
+    ) -> Result<(), StoreError> {
+        match self.on_duplicate {
+            // The new row of one that goes.
+            OnDuplicate::Fail if self.removes && resolution.removes(self.scope, &key, location) => {}
+            OnDuplicate::Fail => return Err(StoreError::DuplicateKey { key }),
+            OnDuplicate::Ignore => {
+                resolution.deleted.entry(segment).or_default().insert(row);
+            }
+            OnDuplicate::Replace => match location {
+                Location::Cold(segment, row) => {
+                    resolution.deleted.entry(segment).or_default().insert(row);
+                }
+                Location::Hot(epoch) => {
+                    resolution.hot.insert((self.scope, key), epoch);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Looks at the keys that others touched. What was found of them before does no harm: a row that is gone already is
+    /// removed once more, without effect.
+    pub(super) fn settle(&self, news: &News, resolution: &mut Resolution) -> Result<(), CommitError> {
+        let Some(shared) = self.shared.upgrade() else {
+            return Err(CommitError::Storage("the store is closing".to_string()));
+        };
+        let state = shared.state.load_full();
+        let touches = |(scope, key, location): &(ScopeId, Vec<u8>, Location)| {
+            *scope == self.scope && resolution.removes(*scope, key, *location)
+        };
+        if self.removes && news.removed.iter().any(touches) {
+            return Err(CommitError::Conflict);
+        }
+        let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
+        let removed = news.removed.iter().map(|(scope, key, _)| (*scope, key));
+        let touched: BTreeSet<&Vec<u8>> = inserted
+            .chain(removed)
+            .filter(|(scope, key)| *scope == self.scope && !key.is_empty())
+            .map(|(_, key)| key)
+            .collect();
+        for key in touched {
+            let Some((segment, row)) = self.own(key)? else { continue };
+            let found = state.find_all(&self.schema, self.target, self.scope, std::slice::from_ref(key))?;
+            match found.into_iter().flatten().next() {
+                Some(found) => self.clash(resolution, segment, row, key.clone(), found.location)?,
+                None => {
+                    if mistake!(ResolutionsAreFinal) {
+                        continue;
+                    }
+                    if self.on_duplicate == OnDuplicate::Ignore
+                        && let Some(deleted) = resolution.deleted.get_mut(&segment)
+                    {
+                        deleted.remove(row);
+                    }
+                    resolution.hot.remove(&(self.scope, key.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the load has this key.
+    fn own(&self, key: &[u8]) -> Result<Option<(SegmentId, u32)>, StoreError> {
+        for loaded in &self.loaded {
+            let scoped = cold::scoped(self.scope, key);
+            if scoped < loaded.entry.min_key || scoped > loaded.entry.max_key {
+                continue;
+            }
+            if let Some(row) = loaded.file.find(self.scope, &[key])?.into_iter().flatten().next() {
+                return Ok(Some((loaded.entry.segment, row)));
+            }
+        }
+        Ok(None)
+    }
+}
