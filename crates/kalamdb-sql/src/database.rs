@@ -20,6 +20,7 @@ use crate::administration;
 use crate::environment::Environment;
 use crate::execution::{Completion, Execution, Report, RowStream};
 use crate::ingest::{self, IngestRequest};
+use crate::interruption::aside;
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::parameters::Parameters;
 use crate::planning::Description;
@@ -212,16 +213,28 @@ impl Database {
         Ok(())
     }
 
-    /// What a statement is and what it returns and takes. Executes nothing.
+    /// What a statement is and what it returns and takes. Executes nothing. In `system.queries` it shows while it is planned, so
+    /// that it can be cancelled, and afterwards if it failed.
     ///
     /// # Errors
     /// Whatever parsing and planning say.
     pub async fn describe(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Description> {
         self.check_text(sql)?;
         session.touch();
+        let query = self.queries.start(session, sql, self.timeout(session))?;
+        // Held to the end, so that a caller who goes away cancels it.
+        let _abandoned = query.cancel_token().drop_guard();
         let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
-        self.on_query_runtime(async move { run::describe(&database, &session, &sql).await })
-            .await
+        let described = self.runtime.spawn(async move {
+            let work = async { aside(|| run::describe(&database, &session, &sql, query.interruption())) };
+            let outcome = interruptible(&query, work).await;
+            match &outcome {
+                Ok(_) => query.described(),
+                Err(error) => query.failed(error),
+            }
+            outcome
+        });
+        described.await.map_err(|_| stopping())?
     }
 
     /// Runs one statement. A query's rows stream while it runs; everything else is done when this returns.
@@ -236,7 +249,7 @@ impl Database {
     ) -> Result<Execution> {
         self.check_text(sql)?;
         session.touch();
-        let query = self.queries.start(session, sql)?;
+        let query = self.queries.start(session, sql, self.timeout(session))?;
         let query_id = query.id().to_owned();
         let cancel = query.cancel_token();
         // Held until the rows have a stream of their own, so that a caller who goes away cancels the statement.
@@ -279,15 +292,14 @@ impl Database {
     ) -> Result<u64> {
         session.touch();
         let namespace = request.namespace.clone().unwrap_or_else(|| session.namespace());
-        let query = self
-            .queries
-            .start(session, &format!("INGEST INTO \"{namespace}\".\"{}\"", request.table))?;
+        // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
+        let statement = format!("INGEST INTO \"{namespace}\".\"{}\"", request.table);
+        let query = self.queries.start(session, &statement, None)?;
         let abandoned = query.cancel_token().drop_guard();
         let (database, session) = (Arc::clone(self), Arc::clone(session));
-        // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
         let load = self.runtime.spawn(async move {
             let work = ingest::run(&database, &session, request, schema, batches, &query);
-            let outcome = interruptible(&query, None, work).await;
+            let outcome = interruptible(&query, work).await;
             match &outcome {
                 Ok(rows) => {
                     query.add_rows(*rows, 0);
@@ -404,6 +416,14 @@ impl Database {
         }
     }
 
+    /// How long a statement of the session may take.
+    fn timeout(&self, session: &Session) -> Option<Duration> {
+        let timeout_ms = session
+            .statement_timeout_ms()
+            .unwrap_or(self.options.statement_timeout_ms);
+        (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms))
+    }
+
     fn check_text(&self, sql: &str) -> Result<()> {
         let limit = self.options.statement_text_limit_bytes;
         if sql.len() > limit {
@@ -449,12 +469,8 @@ async fn supervise(
     query: RunningQuery,
     mut output: Output,
 ) {
-    let timeout_ms = session
-        .statement_timeout_ms()
-        .unwrap_or(database.options.statement_timeout_ms);
-    let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
-    match interruptible(&query, timeout, work).await {
+    match interruptible(&query, work).await {
         Ok(ended) => {
             if let Some(rows) = ended.changed_rows() {
                 query.add_rows(rows, 0);
@@ -471,27 +487,8 @@ async fn supervise(
 
 /// Runs `work` until it ends, is cancelled, takes too long or panics. Work that is committing is waited for: only its own
 /// outcome is the truth then.
-async fn interruptible<T>(
-    query: &RunningQuery,
-    timeout: Option<Duration>,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let cancel = query.cancel_token();
-    let interruption = async {
-        let expiry = async {
-            match timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = cancel.cancelled() => Error::new(ErrorCode::Cancelled, "the statement was cancelled"),
-            () = expiry => Error::new(
-                ErrorCode::Timeout,
-                format!("the statement took longer than {} ms (setting statement_timeout)", timeout.unwrap_or_default().as_millis()),
-            ),
-        }
-    };
+async fn interruptible<T>(query: &RunningQuery, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let interruption = query.interruption().wait();
     let work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
     let interruption = std::pin::pin!(interruption);
     let outcome = match select(work, interruption).await {

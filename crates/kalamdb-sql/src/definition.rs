@@ -198,7 +198,7 @@ async fn create_table(
         query,
     } = create;
     let name = full_name(session, &written);
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, running.interruption())?;
     let principal = planner.principal().clone();
     principal.require(Role::Dba, "CREATE TABLE")?;
     let options = TableOptions::parse(kind, &options)?;
@@ -247,7 +247,7 @@ async fn create_table(
     }
     drop(planner);
     let statement = ast::Statement::Query(query);
-    let mut rows = stream_query(database, session, &statement).await?;
+    let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
     let columns = query_columns(&rows.schema())?;
     let schema = Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
     let load = database

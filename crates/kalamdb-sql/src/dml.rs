@@ -202,7 +202,7 @@ pub(crate) async fn run(
         Change::Delete(_) => "deleted",
     };
     for attempt in 1.. {
-        let planner = Planner::new(database, session)?;
+        let planner = Planner::new(database, session, query.interruption())?;
         // Held until the outcome is known, as the rows are.
         let mut memory = WriteMemory::of_changes(database.environment());
         let mutator = collect(&planner, change, given, query, &mut memory).await?;

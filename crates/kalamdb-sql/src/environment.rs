@@ -19,6 +19,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -30,12 +31,15 @@ use parking_lot::Mutex;
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
+use crate::equal_projections::before_merging;
 use crate::functions;
 use crate::guards::Guards;
+use crate::interruption::Interruption;
 use crate::literals::TypedLiterals;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
+use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::time_zones::UTC;
 use crate::types;
@@ -92,8 +96,9 @@ impl Environment {
             .with_table_factories(std::collections::HashMap::new())
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
-            .with_analyzer_rules(analyzer_rules())
-            .with_physical_optimizer_rules(physical_rules())
+            .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
+            .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
+            .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         Ok(Environment {
             runtime,
@@ -103,20 +108,24 @@ impl Environment {
         })
     }
 
-    /// The state of one statement of `principal`: its functions, its time zone, and the time of its view as NOW().
+    /// The state of one statement of `principal`: its functions, its time zone, the time of its view as NOW(), and when it must
+    /// stop.
     pub(crate) fn state(
         &self,
         engine: &Arc<Engine>,
         principal: &Principal,
         view: &View,
         time_zone: &str,
+        interruption: &Interruption,
     ) -> SessionState {
         let mut state = SessionState::clone(&self.of_principal(engine, principal));
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = DateTime::from_timestamp_micros(view.now_micros());
+        let options = state.config_mut().options_mut();
         if time_zone != UTC {
-            state.config_mut().options_mut().execution.time_zone = Some(time_zone.to_owned());
+            options.execution.time_zone = Some(time_zone.to_owned());
         }
+        options.extensions.insert(interruption.clone());
         props.config_options = Some(Arc::clone(state.config_options()));
         *state.execution_props_mut() = props;
         state

@@ -1,5 +1,5 @@
 //! Functions that make values of any size from small arguments, each bounded: a call that would make too much is refused before
-//! it makes anything.
+//! it makes anything. [`costs`] does the same for time.
 //!
 //! Problem: DataFusion's memory pool accounts for operators, and for nothing that a function makes: `repeat('x', 2000000000)`
 //! takes 2 GB of the machine. Proper way: functions that take their memory from the pool. Chosen: the functions whose result is
@@ -7,6 +7,7 @@
 //! there by then, nested calls' results too. Evidence: `invoke_with_args` of each function named in [`growth_of`], none of which
 //! sees a pool.
 
+mod costs;
 mod estimate;
 mod size;
 
@@ -28,6 +29,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use costs::{Cost, Work, cost_of, may_be_operator};
 pub(crate) use estimate::together;
 pub(crate) use size::of_scalar;
 
@@ -84,18 +86,18 @@ fn growth_of(name: &str) -> Option<Growth> {
     })
 }
 
-/// Wraps the function of a call, if its result may be far larger than its arguments.
+/// Wraps the function of a call, if its result may be far larger than its arguments, or its work.
 pub(crate) fn bounded(mut call: ScalarFunction) -> Transformed<Expr> {
-    match growth_of(call.func.name()) {
-        Some(growth) if !call.func.inner().is::<Bounded>() => {
-            call.func = Arc::new(ScalarUDF::from(Bounded {
-                inner: call.func,
-                growth,
-            }));
-            Transformed::yes(Expr::ScalarFunction(call))
-        }
-        Some(_) | None => Transformed::no(Expr::ScalarFunction(call)),
+    let (growth, cost) = (growth_of(call.func.name()), cost_of(call.func.name()));
+    if (growth.is_none() && cost.is_none()) || call.func.inner().is::<Bounded>() {
+        return Transformed::no(Expr::ScalarFunction(call));
     }
+    call.func = Arc::new(ScalarUDF::from(Bounded {
+        inner: call.func,
+        growth,
+        cost,
+    }));
+    Transformed::yes(Expr::ScalarFunction(call))
 }
 
 impl Growth {
@@ -134,7 +136,8 @@ pub(crate) fn check(function: &str, bytes: u64, most_bytes: u64) -> Result<()> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     inner: Arc<ScalarUDF>,
-    growth: Growth,
+    growth: Option<Growth>,
+    cost: Option<Cost>,
 }
 
 impl ScalarUDFImpl for Bounded {
@@ -167,12 +170,22 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let bytes = estimate::growth(self.growth, self.name(), &args)?;
-        check(self.name(), bytes, self.growth.most_bytes())?;
-        self.inner.invoke_with_args(args)
+        // First, since counting the matches of a pattern is as much work as replacing them.
+        let work = self.cost.map(|cost| Work::of(cost, self.name(), &args)).transpose()?;
+        if let Some(growth) = self.growth {
+            let bytes = estimate::growth(growth, self.name(), &args)?;
+            check(self.name(), bytes, growth.most_bytes())?;
+        }
+        match work {
+            Some(work) => work.in_slices(args, |slice| self.inner.invoke_with_args(slice)),
+            None => self.inner.invoke_with_args(args),
+        }
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if !may_be_operator(self.cost, &args) {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
         Ok(match self.inner.simplify(args, info)? {
             // It may be calls of the function itself, or of another one.
             ExprSimplifyResult::Simplified(expr) => {

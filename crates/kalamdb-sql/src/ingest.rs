@@ -16,6 +16,7 @@ use kalamdb_core::{
 use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::definition::{self, ColumnDefault};
+use crate::interruption::Interruption;
 use crate::names::suggestion;
 use crate::planning::Planner;
 use crate::queries::RunningQuery;
@@ -82,7 +83,7 @@ pub(crate) async fn run(
         mut appender,
         mut memory,
         columns,
-    } = begin(database, session, request, &schema)?;
+    } = begin(database, session, request, &schema, query.interruption())?;
     let target = Arc::new(Schema::new(columns.iter().map(Source::field).collect::<Vec<_>>()));
     let mut loaded = 0;
     while let Some(batch) = batches.next().await {
@@ -141,9 +142,15 @@ enum From {
     Null,
 }
 
-fn begin(database: &Arc<Database>, session: &Arc<Session>, request: IngestRequest, schema: &SchemaRef) -> Result<Load> {
+fn begin(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    request: IngestRequest,
+    schema: &SchemaRef,
+    interruption: &Interruption,
+) -> Result<Load> {
     check_time_zones(schema)?;
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, interruption)?;
     let namespace = request.namespace.clone().unwrap_or_else(|| session.namespace());
     let name = TableName::new(namespace, &request.table);
     let catalog = planner.view().catalog();

@@ -109,7 +109,7 @@ pub(crate) async fn run(
     given: &Parameters,
     query: &RunningQuery,
 ) -> Result<Completion> {
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, query.interruption())?;
     let InsertPlan {
         table,
         targets,

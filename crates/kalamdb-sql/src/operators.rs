@@ -243,7 +243,9 @@ fn check_join(args: &[ColumnarValue], rows: usize) -> Result<()> {
 mod tests {
     use arrow::datatypes::Fields;
     use kalamdb_core::ErrorCode;
+    use tokio_util::sync::CancellationToken;
 
+    use crate::interruption::Interruption;
     use crate::parameters::Parameters;
     use crate::planning::Planner;
     use crate::statement::{self, Statement};
@@ -370,7 +372,8 @@ mod tests {
             let Ok(Statement::Query(statement)) = statement::parse(sql) else {
                 panic!("{sql}: no query");
             };
-            let planner = Planner::new(&fixture.database, &fixture.root).expect("a planner");
+            let interruption = Interruption::new(CancellationToken::new(), None);
+            let planner = Planner::new(&fixture.database, &fixture.root, &interruption).expect("a planner");
             let planned = planner.plan(*statement, &[]).expect("it plans");
             let result = planner.result_schema(&planned.plan, false).expect("it is analyzed");
             assert_eq!(

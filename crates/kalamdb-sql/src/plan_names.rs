@@ -15,19 +15,23 @@ use kalamdb_core::{Error, ErrorCode};
 
 use crate::names::suggestion;
 use crate::planning::{Planner, simplified};
+use crate::relations::CountedRelations;
 use crate::system_columns::MarkedTables;
 
 /// Names for one statement.
 pub(crate) struct PlanNames<'a> {
     planner: &'a Planner,
-    relation_planners: [Arc<dyn RelationPlanner>; 1],
+    relation_planners: [Arc<dyn RelationPlanner>; 2],
 }
 
 impl<'a> PlanNames<'a> {
     pub(crate) fn new(planner: &'a Planner) -> Self {
         PlanNames {
             planner,
-            relation_planners: [Arc::new(MarkedTables)],
+            relation_planners: [
+                Arc::new(CountedRelations::new(planner.interruption())),
+                Arc::new(MarkedTables),
+            ],
         }
     }
 }

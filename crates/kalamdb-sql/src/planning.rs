@@ -30,10 +30,12 @@ use crate::diagnostics;
 use crate::environment::QueryMemory;
 use crate::guards::guarded;
 use crate::information_schema;
+use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::literals;
 use crate::names::{name_position, nearest_table, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
+use crate::plan_size::PlanSize;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::session::Session;
 use crate::session_zone::zoned;
@@ -74,6 +76,7 @@ pub(crate) struct Planner {
     namespace: String,
     time_zone: Arc<str>,
     state: SessionState,
+    interruption: Interruption,
 }
 
 /// A logical plan with the types of its parameters, before they have values.
@@ -100,8 +103,9 @@ pub(crate) async fn stream_query(
     database: &Arc<Database>,
     session: &Arc<Session>,
     statement: &ast::Statement,
+    interruption: &Interruption,
 ) -> Result<SendableRecordBatchStream> {
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, interruption)?;
     let planned = planner.plan(statement.clone(), &[])?;
     Ok(planner.run(planned.plan, !planned.parameters.is_empty()).await?.stream)
 }
@@ -111,13 +115,13 @@ impl Planner {
     ///
     /// # Errors
     /// UNAUTHENTICATED if the session's user is gone.
-    pub(crate) fn new(database: &Arc<Database>, session: &Session) -> Result<Self> {
+    pub(crate) fn new(database: &Arc<Database>, session: &Session, interruption: &Interruption) -> Result<Self> {
         let view = database.engine().view();
         let principal = database.principal(&view, session)?;
         let time_zone = session.time_zone();
         let state = database
             .environment()
-            .state(database.engine(), &principal, &view, &time_zone);
+            .state(database.engine(), &principal, &view, &time_zone, interruption);
         Ok(Planner {
             database: Arc::clone(database),
             principal,
@@ -125,6 +129,7 @@ impl Planner {
             namespace: session.namespace(),
             time_zone,
             state,
+            interruption: interruption.clone(),
         })
     }
 
@@ -147,6 +152,10 @@ impl Planner {
 
     pub(crate) fn state(&self) -> &SessionState {
         &self.state
+    }
+
+    pub(crate) fn interruption(&self) -> &Interruption {
+        &self.interruption
     }
 
     /// The table of a written name, if the principal may do that to it.
@@ -233,7 +242,11 @@ impl Planner {
     ///
     /// # Errors
     /// SYNTAX_ERROR, TABLE_NOT_FOUND, COLUMN_NOT_FOUND, INVALID_STATEMENT, UNSUPPORTED, ...
-    pub(crate) fn plan(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+    pub(crate) fn plan(&self, statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+        aside(|| self.plan_here(statement, known))
+    }
+
+    fn plan_here(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
         if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
             return Err(Error::new(
                 ErrorCode::Internal,
@@ -283,7 +296,11 @@ impl Planner {
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let plan = SqlToRel::new(&names)
             .sql_statement_to_plan_with_context(statement, &mut context)
-            .and_then(single_value::aggregate_correlated)
+            .and_then(|plan| {
+                // Before anything else walks over what the plan shares.
+                PlanSize::of(&plan)?.check()?;
+                single_value::aggregate_correlated(plan)
+            })
             .map_err(diagnostics::from_datafusion)?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
@@ -299,8 +316,14 @@ impl Planner {
     }
 
     /// Puts values in the place of parameters.
+    ///
+    /// # Errors
+    /// STATEMENT_TOO_LARGE when large values are mentioned often; TYPE_MISMATCH.
     pub(crate) fn bind(&self, plan: LogicalPlan, values: ParamValues) -> Result<LogicalPlan> {
-        plan.with_param_values(values).map_err(diagnostics::from_datafusion)
+        PlanSize::of_bound(&plan, &values)
+            .and_then(PlanSize::check)
+            .and_then(|()| plan.with_param_values(values))
+            .map_err(diagnostics::from_datafusion)
     }
 
     /// The schema that running the plan gives: types after coercion, none of them a view or a dictionary. With parameters
@@ -345,6 +368,19 @@ impl Planner {
         plan: LogicalPlan,
         has_parameters: bool,
     ) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
+        aside_waiting(async {
+            let (schema, optimized) = self.optimize(plan, has_parameters)?;
+            let state = self.state_for(&optimized)?;
+            let physical = tokio::select! {
+                physical = state.query_planner().create_physical_plan(&optimized, state.as_ref()) => physical,
+                error = self.interruption.wait() => return Err(error),
+            };
+            Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
+        })
+        .await
+    }
+
+    fn optimize(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, LogicalPlan)> {
         let (schema, optimized) = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
                 let optimized = self.state.optimize(&plan).map_err(diagnostics::from_datafusion)?;
@@ -357,14 +393,10 @@ impl Planner {
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
-        let optimized =
-            constants::bounded(optimized, self.state.config().batch_size()).map_err(diagnostics::from_datafusion)?;
-        let state = self.state_for(&optimized)?;
-        let physical = state
-            .query_planner()
-            .create_physical_plan(&optimized, state.as_ref())
-            .await;
-        Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
+        let bounded = PlanSize::of(&optimized)
+            .and_then(PlanSize::check)
+            .and_then(|()| constants::bounded(optimized, self.state.config().batch_size()));
+        Ok((schema, bounded.map_err(diagnostics::from_datafusion)?))
     }
 
     /// The statement's state, with smaller batches where the plan reads long rows.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -10,6 +11,7 @@ use kalamdb_core::{Clock, Error, ErrorCode, Principal, Result};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::interruption::Interruption;
 use crate::session::Session;
 
 /// How much of a statement's text is kept, bytes: what a person reads, not what a bulk INSERT carries.
@@ -99,7 +101,7 @@ struct Entry {
     bytes: AtomicU64,
     peak_memory_bytes: AtomicU64,
     committing: AtomicBool,
-    cancel: CancellationToken,
+    interruption: Interruption,
 }
 
 /// A query while it runs. Dropped without an outcome, it was cancelled.
@@ -119,11 +121,16 @@ impl Queries {
         })
     }
 
-    /// Registers a statement that starts now.
+    /// Registers a statement that starts now, and its time with it; without a timeout that has no end.
     ///
     /// # Errors
     /// TOO_MANY_REQUESTS when the user runs as many as one may.
-    pub(crate) fn start(self: &Arc<Self>, session: &Session, sql: &str) -> Result<RunningQuery> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        session: &Session,
+        sql: &str,
+        timeout: Option<Duration>,
+    ) -> Result<RunningQuery> {
         let user_id = session.principal().user_id.clone();
         let statement = without_literals(sql);
         let started_at_micros = self.clock.now_micros();
@@ -159,7 +166,7 @@ impl Queries {
             bytes: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
             committing: AtomicBool::new(false),
-            cancel: CancellationToken::new(),
+            interruption: Interruption::new(CancellationToken::new(), timeout),
         });
         entries.running.insert(number, Arc::clone(&entry));
         Ok(RunningQuery {
@@ -220,7 +227,7 @@ impl Queries {
                 .collect()
         };
         for entry in &picked {
-            entry.cancel.cancel();
+            entry.interruption.cancel_token().cancel();
         }
         picked.len()
     }
@@ -234,18 +241,16 @@ impl Queries {
             .any(|entry| entry.session_id == session_id)
     }
 
+    fn forget(&self, number: u64) {
+        self.entries.lock().end(number);
+    }
+
     fn finish(&self, number: u64, status: QueryStatus, error_code: Option<ErrorCode>) {
         let now_micros = self.clock.now_micros();
         let mut entries = self.entries.lock();
-        let Some(entry) = entries.running.remove(&number) else {
+        let Some(entry) = entries.end(number) else {
             return;
         };
-        if let Some(running) = entries.running_by_user.get_mut(&entry.user_id) {
-            *running -= 1;
-            if *running == 0 {
-                entries.running_by_user.remove(&entry.user_id);
-            }
-        }
         match status {
             QueryStatus::Running => {}
             QueryStatus::Finished => entries.ended.finished += 1,
@@ -260,6 +265,20 @@ impl Queries {
                 .finished
                 .push_back(entry.snapshot(status, error_code, now_micros));
         }
+    }
+}
+
+impl Entries {
+    /// Takes a query out of those that run.
+    fn end(&mut self, number: u64) -> Option<Arc<Entry>> {
+        let entry = self.running.remove(&number)?;
+        if let Some(running) = self.running_by_user.get_mut(&entry.user_id) {
+            *running -= 1;
+            if *running == 0 {
+                self.running_by_user.remove(&entry.user_id);
+            }
+        }
+        Some(entry)
     }
 }
 
@@ -294,7 +313,12 @@ impl RunningQuery {
     }
 
     pub(crate) fn cancel_token(&self) -> CancellationToken {
-        self.entry.cancel.clone()
+        self.entry.interruption.cancel_token().clone()
+    }
+
+    /// When it must stop.
+    pub(crate) fn interruption(&self) -> &Interruption {
+        &self.entry.interruption
     }
 
     /// Planning is over, running begins.
@@ -324,6 +348,11 @@ impl RunningQuery {
     /// The attempt to commit failed and changed nothing: the statement runs again and may be cancelled again.
     pub(crate) fn not_committing(&self) {
         self.entry.committing.store(false, Ordering::SeqCst);
+    }
+
+    /// It was described and not run: nothing is remembered, since whoever runs it registers it again.
+    pub(crate) fn described(self) {
+        self.registry.forget(self.number);
     }
 
     pub(crate) fn finished(self) {

@@ -15,6 +15,7 @@ use crate::diagnostics;
 use crate::dml::{self, Change};
 use crate::execution::{Completion, Report};
 use crate::insert;
+use crate::interruption::Interruption;
 use crate::parameters::Parameters;
 use crate::planning::{Description, Planned, Planner, StatementKind};
 use crate::queries::RunningQuery;
@@ -106,7 +107,7 @@ pub(crate) async fn statement(
 ) -> Result<Ended> {
     match statement::parse(sql)? {
         Statement::Query(statement) => {
-            let planner = Planner::new(database, session)?;
+            let planner = Planner::new(database, session, query.interruption())?;
             let planned = planner.plan(*statement, &[])?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -118,7 +119,7 @@ pub(crate) async fn statement(
             statement,
             original,
         } => {
-            let planner = Planner::new(database, session)?;
+            let planner = Planner::new(database, session, query.interruption())?;
             let planned = explained(&planner, analyze, verbose, format, &statement, *original)?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -170,9 +171,14 @@ pub(crate) async fn statement(
 ///
 /// # Errors
 /// Whatever parsing and planning say.
-pub(crate) async fn describe(database: &Arc<Database>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+pub(crate) fn describe(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    sql: &str,
+    interruption: &Interruption,
+) -> Result<Description> {
     let statement = statement::parse(sql)?;
-    let planner = Planner::new(database, session)?;
+    let planner = Planner::new(database, session, interruption)?;
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,

@@ -3,6 +3,7 @@
 mod errors;
 mod exactness;
 mod parameters;
+mod planning;
 mod pruning;
 mod queries;
 mod reads;

@@ -143,7 +143,7 @@ impl<'a> World<'a> {
                 let name = table_name(*table);
                 let by = self.client(*user).await;
                 // What SQL has no words for goes by ingest, and now and then what it has.
-                if *duplicates == Duplicates::Refused && !bulk && step % 4 != 0 {
+                if *duplicates == Duplicates::Refused && !bulk && !step.is_multiple_of(4) {
                     let rows: Vec<String> = rows.iter().map(|(id, text)| format!("({id}, '{text}')")).collect();
                     outcome(
                         by.update(&format!("INSERT INTO {name} VALUES {}", rows.join(", ")))
@@ -196,7 +196,7 @@ impl<'a> World<'a> {
                 self.release_readers().await;
                 self.clients = [const { None }; USERS];
                 let server = self.server.take().expect("it runs");
-                if step % 2 == 0 {
+                if step.is_multiple_of(2) {
                     server.kill();
                 } else {
                     server.terminate();

@@ -225,8 +225,8 @@ async fn kill_query_stops_it() {
     let id = eventually("the query runs", || {
         let mut root = root.clone();
         async move {
-            let sql =
-                "SELECT query_id FROM system.queries WHERE statement LIKE 'SELECT sum(a.value%' AND status = 'running'";
+            // Its row while it was only planned is gone by now.
+            let sql = "SELECT query_id FROM system.queries WHERE statement LIKE 'SELECT sum(a.value%' AND status = 'running' AND plan_ms IS NOT NULL";
             root.ok(sql).await.pop().and_then(|mut row| row.pop())
         }
     })

@@ -204,7 +204,7 @@ impl Ledger {
     /// Gives the rows of a block keys that others of them had before.
     fn change_keys(&self, by: &Principal) {
         for turn in 0..MOVES {
-            let shift = if turn % 2 == 0 { 1 } else { -1 };
+            let shift = if turn.is_multiple_of(2) { 1 } else { -1 };
             let changed = self.update(by, &MOVED.ids(), turn % 4 < 2, |id, had| (id + shift, had));
             assert_eq!(changed, MOVED.rows as u64);
         }
@@ -212,7 +212,7 @@ impl Ledger {
 
     fn flush_and_compact(&self, commits_per_flush: u64) {
         let (engine, root, name) = (&self.db.engine, &self.db.root, &self.table.name);
-        let mut flushes = 0;
+        let mut flushes: usize = 0;
         while !self.is_written() || flushes < FLUSHES {
             let next = self.commits.load(Ordering::SeqCst) + commits_per_flush;
             while !self.is_written() && self.commits.load(Ordering::SeqCst) < next {
@@ -220,7 +220,7 @@ impl Ledger {
             }
             block_on(engine.flush_table(root, name)).expect("flushed");
             flushes += 1;
-            if flushes % 2 == 0 {
+            if flushes.is_multiple_of(2) {
                 block_on(engine.compact_table(root, name)).expect("compacted");
             }
         }

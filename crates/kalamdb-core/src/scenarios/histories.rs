@@ -72,7 +72,7 @@ fn run(template: &Path, seed: u64) {
         if operation == Operation::Restart {
             world.now().compare_everything(&mut history);
         }
-        if step % 4 == 0 {
+        if step.is_multiple_of(4) {
             world.compare_a_reader(&mut history);
         }
     }
@@ -472,7 +472,7 @@ fn make_user(engine: &Engine, root: &Principal, user: usize) {
 }
 
 fn name(table: usize) -> TableName {
-    TableName::new("public", &table_name(table))
+    TableName::new("public", table_name(table))
 }
 
 fn table_in(view: &View, table: usize) -> Option<Arc<Table>> {

@@ -153,3 +153,30 @@ impl<'a> ByRow<'a> {
         }
     }
 }
+
+/// How many elements the lists of an argument have, by row.
+pub(super) enum ListLengths<'a> {
+    /// The same in each row.
+    Constant(u64),
+    ByRow(&'a ArrayRef),
+}
+
+impl<'a> ListLengths<'a> {
+    pub(super) fn of(argument: &'a ColumnarValue) -> Result<Self> {
+        Ok(match argument {
+            ColumnarValue::Scalar(value) => ListLengths::Constant(length(&value.to_array()?, 0)),
+            ColumnarValue::Array(array) => ListLengths::ByRow(array),
+        })
+    }
+
+    pub(super) fn length(&self, row: usize) -> u64 {
+        match self {
+            ListLengths::Constant(length) => *length,
+            ListLengths::ByRow(array) => length(array, row),
+        }
+    }
+}
+
+fn length(array: &ArrayRef, row: usize) -> u64 {
+    elements(&array.slice(row, 1)).map_or(0, |elements| elements.len() as u64)
+}

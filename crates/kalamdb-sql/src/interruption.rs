@@ -1,0 +1,164 @@
+//! When a statement must stop: because it was cancelled, or because its time is over. Whoever computes for long without awaiting
+//! anything asks here, through the statement's configuration, and does it where it holds up nobody else.
+
+use std::any::Any;
+use std::future::Future;
+use std::time::Duration;
+
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use kalamdb_core::{Error, ErrorCode, Result};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One statement's cancellation and deadline. Rules and functions find it among the options of DataFusion.
+#[derive(Clone, Debug)]
+pub(crate) struct Interruption {
+    cancel: CancellationToken,
+    /// When its time is over, and how much it had.
+    deadline: Option<(Instant, Duration)>,
+}
+
+impl Interruption {
+    /// For a statement that begins now.
+    pub(crate) fn new(cancel: CancellationToken, timeout: Option<Duration>) -> Self {
+        let deadline = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
+        Interruption { cancel, deadline }
+    }
+
+    pub(crate) fn cancel_token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Whether the statement may go on.
+    ///
+    /// # Errors
+    /// CANCELLED, TIMEOUT.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        match self.deadline {
+            Some((deadline, timeout)) if Instant::now() >= deadline => Err(timed_out(timeout)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// As [`Interruption::check`], of the statement that plans or runs with these options.
+    ///
+    /// # Errors
+    /// CANCELLED, TIMEOUT.
+    pub(crate) fn check_options(options: &ConfigOptions) -> DataFusionResult<()> {
+        match options.extensions.get::<Interruption>() {
+            Some(interruption) => interruption
+                .check()
+                .map_err(|error| DataFusionError::External(Box::new(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// Resolves when the statement must stop; says why.
+    pub(crate) async fn wait(&self) -> Error {
+        match self.deadline {
+            Some((deadline, timeout)) => tokio::select! {
+                () = self.cancel.cancelled() => cancelled(),
+                () = tokio::time::sleep_until(deadline) => timed_out(timeout),
+            },
+            None => {
+                self.cancel.cancelled().await;
+                cancelled()
+            }
+        }
+    }
+}
+
+impl ConfigExtension for Interruption {
+    const PREFIX: &'static str = "kalamdb_interruption";
+}
+
+/// It has no options that a statement could read or set.
+impl ExtensionOptions for Interruption {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, _value: &str) -> DataFusionResult<()> {
+        Err(DataFusionError::Configuration(format!("there is no option {key}")))
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorCode::Cancelled, "the statement was cancelled")
+}
+
+fn timed_out(timeout: Duration) -> Error {
+    let message = format!(
+        "the statement took longer than {} ms (setting statement_timeout)",
+        timeout.as_millis()
+    );
+    Error::new(ErrorCode::Timeout, message)
+}
+
+/// Computes at length on this thread, whose other tasks go to another one first: statements, KILL QUERY and timers among them.
+pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match workers() {
+        Some(_) => tokio::task::block_in_place(work),
+        None => work(),
+    }
+}
+
+/// As [`aside`], for work that may wait now and then.
+pub(crate) async fn aside_waiting<T>(work: impl Future<Output = T>) -> T {
+    match workers() {
+        Some(handle) => tokio::task::block_in_place(|| handle.block_on(work)),
+        None => work.await,
+    }
+}
+
+/// The runtime, if it has other threads that tasks can go to.
+fn workers() -> Option<Handle> {
+    Handle::try_current()
+        .ok() // Outside of a runtime there are no tasks to hold up.
+        .filter(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_goes_on_until_it_is_cancelled_or_its_time_is_over() {
+        let code = |interruption: &Interruption| interruption.check().map_err(|error| error.code);
+        let long = Interruption::new(CancellationToken::new(), Some(Duration::from_secs(3_600)));
+        assert_eq!(code(&long), Ok(()));
+        assert_eq!(
+            code(&Interruption::new(CancellationToken::new(), Some(Duration::MAX))),
+            Ok(())
+        );
+        assert_eq!(
+            code(&Interruption::new(CancellationToken::new(), Some(Duration::ZERO))),
+            Err(ErrorCode::Timeout)
+        );
+        let mut options = ConfigOptions::new();
+        assert!(Interruption::check_options(&options).is_ok());
+        options.extensions.insert(long.clone());
+        let copied = options.clone();
+        assert!(Interruption::check_options(&copied).is_ok());
+        long.cancel_token().cancel();
+        assert_eq!(code(&long), Err(ErrorCode::Cancelled));
+        assert!(Interruption::check_options(&copied).is_err());
+    }
+}
