@@ -238,12 +238,18 @@ fn from_execution(message: &str) -> Error {
     Error::new(code, text)
 }
 
+/// What DataFusion calls a bug of its own, and is a value that a function does not take.
+const OF_ARGUMENTS: &[&str] = &["array_resize: failed to convert size to usize"];
+
 /// DataFusion reports a few mistakes in statements as its own bugs.
 fn from_internal(message: &str) -> Error {
     if let Some(error) = of_pattern(message).or_else(|| subqueries::of_message(message)) {
         return error;
     }
     let text = tidy(message);
+    if OF_ARGUMENTS.contains(&text.as_str()) {
+        return Error::new(ErrorCode::InvalidArgument, text);
+    }
     tracing::warn!(reason = %text, "DataFusion reported an internal error");
     Error::new(ErrorCode::Internal, format!("the query cannot be run: {text}"))
 }
@@ -357,6 +363,11 @@ mod tests {
             ),
             ErrorCode::Internal,
             "the query cannot be run: x is wrong",
+        );
+        check(
+            DataFusionError::Internal("array_resize: failed to convert size to usize".into()),
+            ErrorCode::InvalidArgument,
+            "array_resize: failed to convert size to usize",
         );
     }
 

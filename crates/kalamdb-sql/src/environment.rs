@@ -183,9 +183,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     all.execution.time_zone = Some(UTC.to_owned());
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
-    // Strings leave as plain Utf8: clients take views at half the rate.
+    // Strings leave as plain Utf8, which `planning` sees to: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
-    all.optimizer.expand_views_at_output = true;
     all.execution.sort_pushdown_buffer_capacity = ORDERED_READAHEAD_BYTES;
     config
 }
@@ -224,6 +223,7 @@ struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        types::check_text(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(match sql_type {
             // Before any rule sees the cast, a parameter would have a value of the type.
             ast::DataType::Array(_) => {

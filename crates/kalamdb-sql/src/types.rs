@@ -112,6 +112,31 @@ pub(crate) fn check_lengths(sql_type: &ast::DataType) -> Result<()> {
     Err(too_wide(sql_type))
 }
 
+/// Refuses a cast to a text with a length, which DataFusion would not obey.
+///
+/// # Errors
+/// UNSUPPORTED.
+pub(crate) fn check_text(sql_type: &ast::DataType) -> Result<()> {
+    use ast::DataType as Sql;
+    let is_bounded = match sql_type {
+        Sql::Varchar(length)
+        | Sql::CharacterVarying(length)
+        | Sql::CharVarying(length)
+        | Sql::Nvarchar(length)
+        | Sql::Char(length)
+        | Sql::Character(length) => length.is_some(),
+        Sql::String(length) | Sql::Clob(length) | Sql::CharacterLargeObject(length) | Sql::CharLargeObject(length) => {
+            length.is_some()
+        }
+        _ => false,
+    };
+    if is_bounded {
+        let advice = "a cast does not shorten text; write TEXT, and left(…, n) to shorten it";
+        return Err(refuse(sql_type, advice));
+    }
+    Ok(())
+}
+
 fn too_wide(data_type: &dyn std::fmt::Display) -> Error {
     Error::new(
         ErrorCode::Unsupported,

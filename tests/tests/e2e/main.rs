@@ -16,6 +16,7 @@ mod crash;
 mod crash_of_movers;
 mod credentials;
 mod docs;
+mod datafusion_logic;
 mod histories;
 mod http;
 mod isolation;
