@@ -353,7 +353,7 @@ fn refuse_subquery(default: &ast::Expr) -> Result<()> {
 fn defined_columns(planner: &Planner, query: &SchemaRef, definitions: Vec<ColumnDefinition>) -> Result<Vec<Column>> {
     if let Some(beyond) = definitions.get(query.fields().len()) {
         let message = format!(
-            "there are no values for column '{}': the query gives {} columns",
+            "there are no values for column '{}': the query gives {} and no more",
             beyond.name,
             query.fields().len()
         );

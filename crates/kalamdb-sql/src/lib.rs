@@ -49,6 +49,7 @@ mod planned;
 mod planning;
 mod provider;
 mod pruning;
+mod qualified_wildcards;
 mod queries;
 mod relations;
 mod repeated_names;

@@ -9,8 +9,9 @@ use datafusion::common::DFSchema;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use kalamdb_core::{Position, TableName};
+use kalamdb_core::TableName;
 
+use crate::diagnostics::subqueries::Correlation;
 use crate::provider;
 
 /// A logical plan with the types of its parameters, before they have values.
@@ -21,8 +22,8 @@ pub(crate) struct Planned {
     pub(crate) parameters: Fields,
     /// Those of the result's columns, where the plan's own are others.
     pub(crate) names: Option<Arc<[String]>>,
-    /// Where its subquery uses columns of the query around it, if there is one such subquery.
-    pub(crate) correlated_at: Option<Position>,
+    /// What there is of subqueries that use columns of the query around them.
+    pub(crate) correlation: Correlation,
 }
 
 impl Planned {

@@ -25,7 +25,8 @@ use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName
 use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
-use crate::diagnostics::{self, subqueries};
+use crate::diagnostics;
+use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -38,6 +39,7 @@ use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
 use crate::provider::{self, Exposure, has_system_columns};
+use crate::qualified_wildcards;
 use crate::repeated_names::{self, Renamed};
 use crate::session::Session;
 use crate::session_zone::zoned;
@@ -299,6 +301,7 @@ impl Planner {
         };
         system_columns::check_catalogs(&statement)?;
         system_columns::expose(&mut statement, &find)?;
+        qualified_wildcards::complete(&mut statement);
         let Distinct {
             plan,
             statement,
@@ -325,16 +328,16 @@ impl Planner {
                     .with_metadata(known.metadata().clone())
             })
             .collect();
-        // A place in the text of a view is none in the statement's.
-        let correlated_at = match names.any_read(|name| self.view.catalog().view(name).is_some()) {
-            true => None,
-            false => subqueries::place(&plan).map_err(diagnostics::from_datafusion)?,
-        };
+        let mut correlation = Correlation::of(&plan).map_err(diagnostics::from_datafusion)?;
+        if names.any_read(|name| self.view.catalog().view(name).is_some()) {
+            // A place in the text of a view is none in the statement's.
+            correlation.forget_place();
+        }
         Ok(Planned {
             plan,
             parameters,
             names: output,
-            correlated_at,
+            correlation,
         })
     }
 
@@ -359,7 +362,7 @@ impl Planner {
         for which in [Renamed::Repeated, Renamed::All] {
             let mut renamed = statement.clone();
             if !repeated_names::rename(&mut renamed, which)? {
-                break;
+                continue;
             }
             // Where this fails too, the first refusal is about what was written.
             if let Ok(plan) = self.logical(names, renamed.clone(), types.to_vec()) {
@@ -419,7 +422,7 @@ impl Planner {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(planned.schema_of(planned.plan.schema())),
             plan => {
                 let analyzed = self.analyze(plan.clone());
-                let analyzed = analyzed.map_err(|error| subqueries::placed_in(error, planned.correlated_at))?;
+                let analyzed = analyzed.map_err(|error| planned.correlation.explain(error))?;
                 Ok(planned.schema_of(analyzed.schema()))
             }
         }
@@ -454,7 +457,7 @@ impl Planner {
 
     /// The result's schema, the plan, and the state that it is planned with and is to be run with.
     async fn physical(&self, planned: Planned) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
-        let correlated_at = planned.correlated_at;
+        let correlation = planned.correlation;
         let physical = aside_waiting(async {
             let (schema, optimized) = self.optimize(planned)?;
             let state = self.state_for(&optimized)?;
@@ -464,9 +467,7 @@ impl Planner {
             };
             Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
         });
-        physical
-            .await
-            .map_err(|error| subqueries::placed_in(error, correlated_at))
+        physical.await.map_err(|error| correlation.explain(error))
     }
 
     fn optimize(&self, mut planned: Planned) -> Result<(SchemaRef, LogicalPlan)> {

@@ -3,7 +3,8 @@
 //! Problem: DataFusion plans no projection in which two expressions have one name, and an expression's name is the same with and
 //! without a cast. The proper way is a plan whose columns are told apart by their place. Chosen: a statement that is refused for
 //! it is planned again with names of our own for such columns, and the schema of the result gives their names back. That is done
-//! where nothing can ask for a column by the name it loses: in the outermost SELECTs, and where a list of columns renames them.
+//! where nothing can ask for a column by the name it loses: in the outermost SELECTs, where a list of columns renames them, and in
+//! EXISTS.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -206,6 +207,17 @@ impl VisitorMut for Renaming {
             self.listed(&mut cte.query, &cte.alias)?;
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
+        match expr {
+            // Only that there are rows counts.
+            ast::Expr::Exists { subquery, .. } => match self.outermost(subquery) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(error),
+            },
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {

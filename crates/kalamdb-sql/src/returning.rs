@@ -32,6 +32,7 @@ use crate::parameters;
 use crate::planned::Planned;
 use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
+use crate::qualified_wildcards;
 use crate::tree::walk;
 use crate::values;
 
@@ -77,7 +78,12 @@ impl Returning {
             relation: marked_factor(),
             joins: Vec::new(),
         };
-        let select = values::select(items.to_vec(), vec![from], None);
+        let mut items_of_rows = items.to_vec();
+        let mut tables: Vec<ast::ObjectName> = columns.iter().filter_map(table_of).collect();
+        // Columns of one table stand together.
+        tables.dedup();
+        qualified_wildcards::complete_items(&mut items_of_rows, &tables);
+        let select = values::select(items_of_rows, vec![from], None);
         let query = values::query(ast::SetExpr::Select(Box::new(select)));
         let known: Vec<Option<FieldRef>> = known.iter().map(|field| Some(Arc::clone(field))).collect();
         let relation = Arc::new(WrittenRelation {
@@ -135,6 +141,17 @@ impl Returning {
             bytes: 0,
         })
     }
+}
+
+/// The whole name under which a column is known.
+fn table_of(column: &Readable) -> Option<ast::ObjectName> {
+    let qualifier = column.qualifier.as_ref()?;
+    let parts = [qualifier.catalog(), qualifier.schema(), Some(qualifier.table())];
+    let quoted = parts
+        .into_iter()
+        .flatten()
+        .map(|part| ast::Ident::with_quote('"', part));
+    Some(ast::ObjectName::from(quoted.collect::<Vec<ast::Ident>>()))
 }
 
 /// The result so far.

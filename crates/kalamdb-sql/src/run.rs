@@ -274,7 +274,7 @@ fn explained(
     let Planned {
         plan,
         parameters,
-        correlated_at,
+        correlation,
         names: _,
     } = planner.plan(query, &[])?;
     let option = ExplainOption::default()
@@ -288,7 +288,7 @@ fn explained(
         plan: plan.map_err(diagnostics::from_datafusion)?,
         parameters,
         names: None,
-        correlated_at,
+        correlation,
     })
 }
 

