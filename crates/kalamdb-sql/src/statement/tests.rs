@@ -682,12 +682,6 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "a parameter ($1) in CREATE TABLE",
         (1, 26),
     ),
-    (
-        "CREATE TABLE t (a INT) AS SELECT 1",
-        Unsupported,
-        "from the query",
-        (1, 24),
-    ),
     ("CREATE TABLE a.b.c (a INT)", TableNotFound, "no catalog 'a'", (1, 14)),
     ("CREATE TABLE t LIKE u", Unsupported, "LIKE", (1, 16)),
     ("DROP TABLE t CASCADE", Unsupported, "CASCADE", (1, 14)),
