@@ -339,8 +339,8 @@ fn read_lines() -> io::Result<Event> {
     let mut text = String::new();
     loop {
         let prompt = if text.is_empty() { PROMPT } else { "    ...> " };
-        eprint!("{prompt}");
-        io::stderr().flush()?;
+        // Where nobody sees it, the lines are read all the same.
+        let _ = write!(io::stderr(), "{prompt}").and_then(|()| io::stderr().flush());
         match io::stdin().lock().read_line(&mut text) {
             Ok(0) => return Ok(Event::EndOfInput),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Event::NoText),
