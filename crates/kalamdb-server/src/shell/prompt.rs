@@ -174,7 +174,7 @@ impl Conversation<'_> {
         };
         say(&format!("{message}; connecting anew"));
         match self.interrupts.unless(self.connection.reopen(self.shell)).await {
-            Ok(reopened) => reopened.map_err(Failure::Refused)?,
+            Ok(reopened) => reopened.map_err(|message| Failure::Lost { message, ran: false })?,
             Err(_) => return Err(Failure::Cancelled(Effect::None)),
         }
         say("connected: a new session, without what SET and USE did in the old one");

@@ -156,7 +156,7 @@ fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
         "CREATE VIEW v AS SELECT -«nam» FROM items",
         "SELECT id FROM items WHERE id IN (SELECT -«nam» FROM n)",
         "SELECT «s.b» FROM items",
-        "SELECT «(s)».b FROM items",
+        "SELECT («s»).b FROM items",
         "SELECT «s»['b'] FROM items",
     ] {
         check_marked(&fixture, marked, ErrorCode::ColumnNotFound);
