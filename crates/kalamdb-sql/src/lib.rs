@@ -54,6 +54,7 @@ mod qualified_wildcards;
 mod queries;
 mod relations;
 mod repeated_names;
+mod replaced_columns;
 mod returning;
 mod run;
 mod scan_exec;

@@ -41,6 +41,7 @@ use crate::planned::{Planned, plain_batch};
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualified_wildcards;
 use crate::repeated_names::{self, Renamed};
+use crate::replaced_columns;
 use crate::session::Session;
 use crate::session_zone::zoned;
 use crate::single_value;
@@ -304,6 +305,15 @@ impl Planner {
         system_columns::check_catalogs(&statement)?;
         system_columns::expose(&mut statement, &find)?;
         qualified_wildcards::complete(&mut statement);
+        if let Some(reading) = replaced_columns::reading(&statement)
+            && let Err(error) = self.logical(names, reading, known.to_vec())
+        {
+            let error = diagnostics::in_statement(error, &statement);
+            // Anything else planning says of the statement itself. A name that two tables have is replaced in both.
+            if error.code == ErrorCode::ColumnNotFound {
+                return Err(error);
+            }
+        }
         let Distinct {
             plan,
             statement,

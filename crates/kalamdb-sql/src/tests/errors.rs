@@ -150,6 +150,9 @@ fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
         "SELECT * EXCLUDE («nam») FROM items",
         "SELECT * EXCEPT (id, «nam») FROM items",
         "SELECT items.* EXCLUDE «nam» FROM items",
+        "SELECT * REPLACE (1 AS id, 2 AS «nam») FROM items WHERE id = 1 OR name = 'x'",
+        "SELECT id FROM (SELECT * REPLACE (2 AS «nam») FROM items) q",
+        "SELECT items.* REPLACE (2 AS «nam») FROM items",
         "SELECT «nam»[1] FROM items",
         "UPDATE items SET name = «nam» || 'x'",
         "DELETE FROM items WHERE -«nam» = 1",
@@ -160,6 +163,12 @@ fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
         "SELECT «s»['b'] FROM items",
     ] {
         check_marked(&fixture, marked, ErrorCode::ColumnNotFound);
+    }
+    for good in ["*", "i.*", "n.*"] {
+        fixture.check(
+            &format!("SELECT {good} REPLACE (5 AS id) FROM items i JOIN n USING (id)"),
+            &[],
+        );
     }
     check_marked(&fixture, "SELECT 1,\n «x».* FROM items", ErrorCode::TableNotFound);
     check_marked(&fixture, "SELECT * FROM «a».b.c.d.e", ErrorCode::InvalidStatement);
