@@ -22,6 +22,7 @@ mod environment;
 mod equal_projections;
 mod execution;
 mod extension_types;
+mod function_clauses;
 mod functions;
 mod growth;
 mod guards;
