@@ -112,18 +112,58 @@ fn a_directory_with_something_in_it_that_does_not_say_its_format_is_refused() {
     std::fs::write(&marker, text).expect("written");
     assert_eq!(ids(&open(directory.path()), T), [1]);
 
+    // Somebody else's.
     let foreign = tempfile::tempdir().expect("a directory");
-    std::fs::write(foreign.path().join("letter.txt"), "Dear").expect("written");
-    refused(foreign.path(), "letter.txt");
-
-    // What a first start that was cut short left, and places for other disks.
-    let new = tempfile::tempdir().expect("a directory");
-    for file in ["LOCK-kalamdb", "FORMAT.new"] {
-        std::fs::write(new.path().join(file), "kalamdb data").expect("written");
+    let path = |name: &str| foreign.path().join(name);
+    for (name, make) in [
+        ("letters", "a directory with something in it"),
+        ("album", "a link to one"),
+        ("film.mkv", "a large file"),
+        ("segments", "a link that leads nowhere"),
+    ] {
+        match name {
+            "letters" => {
+                std::fs::create_dir(path(name)).expect("made");
+                std::fs::write(path(name).join("letter.txt"), "Dear").expect("written");
+            }
+            "album" => std::os::unix::fs::symlink(directory.path(), path(name)).expect("linked"),
+            "film.mkv" => std::fs::write(path(name), vec![0; (1 << 20) + 1]).expect("written"),
+            _ => std::os::unix::fs::symlink(path("nowhere"), path(name)).expect("linked"),
+        }
+        refused(foreign.path(), name);
+        assert!(!path("FORMAT").exists() && !path("rocksdb").exists(), "{make}");
+        match name {
+            "letters" => std::fs::remove_dir_all(path(name)).expect("removed"),
+            _ => std::fs::remove_file(path(name)).expect("removed"),
+        }
     }
-    std::fs::create_dir_all(new.path().join("segments/lost+found")).expect("made");
-    std::fs::create_dir(new.path().join("lost+found")).expect("made");
-    drop(opened(new.path()).map_err(|error| panic!("{error}")));
+}
+
+#[test]
+fn a_new_data_directory_may_have_files_of_those_who_run_it_and_places_on_other_disks() {
+    let (new, disk) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let path = |name: &str| new.path().join(name);
+    // What a first start that was cut short left, and what belongs to the server.
+    for file in ["LOCK-kalamdb", "FORMAT.new", "kalamdb.toml", "server.key", ".gitkeep"] {
+        std::fs::write(path(file), "some words").expect("written");
+    }
+    std::fs::create_dir(path("lost+found")).expect("made");
+    std::fs::create_dir(disk.path().join("lost+found")).expect("made");
+    std::os::unix::fs::symlink(disk.path(), path("segments")).expect("linked");
+    let store = open(new.path());
+    create(&store, T);
+    insert(&store, T, 1, "cold").expect("commits");
+    crate::testing::flush(&store);
+    assert_eq!(crate::testing::files_under(disk.path()).len(), 1);
+    drop(store);
+    assert_eq!(ids(&open(new.path()), T), [1]);
+    assert_eq!(
+        std::fs::read_to_string(path("kalamdb.toml")).expect("reads"),
+        "some words"
+    );
 }
 
 #[test]
