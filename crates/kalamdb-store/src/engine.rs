@@ -335,7 +335,10 @@ fn common_options(store: &StoreOptions) -> Options {
     options.set_paranoid_checks(true);
     // The log's end may be torn by a crash, and everything before it counts: a synced record is never behind an unsynced one.
     // A log that vanished or is too short is found because the manifest keeps track of the logs.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_wal_recovery_mode(match mistake!(TornLogsAreRefused) {
+        true => DBRecoveryMode::AbsoluteConsistency,
+        false => DBRecoveryMode::PointInTime,
+    });
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
         store.write_buffer_bytes,
