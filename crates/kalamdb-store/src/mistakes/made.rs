@@ -315,9 +315,23 @@ kalamdb_histories::mistakes! {
     /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
     StoragesAreForgotten of 20:
         "hazards_of_restarts::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
+    /// Whatever is at the place of a storage is taken for it.
+    StoragesAreNotRecognised of 20:
+        "hazards_of_storages::hazard_20_nothing_is_written_or_erased_where_a_storage_is_not",
+        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back",
+        "hazards_of_restarts::hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back";
+    /// So is what is at the place of one that was never marked.
+    UnmarkedStoragesAreTakenAsTheyAre of 20:
+        "hazards_of_storages::a_storage_from_before_there_were_marks_is_marked_where_its_files_are";
     /// Damage that a reader met is forgotten.
     DamageIsForgotten of 20:
         "hazards_of_files::damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended";
+    /// It is known until the next start.
+    DamageIsNotKept of 20:
+        "hazards_of_files::damage_that_was_met_is_known_after_restarts_until_a_check_finds_it_mended";
+    /// Whoever began to read before a file was mended has it refused again.
+    OldReadersNoteDamage of 20:
+        "hazards_of_files::what_a_reader_met_before_a_file_was_mended_is_not_held_against_it";
     /// A directory that does not say its format is taken for a new one.
     UnmarkedDirectoriesAreTaken of 20:
         "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";
