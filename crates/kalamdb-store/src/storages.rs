@@ -81,7 +81,8 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
     let dead: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
     let mut live = inventory.segments.iter().map(|(_, entry)| entry.storage);
     let mut found = HashSet::new();
-    let names_files = dead.contains(&StorageId::DEFAULT) || live.any(|storage| storage == StorageId::DEFAULT);
+    // What was dead may have been erased, and its directories with it, before its record was.
+    let names_files = live.any(|storage| storage == StorageId::DEFAULT);
     match find_default(engine, names_files) {
         Ok(()) => {
             found.insert(StorageId::DEFAULT);
