@@ -423,7 +423,9 @@ fn check_new_table(new: &NewTable, catalog: &Catalog) -> Result<()> {
     if !catalog.storages.contains_key(&new.options.storage) {
         return Err(unknown_storage(new.kind, &new.options.storage, catalog));
     }
-    catalog.check_storage(name, &new.options.storage)?;
+    if new.kind.flushes() {
+        catalog.check_storage(name, &new.options.storage)?;
+    }
     if new.columns.is_empty() {
         return invalid(format!("table {name} needs at least one column"));
     }

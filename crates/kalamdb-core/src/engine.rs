@@ -332,7 +332,10 @@ impl View {
 
     /// Refuses a table some of whose rows cannot be read: its storage could not be opened, or a segment is missing or damaged.
     pub(crate) fn check_usable(&self, table: &Table) -> Result<()> {
-        self.catalog().check_storage(&table.name, &table.options.storage)?;
+        // The others have no segments, whatever storage they name.
+        if table.kind.flushes() {
+            self.catalog().check_storage(&table.name, &table.options.storage)?;
+        }
         match self.state.check_segments(table.store) {
             // Whoever needs the rows says what became of the table.
             Ok(()) | Err(StoreError::Retired(_)) => Ok(()),

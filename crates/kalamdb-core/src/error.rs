@@ -161,16 +161,17 @@ impl std::error::Error for Error {}
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::Locked { .. } | StoreError::NewerFormat { .. } | StoreError::Storage(_) => {
-                ErrorCode::StorageError
-            }
+            StoreError::Locked { .. }
+            | StoreError::NewerFormat { .. }
+            | StoreError::Storage(_)
+            | StoreError::Away { .. } => ErrorCode::StorageError,
             StoreError::Corrupt { .. } => ErrorCode::DataCorrupted,
             StoreError::Damaged { .. } => {
                 return Error::new(
                     ErrorCode::DataCorrupted,
                     format!(
-                        "{error}; its table is refused until the file is as it was written (put it back from a copy, then \
-                         STORAGE CHECK TABLE), or until the table is truncated or dropped"
+                        "{error}; its table is refused, after a restart too, until the file is as it was written (put it back from \
+                         a copy) and STORAGE CHECK TABLE has found it so, or until the table is truncated or dropped"
                     ),
                 );
             }

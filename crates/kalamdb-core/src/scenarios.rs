@@ -3,6 +3,7 @@
 mod concurrency;
 mod definition;
 mod filters;
+mod fixture;
 mod flushes;
 mod histories;
 mod large_changes;

@@ -74,12 +74,14 @@ impl StorageNumbers {
     }
 }
 
-/// Makes a storage known to the store. One that cannot be reached is no reason not to start: it says so in the entry.
+/// Makes a storage known to the store. One that is away is no reason not to start: it says so in the entry.
 pub(crate) fn open(store: &Store<Catalog>, storage: &mut StorageEntry) {
-    if storage.id == StorageId::DEFAULT {
-        return;
-    }
-    if let Err(error) = store.add_storage(storage.id, Path::new(&storage.uri)) {
+    let opened = match storage.id {
+        // The store opens this one by itself.
+        StorageId::DEFAULT => store.check_storage(storage.id),
+        id => store.add_storage(id, Path::new(&storage.uri)),
+    };
+    if let Err(error) = opened {
         tracing::warn!(
             storage = storage.storage_id,
             directory = storage.uri,
@@ -172,7 +174,7 @@ impl Engine {
             }
             let mut numbers = StorageNumbers::read(self.store())?;
             let id = numbers.give(&new.name);
-            self.store().add_storage(id, &directory)?;
+            self.store().create_storage(id, &directory)?;
             let storage = StorageEntry {
                 storage_id: new.name.clone(),
                 id,

@@ -407,6 +407,37 @@ mod tests {
         }
     }
 
+    /// What the document says of the format, and never changes.
+    #[test]
+    fn the_document_draws_every_table_that_has_a_store() {
+        let document = include_str!("../../../docs/format.md");
+        let type_of = |data_type: &DataType| match data_type {
+            DataType::Timestamp(..) => "time".to_owned(),
+            other => other.to_string(),
+        };
+        for &system in SystemTable::ALL.iter().filter(|system| system.has_store()) {
+            let table = system.table();
+            let columns = &table.schema.columns;
+            let drawn: Vec<String> = columns
+                .iter()
+                .map(|column| {
+                    let null = if column.nullable { "?" } else { "" };
+                    format!("{} `{}` {}{null}", column.id.0, column.name, type_of(&column.data_type))
+                })
+                .collect();
+            let key = &table.schema.primary_key;
+            let key: Vec<String> = key.iter().map(|&index| format!("`{}`", columns[index].name)).collect();
+            let line = format!(
+                "| {} | `{}` | {} | {} |",
+                table.store,
+                system.name(),
+                key.join(", "),
+                drawn.join(", ")
+            );
+            assert!(document.contains(&line), "docs/format.md lacks: {line}");
+        }
+    }
+
     #[test]
     fn no_visible_column_holds_a_secret() {
         for &system in SystemTable::ALL {

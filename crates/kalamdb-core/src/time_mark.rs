@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kalamdb_store::Store;
+use kalamdb_store::{Step, Store};
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// Keeps the mark ahead of identifiers made until `latest_micros`; mostly there is nothing to do. To be called every second
-    /// or so.
+    /// or so, by one task. It waits for no statement: whoever calls it has other things to see to.
     ///
     /// # Errors
     /// STORAGE_ERROR, UNAVAILABLE.
@@ -58,11 +58,23 @@ impl Engine {
             return Ok(());
         }
         let wanted_micros = latest_micros.saturating_add(AHEAD_MICROS);
-        self.change(|change| {
-            change.put_meta(RECORD, wanted_micros.to_le_bytes().to_vec());
-            Ok(())
-        })
-        .await?;
+        let record = wanted_micros.to_le_bytes().to_vec();
+        if mistake!(TheTimeMarkWaitsForDefinitions) {
+            self.change(|change| {
+                change.put_meta(RECORD, record.clone());
+                Ok(())
+            })
+            .await?;
+        }
+        let step = Step {
+            changes: Vec::new(),
+            removals: Vec::new(),
+            puts: Vec::new(),
+            meta: vec![(RECORD.to_owned(), Some(record))],
+            catalog: None,
+            now_micros: self.now_micros(),
+        };
+        self.store().step(step).await.map_err(Error::from)?;
         mark.kept_micros.fetch_max(wanted_micros, Ordering::AcqRel);
         Ok(())
     }
@@ -70,6 +82,9 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use futures::executor::block_on;
 
     use super::*;
@@ -98,5 +113,24 @@ mod tests {
             db.engine.identifier_floor_micros(),
             START + AHEAD_MICROS / 2 + 1 + AHEAD_MICROS
         );
+    }
+
+    #[test]
+    fn the_mark_does_not_wait_for_a_change_of_the_catalog() {
+        let db = Database::new();
+        let engine = db.engine.clone();
+        let (kept, wait) = mpsc::channel();
+        let keeping = block_on(db.engine.change(|_| {
+            let keeping = std::thread::spawn(move || {
+                kept.send(block_on(engine.keep_time_mark(START)))
+                    .expect("the change waits");
+            });
+            // So long only where it fails.
+            wait.recv_timeout(Duration::from_secs(20))
+                .expect("kept while the change is made")?;
+            Ok(keeping)
+        }));
+        keeping.expect("changed").join().expect("ended");
+        assert_eq!(db.reopen().engine.identifier_floor_micros(), START + AHEAD_MICROS);
     }
 }

@@ -57,11 +57,11 @@ pub struct NewView {
 }
 
 impl Engine {
-    /// CREATE VIEW; false if it existed and was left as it is. That the query is one, and does not read the view itself, is
-    /// for the caller to see to.
+    /// CREATE VIEW; false if it existed and was left as it is. That the query is one is for the caller to see to.
     ///
     /// # Errors
-    /// ALREADY_EXISTS, also for a table of that name; NAMESPACE_NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT (names).
+    /// ALREADY_EXISTS, also for a table of that name; INVALID_STATEMENT for one that reads itself, through others or not;
+    /// NAMESPACE_NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT (names).
     pub async fn create_view(&self, principal: &Principal, new: NewView, mode: CreateMode) -> Result<bool> {
         principal.require(Role::Dba, "CREATE VIEW")?;
         check_new_view(&new)?;
@@ -90,6 +90,8 @@ impl Engine {
                 (CreateMode::IfNotExists, Some(_)) => return Ok(false),
                 (CreateMode::New | CreateMode::IfNotExists, None) | (CreateMode::OrReplace, _) => {}
             }
+            // Whoever planned it saw an earlier catalog.
+            check_cycle(&name, &definition, &change.catalog)?;
             let version = replaces.as_ref().map_or(1, |old| old.schema.version.0 + 1);
             let columns = columns.into_iter().zip(1..).map(|(column, id)| Column {
                 id: ColumnId(id),
@@ -170,6 +172,32 @@ pub(crate) fn remove_view(change: &mut CatalogChange, view: &StoredView) -> Resu
         change.remove(SystemTable::TableSchemas, &[text(&view.view_id), version])?;
     }
     change.remove(SystemTable::Tables, &[text(&view.view_id)])
+}
+
+/// Refuses a view that reads itself through those that are there.
+fn check_cycle(name: &TableName, definition: &ViewDefinition, catalog: &Catalog) -> Result<()> {
+    if mistake!(ViewsReadThemselves) {
+        return Ok(());
+    }
+    // Each with the views that lead to it.
+    let mut open = vec![(definition, vec![name])];
+    let mut seen = HashSet::new();
+    while let Some((definition, way)) = open.pop() {
+        for read in &definition.reads {
+            if read == name {
+                let way: Vec<String> = way.iter().map(|name| format!("{name} →")).collect();
+                let message = format!("view {name} reads itself: {} {name}", way.join(" "));
+                return Err(Error::new(ErrorCode::InvalidStatement, message));
+            }
+            if let Some(view) = catalog.view(read)
+                && seen.insert(read)
+            {
+                let way = way.iter().copied().chain([read]).collect();
+                open.push((&view.definition, way));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_new_view(new: &NewView) -> Result<()> {

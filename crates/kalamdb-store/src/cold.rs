@@ -328,10 +328,11 @@ fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[u32]) -> Result<
     if views.len() == rows.len() {
         Ok(views)
     } else {
-        file.noted(Err(StoreError::Corrupt {
+        let problem = StoreError::Corrupt {
             object: entry.describe(),
             problem: "it has fewer rows than its index".to_string(),
-        }))
+        };
+        file.noted(|| Err(problem))
     }
 }
 

@@ -255,6 +255,11 @@ impl Moves {
                 };
                 let output = outputs.partition_point(|(_, before)| *before <= place);
                 if let Some((output, before)) = output.checked_sub(1).and_then(|index| outputs.get(index)) {
+                    let before = if mistake!(RowsAreCountedFromTheFirstSegment) {
+                        0
+                    } else {
+                        *before
+                    };
                     resolution.deleted.entry(*output).or_default().insert(place - before);
                 }
             }

@@ -1,5 +1,6 @@
 //! RocksDB: how it is opened, its column families and its one way to write. What is written is not here.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocksdb::{
@@ -12,7 +13,6 @@ use crate::damage::Damages;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
-use crate::ids::StorageId;
 use crate::meta;
 use crate::opened::OpenSegments;
 use crate::schema::Lifetime;
@@ -87,7 +87,6 @@ impl Engine {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let common = common_options(options);
         let files = Arc::new(Files::new());
-        files.add_local(StorageId::DEFAULT, &directory.segments())?;
         let families = [
             ColumnFamilyDescriptor::new("default", table_options(&common, &cache)),
             ColumnFamilyDescriptor::new(META, table_options(&common, &cache)),
@@ -129,7 +128,12 @@ impl Engine {
         self.common.get_ticker_count(Ticker::WalFileSynced) - self.log_syncs_at_open
     }
 
-    /// Where files of segments are.
+    /// The directory of the default storage.
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.directory.segments()
+    }
+
+    /// Where files of segments are. Storages are added when it is known what is in them.
     pub(crate) fn files(&self) -> &Arc<Files> {
         &self.files
     }
@@ -335,7 +339,10 @@ fn common_options(store: &StoreOptions) -> Options {
     options.set_paranoid_checks(true);
     // The log's end may be torn by a crash, and everything before it counts: a synced record is never behind an unsynced one.
     // A log that vanished or is too short is found because the manifest keeps track of the logs.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_wal_recovery_mode(match mistake!(TornLogsAreRefused) {
+        true => DBRecoveryMode::AbsoluteConsistency,
+        false => DBRecoveryMode::PointInTime,
+    });
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
         store.write_buffer_bytes,

@@ -45,6 +45,14 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The directory of a storage is not there, or another one is in its place: nothing is read, written or erased there.
+    #[error("the storage directory {directory} is away: {problem}")]
+    Away {
+        /// Where it should be.
+        directory: String,
+        /// What is there instead.
+        problem: String,
+    },
     /// A value or type the codec cannot keep.
     #[error("{0}")]
     Unsupported(String),

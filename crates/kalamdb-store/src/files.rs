@@ -24,12 +24,15 @@ use parking_lot::RwLock;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
+use crate::storage_marker::Marker;
 use crate::tuning::PART_BYTES;
 
 /// All storages by id.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     storages: RwLock<HashMap<StorageId, Arc<Storage>>>,
+    /// Those that could not be added, and why.
+    away: RwLock<HashMap<StorageId, StoreError>>,
 }
 
 impl Files {
@@ -37,50 +40,64 @@ impl Files {
         Self::default()
     }
 
-    /// Adds a directory; creates it and proves that it can be written.
-    pub(crate) fn add_local(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
-        let failed = |error: io::Error| {
-            StoreError::Storage(format!(
-                "the storage directory {} cannot be used: {}",
-                root.display(),
-                words(&error)
-            ))
+    /// Makes a directory a storage and adds it; the directory is made if it is missing.
+    pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+        make_directories(root).map_err(|error| unusable(root, &error))?;
+        probe(root).map_err(|error| unusable(root, &error))?;
+        marker.write(root)?;
+        self.add_local(marker, root)
+    }
+
+    /// Adds the directory of a storage, if it is that, and proves that it can be written. It is not made.
+    pub(crate) fn open_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+        marker.check(root)?;
+        probe(root).map_err(|error| unusable(root, &error))?;
+        self.add_local(marker, root)
+    }
+
+    /// Adds the directory of a storage, if it is that, so that files in it can be removed: nothing is written to it.
+    pub(crate) fn find_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+        marker.check(root)?;
+        self.add_local(marker, root)
+    }
+
+    fn add_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+        let path = root.canonicalize().map_err(|error| unusable(root, &error))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&path).map_err(|error| unusable(root, &io::Error::other(error)))?;
+        let local = Local {
+            root: path,
+            marker: marker.clone(),
         };
-        make_directories(root).map_err(failed)?;
-        let root = root.canonicalize().map_err(failed)?;
-        probe(&root).map_err(failed)?;
-        let store = LocalFileSystem::new_with_prefix(&root)
-            .map_err(|error| failed(io::Error::other(error)))?
-            .with_automatic_cleanup(true);
-        self.add(id, Arc::new(store), Some(root));
+        self.add(
+            marker.storage(),
+            Arc::new(store.with_automatic_cleanup(true)),
+            Some(local),
+        );
         Ok(())
     }
 
-    /// Adds a directory that was added in an earlier life of the process, so that files in it can be removed: it is not made, and
-    /// nothing is written to it. False if it is not there.
-    pub(crate) fn find_local(&self, id: StorageId, root: &Path) -> bool {
-        let found = root.canonicalize().and_then(|root| {
-            if !root.is_dir() {
-                return Err(io::Error::from(ErrorKind::NotADirectory));
-            }
-            let store = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
-            Ok((Arc::new(store.with_automatic_cleanup(true)), root))
-        });
-        match found {
-            Ok((store, root)) => {
-                self.add(id, store, Some(root));
-                true
-            }
-            Err(error) => {
-                let directory = root.display();
-                tracing::warn!(%directory, error = words(&error), "files that are to be erased are out of reach");
-                false
-            }
-        }
+    /// Notes that a storage is not where it should be: whoever asks for a file of it hears this.
+    pub(crate) fn add_away(&self, id: StorageId, problem: StoreError) {
+        self.away.write().insert(id, problem);
     }
 
-    fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) {
-        self.storages.write().insert(id, Arc::new(Storage { store, root }));
+    /// Whether a storage is there now, and is the one that is meant.
+    pub(crate) fn check(&self, id: StorageId) -> Result<(), StoreError> {
+        self.storage(id)?.check()
+    }
+
+    fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, local: Option<Local>) {
+        self.away.write().remove(&id);
+        self.storages.write().insert(id, Arc::new(Storage { store, local }));
+    }
+
+    fn storage(&self, id: StorageId) -> Result<Arc<Storage>, StoreError> {
+        if let Some(storage) = self.storages.read().get(&id) {
+            return Ok(storage.clone());
+        }
+        let away = self.away.read().get(&id).cloned();
+        Err(away.unwrap_or_else(|| StoreError::Storage(format!("storage {id} was not added"))))
     }
 
     /// Starts a file that appears under its name when it is finished.
@@ -120,10 +137,7 @@ impl Files {
 
     /// A name in a storage, with or without a file. It does not look at this map again.
     pub(crate) fn file(&self, id: StorageId, path: &str) -> Result<StoredFile, StoreError> {
-        let storage =
-            self.storages.read().get(&id).cloned().ok_or_else(|| {
-                StoreError::Storage(format!("storage {id}, which the file {path} is in, was not added"))
-            })?;
+        let storage = self.storage(id)?;
         // Other characters would be escaped by some stores, and a file be looked for under another name than it was written.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
         if !path.bytes().all(plain) {
@@ -135,7 +149,7 @@ impl Files {
                 "the file name {path:?} is not relative"
             )));
         }
-        let local = storage.root.as_ref().map(|root| root.join(path));
+        let local = storage.local.as_ref().map(|local| local.root.join(path));
         let name = match &local {
             Some(local) => local.display().to_string(),
             None => format!("{}/{path}", storage.store),
@@ -152,8 +166,25 @@ impl Files {
 #[derive(Debug)]
 struct Storage {
     store: Arc<dyn ObjectStore>,
-    /// Of a local directory, without symbolic links.
-    root: Option<PathBuf>,
+    /// Of a directory of this machine.
+    local: Option<Local>,
+}
+
+#[derive(Debug)]
+struct Local {
+    /// Without symbolic links.
+    root: PathBuf,
+    marker: Marker,
+}
+
+impl Storage {
+    /// Whether it is there now: a disk may go away while the server runs.
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.local {
+            Some(local) => local.marker.check(&local.root),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A name in a storage.
@@ -194,7 +225,8 @@ impl StoredFile {
         if let Some(local) = &self.local {
             return match fs::metadata(local) {
                 Ok(metadata) => Ok(Some(metadata.len())),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                // Without its storage it is not known to be missing.
+                Err(error) if error.kind() == ErrorKind::NotFound => self.storage.check().map(|()| None),
                 Err(error) => Err(self.failed(&error)),
             };
         }
@@ -206,6 +238,8 @@ impl StoredFile {
     }
 
     fn delete(&self) -> Result<(), StoreError> {
+        // That there is no file in another directory says nothing of this one.
+        self.storage.check()?;
         if let Some(local) = &self.local {
             // An upload that a crash interrupted; names are never used twice, so there is at most this one.
             let mut unfinished = local.clone().into_os_string();
@@ -227,7 +261,7 @@ impl StoredFile {
         if mistake!(DirectoriesAreNotSynced) {
             return Ok(());
         }
-        let (Some(local), Some(root)) = (&self.local, &self.storage.root) else {
+        let (Some(local), Some(Local { root, .. })) = (&self.local, &self.storage.local) else {
             return Ok(());
         };
         for directory in local
@@ -257,6 +291,9 @@ impl StoredFile {
                 _ => return self.failed(error),
             },
         };
+        if let Err(away) = self.storage.check() {
+            return away;
+        }
         StoreError::Corrupt {
             object: self.name.clone(),
             problem: problem.to_string(),
@@ -276,6 +313,8 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     fn create(file: StoredFile) -> Result<Self, StoreError> {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
+        // `put_multipart` makes every directory that is missing, the storage's own included.
+        file.storage.check()?;
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         Ok(Self {
             file,
@@ -390,6 +429,14 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn unusable(root: &Path, error: &io::Error) -> StoreError {
+    StoreError::Storage(format!(
+        "the storage directory {} cannot be used: {}",
+        root.display(),
+        words(error)
+    ))
+}
+
 /// Creates, syncs and removes a file.
 fn probe(root: &Path) -> io::Result<()> {
     crate::crash::failure("file-create")?;
@@ -406,7 +453,7 @@ fn probe(root: &Path) -> io::Result<()> {
     sync_path(root)
 }
 
-fn sync_path(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_path(path: &Path) -> io::Result<()> {
     crate::crash::failure("file-sync")?;
     File::open(path)?.sync_all()?;
     #[cfg(test)]
@@ -461,13 +508,17 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::storage_marker::MARKER_FILE;
 
     const ID: StorageId = StorageId::DEFAULT;
 
     fn local() -> (tempfile::TempDir, Arc<Files>) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files = Arc::new(Files::new());
-        files.add_local(ID, &directory.path().join("a/b")).expect("a storage");
+        let marker = Marker::new("test", ID);
+        files
+            .create_local(&marker, &directory.path().join("a/b"))
+            .expect("a storage");
         (directory, files)
     }
 
@@ -561,11 +612,7 @@ mod tests {
         assert_eq!(names(&root.join("7")), Vec::<std::ffi::OsString>::new());
         write(&files, "7/3-c.parquet", b"whole");
         files.delete(ID, "7/3-c.parquet").expect("deleted");
-        assert_eq!(
-            names(&root),
-            Vec::<std::ffi::OsString>::new(),
-            "the empty directory goes too"
-        );
+        assert_eq!(names(&root), [MARKER_FILE], "the empty directory goes too");
     }
 
     #[test]
@@ -584,12 +631,43 @@ mod tests {
     }
 
     #[test]
+    fn a_storage_that_goes_away_is_left_alone_and_its_files_are_not_taken_for_missing() {
+        let (directory, files) = local();
+        write(&files, "7/1-a.parquet", b"whole");
+        let (root, elsewhere) = (directory.path().join("a/b"), directory.path().join("elsewhere"));
+        fs::rename(&root, &elsewhere).expect("moved");
+        for empty in [false, true] {
+            if empty {
+                fs::create_dir(&root).expect("made");
+            }
+            let answers = [
+                files.read(ID, "7/1-a.parquet", 0..1).map(|_| ()),
+                files.size(ID, "7/1-a.parquet").map(|_| ()),
+                files.delete(ID, "7/1-a.parquet"),
+                files.create(ID, "7/2-b.parquet").map(|_| ()),
+                files.check(ID),
+            ];
+            for (at, answer) in answers.into_iter().enumerate() {
+                assert!(matches!(answer, Err(StoreError::Away { .. })), "{at}: {answer:?}");
+            }
+            assert_eq!(root.exists(), empty);
+        }
+        assert_eq!(fs::read_dir(&root).expect("a directory").count(), 0);
+        fs::remove_dir(&root).expect("removed");
+        fs::rename(&elsewhere, &root).expect("moved back");
+        assert_eq!(files.read(ID, "7/1-a.parquet", 0..5).expect("reads"), "whole");
+        write(&files, "7/2-b.parquet", b"more");
+    }
+
+    #[test]
     fn a_directory_that_cannot_be_used_is_named() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("file");
         fs::write(&file, "").expect("written");
         for path in [file.clone(), file.join("below"), PathBuf::from("/proc/kalamdb")] {
-            let refused = Files::new().add_local(ID, &path).expect_err("not a directory");
+            let refused = Files::new()
+                .create_local(&Marker::new("test", ID), &path)
+                .expect_err("not a directory");
             let StoreError::Storage(text) = refused else {
                 panic!("{refused}")
             };

@@ -53,6 +53,8 @@ pub(crate) fn flush<C: Send + Sync + 'static>(
         return Err(StoreError::Unsupported("rows that expire are not flushed".to_string()));
     }
     store.state().check_segments(target)?;
+    // Rows that cannot be moved are better off unsealed.
+    store.check_storage(options.storage)?;
     // What an interrupted flush had sealed goes first.
     if let [sealed, _] = version.epochs.as_slice() {
         moved.add(move_epoch(store, target, schema, *sealed, options, progress)?);

@@ -19,6 +19,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
 const FORMAT_LEAD: &str = "kalamdb data directory, format ";
+/// What a file system begins with.
+const LOST_AND_FOUND: &str = "lost+found";
+/// No configuration, key or certificate is longer, and hardly any file with somebody's data is this short.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
 
 /// A locked data directory of a format that this build reads.
 #[derive(Debug)]
@@ -121,37 +125,49 @@ pub(crate) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A directory without the marker has to be new: with something in it, either the marker was lost and a start would read it as
-/// whatever this build writes, or it is somebody else's.
+/// A directory without the marker has to be new: with rows in it, either the marker was lost and a start would read it as whatever
+/// this build writes, or it is somebody else's. Small files are of whoever runs the server: its configuration, a key.
 fn refuse_unmarked(path: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(path).map_err(|error| io(path, &error))? {
         let entry = entry.map_err(|error| io(path, &error))?;
         let name = entry.file_name();
-        // What a first start leaves that ends before the marker is there, and what a file system begins with.
-        if [LOCK_FILE, FORMAT_DRAFT, "lost+found"]
-            .iter()
-            .any(|known| name == *known)
-        {
+        if name == LOST_AND_FOUND {
             continue;
         }
-        let within = entry.path();
-        // Whoever gives `segments` a disk of its own makes the directory before the first start.
-        let is_empty = entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && fs::read_dir(&within).is_ok_and(|mut entries| {
-                entries.all(|below| below.is_ok_and(|below| below.file_name() == "lost+found"))
-            });
-        if is_empty || mistake!(UnmarkedDirectoriesAreTaken) {
+        let Some(problem) = stranger(&entry.path()).map_err(|error| io(&entry.path(), &error))? else {
+            continue;
+        };
+        if mistake!(UnmarkedDirectoriesAreTaken) {
             continue;
         }
         return Err(StoreError::Unsupported(format!(
-            "the directory {} holds {} and no file {FORMAT_FILE}: it is not a new data directory, and does not say which format \
-             it is of; if it is a data directory, put its {FORMAT_FILE} back (one line, '{FORMAT_LEAD}<number>'; \
+            "the directory {} holds {}, {problem}, and no file {FORMAT_FILE}: it is not a new data directory, and does not say \
+             which format it is of; if it is a data directory, put its {FORMAT_FILE} back (one line, '{FORMAT_LEAD}<number>'; \
              {FORMAT_VERSION} if this kalamdb wrote it), otherwise choose another --data-dir",
             path.display(),
             name.display()
         )));
     }
     Ok(())
+}
+
+/// What a new data directory does not have, if this is that.
+fn stranger(path: &Path) -> std::io::Result<Option<&'static str>> {
+    // Behind a link, for whoever gives `segments` a disk of its own.
+    let kind = match fs::metadata(path) {
+        Ok(kind) => kind,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some("a link that leads nowhere")),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_dir() {
+        return Ok((kind.len() > SMALL_FILE_BYTES).then_some("a large file"));
+    }
+    for below in fs::read_dir(path)? {
+        if below?.file_name() != LOST_AND_FOUND {
+            return Ok(Some("a directory that is not empty"));
+        }
+    }
+    Ok(None)
 }
 
 fn mark_format(path: &Path, file_path: &Path) -> Result<(), StoreError> {

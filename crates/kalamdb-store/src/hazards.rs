@@ -112,18 +112,58 @@ fn a_directory_with_something_in_it_that_does_not_say_its_format_is_refused() {
     std::fs::write(&marker, text).expect("written");
     assert_eq!(ids(&open(directory.path()), T), [1]);
 
+    // Somebody else's.
     let foreign = tempfile::tempdir().expect("a directory");
-    std::fs::write(foreign.path().join("letter.txt"), "Dear").expect("written");
-    refused(foreign.path(), "letter.txt");
-
-    // What a first start that was cut short left, and places for other disks.
-    let new = tempfile::tempdir().expect("a directory");
-    for file in ["LOCK-kalamdb", "FORMAT.new"] {
-        std::fs::write(new.path().join(file), "kalamdb data").expect("written");
+    let path = |name: &str| foreign.path().join(name);
+    for (name, make) in [
+        ("letters", "a directory with something in it"),
+        ("album", "a link to one"),
+        ("film.mkv", "a large file"),
+        ("segments", "a link that leads nowhere"),
+    ] {
+        match name {
+            "letters" => {
+                std::fs::create_dir(path(name)).expect("made");
+                std::fs::write(path(name).join("letter.txt"), "Dear").expect("written");
+            }
+            "album" => std::os::unix::fs::symlink(directory.path(), path(name)).expect("linked"),
+            "film.mkv" => std::fs::write(path(name), vec![0; (1 << 20) + 1]).expect("written"),
+            _ => std::os::unix::fs::symlink(path("nowhere"), path(name)).expect("linked"),
+        }
+        refused(foreign.path(), name);
+        assert!(!path("FORMAT").exists() && !path("rocksdb").exists(), "{make}");
+        match name {
+            "letters" => std::fs::remove_dir_all(path(name)).expect("removed"),
+            _ => std::fs::remove_file(path(name)).expect("removed"),
+        }
     }
-    std::fs::create_dir_all(new.path().join("segments/lost+found")).expect("made");
-    std::fs::create_dir(new.path().join("lost+found")).expect("made");
-    drop(opened(new.path()).map_err(|error| panic!("{error}")));
+}
+
+#[test]
+fn a_new_data_directory_may_have_files_of_those_who_run_it_and_places_on_other_disks() {
+    let (new, disk) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let path = |name: &str| new.path().join(name);
+    // What a first start that was cut short left, and what belongs to the server.
+    for file in ["LOCK-kalamdb", "FORMAT.new", "kalamdb.toml", "server.key", ".gitkeep"] {
+        std::fs::write(path(file), "some words").expect("written");
+    }
+    std::fs::create_dir(path("lost+found")).expect("made");
+    std::fs::create_dir(disk.path().join("lost+found")).expect("made");
+    std::os::unix::fs::symlink(disk.path(), path("segments")).expect("linked");
+    let store = open(new.path());
+    create(&store, T);
+    insert(&store, T, 1, "cold").expect("commits");
+    crate::testing::flush(&store);
+    assert_eq!(crate::testing::files_under(disk.path()).len(), 1);
+    drop(store);
+    assert_eq!(ids(&open(new.path()), T), [1]);
+    assert_eq!(
+        std::fs::read_to_string(path("kalamdb.toml")).expect("reads"),
+        "some words"
+    );
 }
 
 #[test]
@@ -386,37 +426,43 @@ fn hazard_14_sums_over_two_tables_are_whole_under_writers() {
     create(&store, other);
     let amounts = [put(T, GLOBAL, 0, "500"), put(other, GLOBAL, 0, "500")];
     block_on(store.commit(request(&store, amounts.to_vec()))).expect("commits");
-    let sum = |state: &Arc<crate::DbState<u64>>| -> i64 {
-        [T, other]
-            .iter()
-            .flat_map(|table| rows(state, *table, GLOBAL))
-            .map(|row| row.1.parse::<i64>().expect("n"))
-            .sum()
+    let amount = |state: &Arc<crate::DbState<u64>>, table| -> i64 {
+        let found = rows(state, table, GLOBAL);
+        assert_eq!(found.len(), 1);
+        found[0].1.parse().expect("a number")
     };
+    let transfer = || {
+        let state = store.state();
+        let (from, to) = (amount(&state, T) - 1, amount(&state, other) + 1);
+        block_on(store.commit(WriteRequest {
+            validated_at: state.seq(),
+            tables: vec![claim(T, GLOBAL), claim(other, GLOBAL)],
+            removals: vec![removal(&state, T, GLOBAL, 0), removal(&state, other, GLOBAL, 0)],
+            puts: vec![
+                put(T, GLOBAL, 0, &from.to_string()),
+                put(other, GLOBAL, 0, &to.to_string()),
+            ],
+            now_micros: 0,
+        }))
+    };
+    // One that commits while a reader is between the two.
+    let state = store.state();
+    let first = amount(&state, T);
+    transfer().expect("commits");
+    assert_eq!(first + amount(&state, other), 1000);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut committed = 0;
                     while committed < 20 {
-                        let state = store.state();
-                        let amount = |table| rows(&state, table, GLOBAL)[0].1.parse::<i64>().expect("a number");
-                        let moved = WriteRequest {
-                            validated_at: state.seq(),
-                            tables: vec![claim(T, GLOBAL), claim(other, GLOBAL)],
-                            removals: vec![removal(&state, T, GLOBAL, 0), removal(&state, other, GLOBAL, 0)],
-                            puts: vec![
-                                put(T, GLOBAL, 0, &(amount(T) - 1).to_string()),
-                                put(other, GLOBAL, 0, &(amount(other) + 1).to_string()),
-                            ],
-                            now_micros: 0,
-                        };
-                        match block_on(store.commit(moved)) {
+                        match transfer() {
                             Ok(_) => committed += 1,
                             Err(CommitError::Conflict) => {}
                             Err(other) => panic!("{other}"),
                         }
-                        assert_eq!(sum(&store.state()), 1000);
+                        let state = store.state();
+                        assert_eq!(amount(&state, T) + amount(&state, other), 1000);
                     }
                 })
             })
@@ -425,7 +471,7 @@ fn hazard_14_sums_over_two_tables_are_whole_under_writers() {
             writer.join().expect("the sum was whole");
         }
     });
-    assert_eq!(rows(&store.state(), other, GLOBAL), [(0, "580".to_string())]);
+    assert_eq!(rows(&store.state(), other, GLOBAL), [(0, "581".to_string())]);
 }
 
 #[test]

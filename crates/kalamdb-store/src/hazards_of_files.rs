@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::crashes::records;
 use crate::testing::{
     GLOBAL, Meanwhile, T, TestStore, create, delete, files_under, flush, ids, insert, key, load, new_store, open,
     schema, segment_files, segment_options, spec, step,
@@ -130,6 +131,7 @@ fn damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended() {
             let again = store.check(T, &schema(), &QUIET).expect("checks");
             assert_eq!((again.segments, again.problems.len()), (2, 1), "{way}");
             assert_refused(&store, &file);
+            assert_eq!(records(&store, "damaged/").len(), 1, "{way}");
             fs::write(&file, before).expect("written");
             assert_refused(&store, &file);
             let mended = store.check(T, &schema(), &QUIET).expect("checks");
@@ -143,19 +145,117 @@ fn damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended() {
 }
 
 #[test]
-fn a_table_that_is_refused_can_be_dropped_and_is_served_after_a_restart_with_a_sound_file() {
+fn damage_that_was_met_is_known_after_restarts_until_a_check_finds_it_mended() {
+    let (directory, mut store) = new_store();
+    let file = two_runs(&store, directory.path());
+    let before = flip(&file);
+    assert!((WAYS[0].1)(&store).is_err());
+    for mended in [false, true] {
+        if mended {
+            fs::write(&file, &before).expect("written");
+        }
+        drop(store);
+        store = open(directory.path());
+        // Nobody has read the file since, and its size is right.
+        assert_refused(&store, &file);
+    }
+    assert_eq!(store.check(T, &schema(), &QUIET).expect("checks").problems, []);
+    for _ in 0..2 {
+        assert_eq!(ids(&store, T), [1, 2, 11, 12, 20]);
+        assert_eq!(records(&store, "damaged/"), [""; 0]);
+        drop(store);
+        store = open(directory.path());
+    }
+}
+
+#[test]
+fn damage_that_a_check_finds_behind_a_wrong_size_is_kept() {
+    let (directory, store) = new_store();
+    let file = two_runs(&store, directory.path());
+    drop(store);
+    let before = flip(&file);
+    let flipped = fs::read(&file).expect("reads");
+    fs::write(&file, &flipped[1..]).expect("writes");
+    let store = open(directory.path());
+    assert_refused(&store, &file);
+    assert_eq!(records(&store, "damaged/"), [""; 0], "each start sees it");
+    fs::write(&file, &flipped).expect("writes");
+    assert_eq!(store.check(T, &schema(), &QUIET).expect("checks").problems.len(), 1);
+    drop(store);
+    let store = open(directory.path());
+    assert_refused(&store, &file);
+    // A file that was missing at one start and is whole at the next needs no check.
+    fs::write(&file, &before).expect("writes");
+    assert_eq!(store.check(T, &schema(), &QUIET).expect("checks").problems, []);
+    drop(store);
+    fs::remove_file(&file).expect("removed");
+    assert_refused(&open(directory.path()), &file);
+    fs::write(&file, &before).expect("writes");
+    assert_eq!(ids(&open(directory.path()), T), [1, 2, 11, 12, 20]);
+}
+
+#[test]
+fn a_table_that_is_refused_can_be_dropped_and_nothing_is_kept_of_it() {
+    let (directory, store) = new_store();
+    let file = two_runs(&store, directory.path());
+    flip(&file);
+    assert!((WAYS[1].1)(&store).is_err());
+    assert_eq!(records(&store, "damaged/").len(), 1);
+    step(&store, vec![TableChange::Retire(T)]).expect("it can be dropped");
+    assert_eq!(records(&store, "damaged/"), [""; 0]);
+
+    // What a reader of an old state meets is kept by nobody for long.
+    store.wait_for_eraser();
+    create(&store, T);
+    let file = two_runs(&store, directory.path());
+    let old = store.state();
+    flip(&file);
+    step(&store, vec![TableChange::Retire(T)]).expect("retires");
+    assert!(old.find(&schema(), T, GLOBAL, &key(2), 0).is_err());
+    assert_eq!(records(&store, "damaged/").len(), 1);
+    drop((old, store));
+    assert_eq!(records(&open(directory.path()), "damaged/"), [""; 0]);
+}
+
+#[test]
+fn what_a_reader_met_before_a_file_was_mended_is_not_held_against_it() {
     let (directory, store) = new_store();
     let file = two_runs(&store, directory.path());
     let before = flip(&file);
     assert!((WAYS[0].1)(&store).is_err());
-    assert_refused(&store, &file);
-    fs::write(&file, before).expect("written");
-    drop(store);
-    let store = open(directory.path());
+    let state = store.state();
+    let mut segments = state.table(T).expect("live").segments.iter();
+    let segment = segments
+        .find(|segment| file.ends_with(&segment.entry.path))
+        .expect("that of the file");
+    let met = || StoreError::Corrupt {
+        object: "the file".to_string(),
+        problem: "of before".to_string(),
+    };
+    let late = segment.damage.note(|| {
+        fs::write(&file, &before).expect("written");
+        assert_eq!(store.check(T, &schema(), &QUIET).expect("checks").problems, []);
+        Err::<(), _>(met())
+    });
+    assert!(matches!(late, Err(StoreError::Corrupt { .. })), "{late:?}");
     assert_eq!(ids(&store, T), [1, 2, 11, 12, 20]);
-    flip(&file);
-    assert!((WAYS[1].1)(&store).is_err());
-    step(&store, vec![TableChange::Retire(T)]).expect("it can be dropped");
+    assert_eq!(records(&store, "damaged/"), [""; 0]);
+    // A check does not take back what somebody else met while it ran.
+    let since = segment.damage.now();
+    assert!(segment.damage.note(|| Err::<(), _>(met())).is_err());
+    assert!(matches!(
+        segment.damage.is_repaired(since),
+        Err(StoreError::Damaged { .. })
+    ));
+    assert_refused_by_damage(&store);
+    assert_eq!(store.check(T, &schema(), &QUIET).expect("checks").problems, []);
+    assert_eq!(ids(&store, T), [1, 2, 11, 12, 20]);
+}
+
+#[track_caller]
+fn assert_refused_by_damage(store: &TestStore) {
+    let refused = store.state().check_segments(T);
+    assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
 }
 
 #[test]
@@ -187,12 +287,10 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
         (StorageId(4), false),
     ] {
         let root = tempfile::tempdir().expect("a directory");
-        let add = |store: &TestStore| match storage {
-            StorageId::DEFAULT => {}
-            named => store.add_storage(named, root.path()).expect("a storage"),
-        };
         let (directory, store) = new_store();
-        add(&store);
+        if storage != StorageId::DEFAULT {
+            store.create_storage(storage, root.path()).expect("a storage");
+        }
         create(&store, OTHER);
         insert(&store, OTHER, 1, "fine").expect("commits");
         for id in 0..10 {
@@ -217,7 +315,9 @@ fn a_missing_or_damaged_file_is_named_and_refuses_its_table_only() {
             fs::write(&file, &bytes[..bytes.len() - 1]).expect("writes");
         }
         let store = open(directory.path());
-        add(&store);
+        if storage != StorageId::DEFAULT {
+            store.add_storage(storage, root.path()).expect("a storage");
+        }
         // Nothing was read yet: it was seen when the storage was opened.
         let state = store.state();
         let mut segments = state.table(T).expect("live").segments.iter();

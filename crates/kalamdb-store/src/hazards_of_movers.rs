@@ -156,21 +156,30 @@ fn hazard_11_two_inserts_of_one_key_on_both_sides_of_a_seal() {
 
 #[test]
 fn hazard_12_one_cold_row_deleted_and_updated_from_two_snapshots() {
-    let (_directory, store) = new_store();
-    for id in 0..3 {
-        insert(&store, T, id, "cold").expect("commits");
+    for deletion_first in [true, false] {
+        let (_directory, store) = new_store();
+        for id in 0..3 {
+            insert(&store, T, id, "cold").expect("commits");
+        }
+        flush(&store);
+        let state = store.state();
+        let mut deletion = request(&store, vec![]);
+        deletion.removals = vec![removal(&state, T, GLOBAL, 1)];
+        let mut change = request(&store, vec![put(T, GLOBAL, 1, "changed")]);
+        change.removals = vec![removal(&state, T, GLOBAL, 1)];
+        let (first, second) = match deletion_first {
+            true => (deletion, change),
+            false => (change, deletion),
+        };
+        block_on(store.commit(first)).expect("commits");
+        let refused = block_on(store.commit(second));
+        assert!(matches!(refused, Err(CommitError::Conflict)), "{refused:?}");
+        let left = (!deletion_first).then_some("changed");
+        assert_eq!(text_of(&store, 1).as_deref(), left);
+        assert_eq!(ids(&store, T).len(), 2 + usize::from(left.is_some()));
+        let segments = store.state().segments(T).expect("reads");
+        assert_eq!(segments.iter().map(|segment| segment.1).collect::<Vec<_>>(), [1]);
     }
-    flush(&store);
-    let state = store.state();
-    let mut deletion = request(&store, vec![]);
-    deletion.removals = vec![removal(&state, T, GLOBAL, 1)];
-    let mut change = request(&store, vec![put(T, GLOBAL, 1, "changed")]);
-    change.removals = vec![removal(&state, T, GLOBAL, 1)];
-    block_on(store.commit(deletion)).expect("commits");
-    assert!(matches!(block_on(store.commit(change)), Err(CommitError::Conflict)));
-    assert_eq!(ids(&store, T), [0, 2]);
-    let segments = store.state().segments(T).expect("reads");
-    assert_eq!(segments.iter().map(|segment| segment.1).collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -404,7 +404,7 @@ fn hazard_20_a_new_database_is_there_after_a_power_failure() {
     let data = directory.path().join("deep/data");
     let storage = directory.path().join("other/disk");
     let store = open(&data);
-    store.add_storage(crate::StorageId(1), &storage).expect("a storage");
+    store.create_storage(crate::StorageId(1), &storage).expect("a storage");
     // Each has a new entry.
     for path in ["", "deep", "deep/data", "other"] {
         let path = directory.path().join(path);

@@ -53,7 +53,7 @@ fn crash_with_files_elsewhere(storage: StorageId) -> CrashedElsewhere {
     let (directory, store) = new_store();
     let root = tempfile::tempdir().expect("a directory");
     store
-        .add_storage(storage, &root.path().join("there"))
+        .create_storage(storage, &root.path().join("there"))
         .expect("a storage");
     let elsewhere = SegmentOptions {
         storage,
@@ -99,25 +99,31 @@ fn hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it()
 #[test]
 fn hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back() {
     let storage = StorageId(4);
-    for in_the_way in [false, true] {
+    for instead in ["nothing", "a file", "an empty directory"] {
         let CrashedElsewhere { copy, root, _crashed } = crash_with_files_elsewhere(storage);
         let (there, away) = (root.path().join("there"), root.path().join("away"));
         std::fs::rename(&there, &away).expect("moved");
-        if in_the_way {
-            std::fs::write(&there, "").expect("written");
+        match instead {
+            "a file" => std::fs::write(&there, "").expect("written"),
+            "an empty directory" => std::fs::create_dir(&there).expect("made"),
+            _ => {}
         }
         let mut store = open(copy.path());
         store.wait_for_eraser();
         assert_eq!(files_under(&away).len(), 2);
-        assert!(!there.is_dir(), "nobody asked for it");
+        assert_eq!(records(&store, "file/").len(), 2, "{instead}");
         assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
-        if in_the_way {
-            std::fs::remove_file(&there).expect("removed");
+        // Nobody asked for it.
+        match instead {
+            "a file" => std::fs::remove_file(&there).expect("removed"),
+            "an empty directory" => std::fs::remove_dir(&there).expect("still empty"),
+            _ => assert!(!there.exists()),
         }
         std::fs::rename(&away, &there).expect("moved back");
         store.add_storage(storage, &there).expect("a storage");
         store.wait_for_eraser();
         assert_eq!(files_under(root.path()), [] as [PathBuf; 0]);
+        assert_eq!(records(&store, "file/"), [""; 0]);
         // A storage that was moved is remembered where it is now.
         std::fs::rename(&there, &away).expect("moved");
         store.add_storage(storage, &away).expect("a storage");

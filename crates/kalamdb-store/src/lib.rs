@@ -94,6 +94,8 @@ mod hazards_of_reads;
 #[cfg(test)]
 mod hazards_of_restarts;
 #[cfg(test)]
+mod hazards_of_storages;
+#[cfg(test)]
 mod hazards_of_streams;
 #[cfg(test)]
 mod hazards_of_syncs;
@@ -123,6 +125,8 @@ mod schema;
 mod segment;
 mod sequencer;
 mod snapshot;
+mod storage_marker;
+mod storages;
 mod store;
 #[cfg(test)]
 mod testing;

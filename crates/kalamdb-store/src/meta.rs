@@ -21,9 +21,11 @@ const SEGMENT: &[u8] = b"segment/";
 const FILE: &[u8] = b"file/";
 const HOT: &[u8] = b"hot/";
 const SEALED: &[u8] = b"sealed/";
+const DAMAGED: &[u8] = b"damaged/";
 const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
 const STORAGE: &[u8] = b"storage/";
+const STORAGE_MARKED: &[u8] = b"storage-marked/";
 const COUNTER: &str = "counter/";
 const RECORD: &str = "record/";
 
@@ -40,6 +42,11 @@ pub(crate) fn segment(store: StoreId, segment: SegmentId) -> Vec<u8> {
 /// A segment's file that is being written, or that no state shows any more: removed at start-up if it is still there. JSON.
 pub(crate) fn file(segment: SegmentId) -> Vec<u8> {
     [FILE, &segment.0.to_be_bytes()].concat()
+}
+
+/// A segment in whose file damage was found, until a check finds the file as it was written: what is wrong with it, text.
+pub(crate) fn damaged(segment: SegmentId) -> Vec<u8> {
+    [DAMAGED, &segment.0.to_be_bytes()].concat()
 }
 
 /// What is in the current epoch of a store: rows, bytes, the first one's time, each 8 bytes.
@@ -103,6 +110,11 @@ pub(crate) fn storage(storage: StorageId) -> Vec<u8> {
     [STORAGE, &storage.0.to_be_bytes()].concat()
 }
 
+/// A storage whose directory has the file that it is recognised by: it is not used without. Empty.
+pub(crate) fn storage_marked(storage: StorageId) -> Vec<u8> {
+    [STORAGE_MARKED, &storage.0.to_be_bytes()].concat()
+}
+
 /// The value of [`storage`].
 pub(crate) fn encode_root(root: &Path) -> &[u8] {
     root.as_os_str().as_bytes()
@@ -130,6 +142,8 @@ pub(crate) struct Inventory {
     pub(crate) tables: Vec<(StoreId, TableVersion)>,
     pub(crate) segments: Vec<(StoreId, SegmentEntry)>,
     pub(crate) files: Vec<(SegmentId, FileName)>,
+    /// What is wrong with segments.
+    pub(crate) damaged: HashMap<SegmentId, String>,
     pub(crate) hot: HashMap<StoreId, HotUsage>,
     /// Where storages are or were.
     pub(crate) storages: HashMap<StorageId, PathBuf>,
@@ -158,6 +172,10 @@ impl Inventory {
             let segment = SegmentId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
             let file = serde_json::from_slice(value).map_err(|error| error.to_string())?;
             self.files.push((segment, file));
+        } else if let Some(id) = name.strip_prefix(DAMAGED) {
+            let segment = SegmentId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
+            self.damaged
+                .insert(segment, String::from_utf8_lossy(value).into_owned());
         } else if let Some(id) = name.strip_prefix(HOT) {
             let store = StoreId(u32::from_be_bytes(id.try_into().map_err(|_| short())?));
             let usage = decode_hot(value).ok_or_else(|| "it has not 24 bytes".to_string())?;

@@ -142,14 +142,13 @@ impl<C: Send + Sync + 'static> Store<C> {
             }
             checked.segments += 1;
             checked.rows += u64::from(segment.entry.rows);
-            // Opened anew, so that the file is read and not what is in memory.
-            let verified =
-                SegmentFile::open(self.engine().files(), &segment.entry, schema).and_then(|file| file.verify(progress));
-            match segment.damage.note(verified) {
-                Ok(bytes) => {
-                    segment.damage.is_repaired();
-                    checked.bytes += bytes;
-                }
+            let since = segment.damage.now();
+            let verified = segment.damage.note(|| {
+                // Opened anew, so that the file is read and not what is in memory.
+                SegmentFile::open(self.engine().files(), &segment.entry, schema).and_then(|file| file.verify(progress))
+            });
+            match verified.and_then(|bytes| segment.damage.is_repaired(since).map(|()| bytes)) {
+                Ok(bytes) => checked.bytes += bytes,
                 Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
                 Err(error) => checked.problems.push((segment.entry.segment, error.to_string())),
             }
@@ -160,20 +159,5 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// The hot rows of a live store.
     pub fn hot_usage(&self, target: StoreId) -> HotUsage {
         self.shared().hot.read().get(&target).copied().unwrap_or_default()
-    }
-
-    /// Makes a directory, by its absolute path, known under an id; creates it, and tries that it can be written. Segments name the
-    /// id, so every storage must be added again after opening and before its tables are read. A segment whose file is missing there
-    /// refuses its table. One that is not added is no longer used: files that are left in it to be erased are, whether by this
-    /// process or by one that opens the store later.
-    ///
-    /// # Errors
-    /// [`StoreError::Storage`] names the directory that cannot be made or written.
-    pub fn add_storage(&self, id: StorageId, root: &std::path::Path) -> Result<(), StoreError> {
-        self.engine().files().add_local(id, root)?;
-        self.look_at_files(id);
-        self.remember_storage(id, root)?;
-        self.erase_dead_files(id);
-        Ok(())
     }
 }

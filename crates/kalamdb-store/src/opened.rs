@@ -56,7 +56,7 @@ impl OpenSegments {
         schema: &Arc<StoreSchema>,
     ) -> Result<Arc<SegmentFile>, StoreError> {
         self.cache.get_or_insert_with(&entry.segment, || {
-            let opened = damage.note(SegmentFile::open(&self.files, entry, schema))?;
+            let opened = damage.note(|| SegmentFile::open(&self.files, entry, schema))?;
             Ok(Arc::new(opened.of_table(damage)))
         })
     }

@@ -52,7 +52,9 @@ impl Pinned {
     pub(crate) fn new(engine: &Arc<Engine>) -> Self {
         let snapshot = unbounded(engine).snapshot();
         let mut read = ReadOptions::default();
-        read.set_snapshot(&snapshot);
+        if !mistake!(ReadersTakeTheNewestRows) {
+            read.set_snapshot(&snapshot);
+        }
         Self {
             read,
             snapshot,
@@ -88,7 +90,9 @@ impl Pinned {
     /// [`PinnedIterator::seek_to_last`].
     pub(crate) fn iterate(self: &Arc<Self>, family: &ColumnFamily, options: &IterateOptions) -> PinnedIterator {
         let mut read = ReadOptions::default();
-        read.set_snapshot(&self.snapshot);
+        if !mistake!(ReadersTakeTheNewestRows) {
+            read.set_snapshot(&self.snapshot);
+        }
         read.set_iterate_lower_bound(options.lower.as_slice());
         if let Some(upper) = &options.upper {
             read.set_iterate_upper_bound(upper.as_slice());

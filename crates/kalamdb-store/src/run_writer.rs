@@ -153,7 +153,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             file,
             summary,
             current.seqs,
-            Damage::none(self.store.engine().damages()),
+            Damage::none(self.store.engine().damages(), current.segment),
             self.store.eraser(),
         ));
         Ok(())
@@ -168,6 +168,8 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
     }
 
     fn begin_segment(&self) -> Result<Current, StoreError> {
+        // Nothing is announced that cannot be written: it could not be taken back either.
+        self.store.check_storage(self.options.storage)?;
         let number = self.store.next_id(Counter::Segment)?;
         let segment = u32::try_from(number)
             .map(SegmentId)

@@ -1,7 +1,7 @@
 //! The open database: its directory, its lock, its RocksDB handle and its committer.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
@@ -18,7 +18,6 @@ use crate::damage::Damage;
 use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
-use crate::files::StoredFile;
 use crate::gate::Gate;
 use crate::ids::{SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, Segment, Segments};
@@ -26,6 +25,7 @@ use crate::meta::{self, Inventory};
 use crate::pinned::Pinned;
 use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
 use crate::snapshot::DbState;
+use crate::storages::{self, look_at_file, name_of};
 use crate::tuning::COMMIT_QUEUE_REQUESTS;
 use crate::watch::Watch;
 
@@ -113,22 +113,12 @@ impl<C: Send + Sync + 'static> Store<C> {
         load: impl FnOnce(&Store<C>, &Arc<DbState<C>>) -> Result<C, E>,
     ) -> Result<Arc<Self>, E> {
         let engine = Arc::new(Engine::open(&options)?);
+        engine.damages().keep_in(&engine);
         let (seq, updated_micros) = last(&engine)?;
-        let inventory = inventory(&engine)?;
+        let mut inventory = inventory(&engine)?;
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
-        let mut found = HashSet::from([StorageId::DEFAULT]);
-        // Of other storages, those that have something to erase are needed now: nobody may add them any more.
-        let wanted: HashSet<StorageId> = inventory.files.iter().map(|(_, file)| file.storage).collect();
-        for (&storage, root) in inventory
-            .storages
-            .iter()
-            .filter(|(storage, _)| wanted.contains(*storage))
-        {
-            if !mistake!(StoragesAreForgotten) && engine.files().find_local(storage, root) {
-                found.insert(storage);
-            }
-        }
+        let found = storages::find(&engine, &inventory)?;
         let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
             .files
             .into_iter()
@@ -138,12 +128,14 @@ impl<C: Send + Sync + 'static> Store<C> {
         }
         let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
         for (store, entry) in inventory.segments {
-            segments.entry(store).or_default().push(Segment::new(
-                entry,
-                Damage::none(engine.damages()),
-                eraser.handle(),
-            ));
+            let damage = Damage::none(engine.damages(), entry.segment);
+            let segment = Segment::new(entry, damage, eraser.handle());
+            if let Some(problem) = inventory.damaged.remove(&segment.entry.segment) {
+                segment.damage.recall(&name_of(&engine, &segment), &problem);
+            }
+            segments.entry(store).or_default().push(segment);
         }
+        forget_damage(&engine, inventory.damaged.into_keys())?;
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
             // The directories of other storages are told later.
             if segment.entry.storage == StorageId::DEFAULT {
@@ -336,42 +328,9 @@ impl<C> Store<C> {
         self.eraser.handle()
     }
 
-    /// Looks at the files of a storage that is known now, as start-up did at those of the default one.
-    pub(crate) fn look_at_files(&self, storage: StorageId) {
-        let state = self.shared.state.load();
-        for segment in state.tables().values().flat_map(|table| table.segments.iter()) {
-            if segment.entry.storage == storage {
-                look_at_file(&self.shared.engine, segment);
-            }
-        }
-    }
-
-    /// Writes down where a storage is: files in it may have to be erased when nobody adds it any more.
-    pub(crate) fn remember_storage(&self, storage: StorageId, root: &Path) -> Result<(), StoreError> {
-        let engine = &self.shared.engine;
-        let (name, root) = (meta::storage(storage), meta::encode_root(root));
-        let known = engine.db().get_pinned_cf(engine.meta(), &name);
-        if known
-            .map_err(|error| self::storage(&error))?
-            .is_some_and(|known| *known == *root)
-        {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(engine.meta(), name, root);
-        engine.write_synced(batch).map_err(StoreError::from)
-    }
-
-    /// Erases what start-up could not yet in a storage that is known now.
-    pub(crate) fn erase_dead_files(&self, storage: StorageId) {
-        let dead = self
-            .dead_files
-            .lock()
-            .extract_if(.., |(_, file)| file.storage == storage)
-            .collect::<Vec<_>>();
-        for (segment, file) in dead {
-            self.eraser().erase(EraseJob::Segment(segment, file));
-        }
+    /// Those in storages that are out of reach.
+    pub(crate) fn dead_files(&self) -> MutexGuard<'_, Vec<(SegmentId, FileName)>> {
+        self.dead_files.lock()
     }
 
     /// Returns when everything that was to be erased before is erased.
@@ -401,18 +360,16 @@ impl<C> Drop for Store<C> {
     }
 }
 
-/// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
-fn look_at_file(engine: &Engine, segment: &Segment) {
-    let entry = &segment.entry;
-    let file = engine.files().file(entry.storage, &entry.path);
-    let problem = match file.as_ref().map_err(Clone::clone).and_then(StoredFile::size) {
-        Ok(Some(size)) if size == entry.size_bytes => return,
-        Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),
-        Ok(None) => "the file is missing".to_string(),
-        Err(error) => error.to_string(),
-    };
-    let name = file.map_or_else(|_| entry.describe(), |file| entry.in_file(&file));
-    segment.damage.found(name, problem);
+/// Deletes what is known of segments that are gone, as whoever read them last found it.
+fn forget_damage(engine: &Engine, segments: impl Iterator<Item = SegmentId>) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    for segment in segments {
+        batch.delete_cf(engine.meta(), meta::damaged(segment));
+    }
+    match batch.is_empty() {
+        true => Ok(()),
+        false => engine.write_unsynced(batch),
+    }
 }
 
 /// How far the numbers had come.

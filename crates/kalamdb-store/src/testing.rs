@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use futures::executor::block_on;
 
+use crate::storage_marker::MARKER_FILE;
 use crate::{
     BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
     OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec,
@@ -275,7 +276,7 @@ pub(crate) fn segment_files(data_dir: &Path) -> Vec<std::path::PathBuf> {
     files_under(&data_dir.join("segments"))
 }
 
-/// All files under a directory.
+/// All files under a storage's directory but the one that it is recognised by.
 pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![root.to_path_buf()];
@@ -284,7 +285,7 @@ pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
             let entry = entry.expect("an entry");
             if entry.file_type().expect("a type").is_dir() {
                 directories.push(entry.path());
-            } else {
+            } else if entry.file_name() != MARKER_FILE {
                 files.push(entry.path());
             }
         }

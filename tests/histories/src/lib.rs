@@ -25,7 +25,7 @@ mod random;
 mod runs;
 
 pub use history::{History, Place, Probe};
-pub use mistakes::{Listed, chosen, list};
+pub use mistakes::{Listed, check_hazards, chosen, list};
 pub use model::{Model, Row, Table};
 pub use operation::{Change, Duplicates, Filter, Kind, Operation, Outcome, Shape};
 pub use random::Random;

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 /// tests that have to fail on it.
 pub type Listed<M> = (M, u8, &'static [&'static str]);
 
-/// Declares the mistakes of a crate, `is`, which says whether one is to be made, and a test that prints them all for
-/// `scripts/mistakes`.
+/// Declares the mistakes of a crate, `is`, which says whether one is to be made, a test that prints them all for
+/// `scripts/mistakes`, and one that finds tests which no mistake is known to fail.
 #[macro_export]
 macro_rules! mistakes {
     ($($(#[doc = $text:literal])+ $name:ident of $hazard:literal: $($test:literal),+;)+) => {
@@ -27,6 +27,11 @@ macro_rules! mistakes {
         #[test]
         fn every_mistake_has_tests_and_is_listed() {
             $crate::list(ALL);
+        }
+
+        #[test]
+        fn every_test_of_a_hazard_is_of_a_mistake() {
+            $crate::check_hazards(ALL);
         }
     };
 }
@@ -55,4 +60,25 @@ pub fn list<M: Debug>(all: &[Listed<M>]) {
         assert_eq!(distinct.len(), tests.len(), "{mistake:?} names a test twice");
         println!("mistake {mistake:?} {hazard} {}", tests.join(" "));
     }
+}
+
+/// Looks for tests of this executable that are named after a hazard and in no list: nobody knows whether they can fail.
+///
+/// # Panics
+/// If there is one, or if the executable does not list its tests.
+pub fn check_hazards<M>(all: &[Listed<M>]) {
+    let itself = std::env::current_exe().expect("a test has an executable");
+    let listed = std::process::Command::new(itself).arg("--list").output();
+    let listed = listed.expect("it can be run once more").stdout;
+    let listed = String::from_utf8_lossy(&listed);
+    let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let hazards: Vec<&str> = tests
+        .filter(|test| test.rsplit("::").next().is_some_and(|name| name.starts_with("hazard_")))
+        .collect();
+    assert!(!hazards.is_empty(), "there are tests of hazards: {listed}");
+    let unlisted: Vec<&&str> = hazards
+        .iter()
+        .filter(|test| !all.iter().any(|(_, _, tests)| tests.contains(test)))
+        .collect();
+    assert!(unlisted.is_empty(), "no mistake is known to fail {unlisted:?}");
 }

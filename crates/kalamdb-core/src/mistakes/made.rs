@@ -76,4 +76,10 @@ kalamdb_histories::mistakes! {
     StoragesOverlap of 0:
         "scenarios::storages::a_directory_is_one_storages_and_a_number_is_given_once",
         "storages::tests::a_directory_is_in_those_above_it_by_whatever_name";
+    /// Whether a view reads itself is looked at before the catalog is the caller's alone.
+    ViewsReadThemselves of 0:
+        "scenarios::views::views_that_were_planned_beside_each_other_do_not_come_to_read_each_other";
+    /// The time mark is written like a change of the catalog, in its turn.
+    TheTimeMarkWaitsForDefinitions of 0:
+        "time_mark::tests::the_mark_does_not_wait_for_a_change_of_the_catalog";
 }

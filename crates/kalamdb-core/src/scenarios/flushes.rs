@@ -219,7 +219,7 @@ fn a_table_with_a_damaged_segment_is_refused_by_whatever_met_the_damage() {
 }
 
 #[test]
-fn a_damaged_table_can_be_truncated_and_is_served_after_a_restart_with_the_file_back() {
+fn a_damaged_table_can_be_truncated_and_is_refused_over_restarts_until_a_check() {
     let db = Database::new();
     let table = db.table("t", TableKind::Shared, &[]);
     db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
@@ -228,6 +228,12 @@ fn a_damaged_table_can_be_truncated_and_is_served_after_a_restart_with_the_file_
     refused(db.insert(&db.root, &table, &[("again", 1)]), ErrorCode::DataCorrupted);
     std::fs::write(&file, before).expect("written");
     refused(db.insert(&db.root, &table, &[("b", 2)]), ErrorCode::DataCorrupted);
+    let db = db.reopen();
+    let error = refused(db.insert(&db.root, &table, &[("b", 2)]), ErrorCode::DataCorrupted);
+    assert!(error.message.contains("STORAGE CHECK TABLE"), "{error}");
+    let report = block_on(db.engine.check_table(&db.root, &table.name)).expect("checked");
+    assert_eq!(report.problems.len(), 0);
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
     let db = db.reopen();
     assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
     damage(&db, 0);

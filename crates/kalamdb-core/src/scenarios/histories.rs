@@ -361,12 +361,13 @@ impl World {
     }
 }
 
-/// Files may go while they are listed: then they are not there.
+/// All but the file that says whose they are. They may go while they are listed: then they are not there.
 fn files_under(directory: &Path) -> BTreeSet<PathBuf> {
     let mut files = BTreeSet::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files.extend(files_under(&entry.path())),
+            Ok(_) if entry.file_name() == "KALAMDB-STORAGE" => {}
             Ok(_) => drop(files.insert(entry.path())),
             Err(_) => {}
         }

@@ -1,6 +1,6 @@
 //! Storages beside `local`: their directories, their numbers, and what becomes of their tables when one is away.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
 
@@ -16,13 +16,15 @@ fn create(db: &Database, name: &str, directory: &Path) -> Result<bool> {
     block_on(db.engine.create_storage(&db.root, new))
 }
 
-fn files_below(directory: &Path) -> usize {
+fn segments_below(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory)
         .expect("reads")
         .map(|entry| entry.expect("an entry").path());
-    entries
-        .map(|path| if path.is_dir() { files_below(&path) } else { 1 })
-        .sum()
+    let segments = |path: PathBuf| match path.is_dir() {
+        true => segments_below(&path),
+        false => usize::from(path.extension().is_some_and(|extension| extension == "parquet")),
+    };
+    entries.map(segments).sum()
 }
 
 #[test]
@@ -34,7 +36,7 @@ fn segments_go_where_the_table_says() {
     let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast"), ("COMPRESSION", "zstd")]);
     db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
     block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
-    assert_eq!(files_below(&place), 1);
+    assert_eq!(segments_below(&place), 1);
     let db = db.reopen();
     assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
     db.insert(&db.root, &table, &[("b", 2)]).expect("inserted");
@@ -86,7 +88,7 @@ fn what_readers_kept_in_a_dropped_storage_goes_after_a_crash_too() {
     let reader = db.view();
     block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
     assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
-    assert_eq!(files_below(&place), 1);
+    assert_eq!(segments_below(&place), 1);
     assert_eq!(rows_of(&reader, &db.root, &table), owned(&[("a", 1)]));
 
     let crashed = tempfile::tempdir().expect("a directory");
@@ -95,7 +97,7 @@ fn what_readers_kept_in_a_dropped_storage_goes_after_a_crash_too() {
     assert_eq!(after.view().catalog().storages.keys().collect::<Vec<_>>(), ["local"]);
     // It ends when what is to be erased is.
     drop(after);
-    assert_eq!(files_below(&place), 0);
+    assert_eq!(segments_below(&place), 0);
     drop(reader);
 }
 
@@ -137,23 +139,8 @@ fn a_directory_is_one_storages_and_a_number_is_given_once() {
     assert_eq!((id(&db, "one"), id(&db, "two")), (2, 3));
 }
 
-#[test]
-fn a_storage_that_is_away_costs_its_tables_and_no_others() {
-    let db = Database::new();
-    let directory = tempfile::tempdir().expect("a directory");
-    let (place, away) = (directory.path().join("fast"), directory.path().join("away"));
-    create(&db, "fast", &place).expect("made");
-    let there = db.table("there", TableKind::Shared, &[("STORAGE", "fast")]);
-    let here = db.table("here", TableKind::Shared, &[]);
-    for table in [&there, &here] {
-        db.insert(&db.root, table, &[("a", 1)]).expect("inserted");
-        block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
-    }
-    std::fs::rename(&place, &away).expect("moved");
-    std::fs::write(&place, b"in the way").expect("written");
-
-    let db = db.reopen();
-    let request = || ScanRequest {
+fn request() -> ScanRequest {
+    ScanRequest {
         fields: vec![ScanField::Column(0)],
         key: None,
         limit: None,
@@ -161,39 +148,121 @@ fn a_storage_that_is_away_costs_its_tables_and_no_others() {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: 10,
-    };
+    }
+}
+
+/// Checks that a table in this storage, which is away, is refused by whatever needs its rows.
+fn check_refused(db: &Database, table: &Arc<Table>, storage: &str) {
     let refusals = [
-        db.view().scan(&db.root, &there, request()).map(|_| ()),
-        db.insert(&db.root, &there, &[("b", 2)]).map(|_| ()),
-        db.engine.mutate(&db.view(), &db.root, &there).map(|_| ()),
-        block_on(db.engine.flush_table(&db.root, &there.name)).map(|_| ()),
+        db.view().scan(&db.root, table, request()).map(|_| ()),
+        db.insert(&db.root, table, &[("b", 2)]).map(|_| ()),
+        db.engine.mutate(&db.view(), &db.root, table).map(|_| ()),
+        block_on(db.engine.flush_table(&db.root, &table.name)).map(|_| ()),
     ];
     for refusal in refusals {
         let error = refused(refusal, ErrorCode::StorageError);
         assert!(
-            error.message.contains("public.there") && error.message.contains("storage fast"),
+            error.message.contains(&table.name.to_string()) && error.message.contains(&format!("storage {storage}")),
             "{error}"
         );
     }
-    let new = new_table("more", TableKind::Shared, &[("STORAGE", "fast")]);
+    let new = new_table("more", TableKind::Shared, &[("STORAGE", storage)]);
     refused(
         block_on(db.engine.create_table(&db.root, new, CreateMode::New)),
         ErrorCode::StorageError,
     );
-    // Who may not know of the table learns nothing of it.
-    let stranger = db.user("stranger", Role::User);
-    refused(
-        db.view().scan(&stranger, &there, request()).map(|_| ()),
-        ErrorCode::TableNotFound,
-    );
-    db.insert(&db.root, &here, &[("b", 2)]).expect("inserted");
-    assert_eq!(db.rows(&db.root, &here), owned(&[("a", 1), ("b", 2)]));
-    db.clock.advance_micros(3_600 * SECOND);
-    assert_eq!(db.engine.run_due(), 1, "only what is here is flushed");
-    db.wait_for_jobs();
+}
 
-    std::fs::remove_file(&place).expect("removed");
-    std::fs::rename(&away, &place).expect("moved back");
+#[test]
+fn a_storage_that_is_away_costs_its_tables_and_no_others() {
+    for instead in ["nothing", "a file", "an empty directory"] {
+        let db = Database::new();
+        let directory = tempfile::tempdir().expect("a directory");
+        let (place, away) = (directory.path().join("fast"), directory.path().join("away"));
+        create(&db, "fast", &place).expect("made");
+        let there = db.table("there", TableKind::Shared, &[("STORAGE", "fast")]);
+        let here = db.table("here", TableKind::Shared, &[]);
+        for table in [&there, &here] {
+            db.insert(&db.root, table, &[("a", 1)]).expect("inserted");
+            block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+        }
+        std::fs::rename(&place, &away).expect("moved");
+        match instead {
+            "a file" => std::fs::write(&place, b"in the way").expect("written"),
+            "an empty directory" => std::fs::create_dir(&place).expect("made"),
+            _ => {}
+        }
+
+        let db = db.reopen();
+        check_refused(&db, &there, "fast");
+        // Who may not know of the table learns nothing of it.
+        let stranger = db.user("stranger", Role::User);
+        refused(
+            db.view().scan(&stranger, &there, request()).map(|_| ()),
+            ErrorCode::TableNotFound,
+        );
+        db.insert(&db.root, &here, &[("b", 2)]).expect("inserted");
+        assert_eq!(db.rows(&db.root, &here), owned(&[("a", 1), ("b", 2)]));
+        db.clock.advance_micros(3_600 * SECOND);
+        assert_eq!(db.engine.run_due(), 1, "only what is here is flushed");
+        db.wait_for_jobs();
+        // Nothing was made in its place.
+        match instead {
+            "a file" => std::fs::remove_file(&place).expect("removed"),
+            "an empty directory" => std::fs::remove_dir(&place).expect("still empty"),
+            _ => assert!(!place.exists()),
+        }
+
+        std::fs::rename(&away, &place).expect("moved back");
+        let db = db.reopen();
+        assert_eq!(db.rows(&db.root, &there), owned(&[("a", 1)]));
+    }
+}
+
+#[test]
+fn the_default_storage_may_be_away_too() {
+    let db = Database::new();
+    let ann = db.user("ann", Role::User);
+    let (segments, away) = (db.directory.path().join("segments"), db.directory.path().join("away"));
+    let table = db.table("t", TableKind::Shared, &[]);
+    let stream = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "60")]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    db.insert(&ann, &stream, &[("s", 1)]).expect("inserted");
+    std::fs::rename(&segments, &away).expect("moved");
+
     let db = db.reopen();
-    assert_eq!(db.rows(&db.root, &there), owned(&[("a", 1)]));
+    check_refused(&db, &table, "local");
+    // What has no segments is as it was.
+    assert_eq!(db.rows(&ann, &stream), owned(&[("s", 1)]));
+    db.insert(&ann, &stream, &[("t", 2)]).expect("inserted");
+    db.user("bob", Role::User);
+    assert!(!segments.exists());
+
+    std::fs::rename(&away, &segments).expect("moved back");
+    let db = db.reopen();
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
+    assert_eq!(db.rows(&ann, &stream), owned(&[("s", 1), ("t", 2)]));
+}
+
+#[test]
+fn a_storage_that_goes_away_meanwhile_is_needed_by_its_segments_alone() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (place, away) = (directory.path().join("fast"), directory.path().join("away"));
+    create(&db, "fast", &place).expect("made");
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    std::fs::rename(&place, &away).expect("moved");
+    let error = refused(
+        block_on(db.engine.flush_table(&db.root, &table.name)).map(|_| ()),
+        ErrorCode::StorageError,
+    );
+    assert!(error.message.contains("is away"), "{error}");
+    assert!(!place.exists());
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
+    std::fs::rename(&away, &place).expect("moved back");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    assert_eq!(segments_below(&place), 1);
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
 }

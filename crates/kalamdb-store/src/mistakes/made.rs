@@ -77,6 +77,9 @@ kalamdb_histories::mistakes! {
     /// Commits are written and not synced.
     CommitsAreNotSynced of 7:
         "hazards_of_syncs::hazard_7_acknowledged_rows_are_in_a_copy_of_the_files";
+    /// A log that ends in half a record is taken for a damaged one.
+    TornLogsAreRefused of 7:
+        "hazards_of_syncs::hazard_7_a_torn_log_loses_nothing_that_was_acknowledged";
     /// Whoever is in a group hears that it is written, whether or not it is.
     FailedWritesAreAcknowledged of 7:
         "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
@@ -122,7 +125,8 @@ kalamdb_histories::mistakes! {
 
     /// Rows to remove are not compared with what was committed lately, nor with the bits of those that are gone.
     RemovalsAreNotCompared of 12:
-        "hazards_of_commits::hazard_12_one_row_deleted_twice_is_deleted_once";
+        "hazards_of_commits::hazard_12_one_row_deleted_twice_is_deleted_once",
+        "hazards_of_movers::hazard_12_one_cold_row_deleted_and_updated_from_two_snapshots";
     /// Each request of a group begins with the bits before the group.
     GroupsForgetTheirBits of 12:
         "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
@@ -137,6 +141,9 @@ kalamdb_histories::mistakes! {
     /// So does a compaction.
     CompactionsWatchTooLate of 13:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed";
+    /// Which row of which new segment a moved row is, is counted from the first of them.
+    RowsAreCountedFromTheFirstSegment of 13:
+        "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_into_several_segments_stay_changed";
     /// The committer does not settle what happened after the last look.
     TheLastNewsAreNotSettled of 13:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
@@ -153,6 +160,9 @@ kalamdb_histories::mistakes! {
     /// A state shows the tables of the one before.
     VersionsLagBehind of 14:
         "hazards::hazard_14_snapshot_versions_and_catalog_are_of_one_moment";
+    /// Readers take hot rows as they are now.
+    ReadersTakeTheNewestRows of 14:
+        "hazards::hazard_14_sums_over_two_tables_are_whole_under_writers";
     /// Readers take the bits of deleted rows as they are now.
     ReadersTakeTheNewestBits of 14:
         "hazards_of_reads::hazard_14_an_old_state_shows_rows_that_were_deleted_since";
@@ -247,7 +257,8 @@ kalamdb_histories::mistakes! {
         "hazards_of_commits::hazard_18_a_scope_retired_at_any_moment_of_a_move";
     /// Its rows in segments stay until something else rewrites them.
     RetiredRowsAreNotWorthACompaction of 18:
-        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves";
+        "hazards_of_commits::hazard_18_rows_of_a_retired_scope_leave_the_segments_by_themselves",
+        "hazards_of_commits::hazard_18_what_a_mover_still_took_along_goes_with_the_next_compaction";
 
     /// What failed to be written is shown.
     FailedWritesAreShown of 19:
@@ -304,9 +315,23 @@ kalamdb_histories::mistakes! {
     /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
     StoragesAreForgotten of 20:
         "hazards_of_restarts::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
+    /// Whatever is at the place of a storage is taken for it.
+    StoragesAreNotRecognised of 20:
+        "hazards_of_storages::hazard_20_nothing_is_written_or_erased_where_a_storage_is_not",
+        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back",
+        "hazards_of_restarts::hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back";
+    /// So is what is at the place of one that was never marked.
+    UnmarkedStoragesAreTakenAsTheyAre of 20:
+        "hazards_of_storages::a_storage_from_before_there_were_marks_is_marked_where_its_files_are";
     /// Damage that a reader met is forgotten.
     DamageIsForgotten of 20:
         "hazards_of_files::damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended";
+    /// It is known until the next start.
+    DamageIsNotKept of 20:
+        "hazards_of_files::damage_that_was_met_is_known_after_restarts_until_a_check_finds_it_mended";
+    /// Whoever began to read before a file was mended has it refused again.
+    OldReadersNoteDamage of 20:
+        "hazards_of_files::what_a_reader_met_before_a_file_was_mended_is_not_held_against_it";
     /// A directory that does not say its format is taken for a new one.
     UnmarkedDirectoriesAreTaken of 20:
         "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";

@@ -102,11 +102,11 @@ impl SegmentFile {
         self
     }
 
-    /// What came of reading; damage is noted.
-    pub(crate) fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Reads; damage is noted.
+    pub(crate) fn noted<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &self.damage {
             Some(damage) => damage.note(read),
-            None => read,
+            None => read(),
         }
     }
 
@@ -267,7 +267,7 @@ impl SegmentFile {
         let keys = self.keys.as_ref().ok_or_else(|| self.keyless())?;
         let mut cursor = Cursor::new(self, keys.positions(), vec![rows], KEY_BLOCK_ROWS)?;
         let mut batches = Vec::new();
-        while let Some((_, columns, _)) = self.noted(cursor.next(self))? {
+        while let Some((_, columns, _)) = self.noted(|| cursor.next(self))? {
             batches.push(columns);
         }
         keys.block(batches)

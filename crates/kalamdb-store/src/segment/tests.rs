@@ -17,6 +17,7 @@ use crate::manifest::{SegmentEntry, SegmentSeqs};
 use crate::mover::SegmentCompression;
 use crate::segment::keys::KeyColumns;
 use crate::segment::layout::Layout;
+use crate::storage_marker::Marker;
 use crate::{ColumnId, Lifetime, SchemaVersion, ScopeId, SegmentId, Seq, StorageId, StoreSchema, StoredColumn};
 
 const PATH: &str = "7/12-ab.parquet";
@@ -31,7 +32,7 @@ impl Place {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files = Arc::new(Files::new());
         files
-            .add_local(StorageId::DEFAULT, directory.path())
+            .create_local(&Marker::new("test", StorageId::DEFAULT), directory.path())
             .expect("a storage");
         Self { directory, files }
     }

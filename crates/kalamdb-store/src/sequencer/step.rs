@@ -328,6 +328,7 @@ fn forget_segment(
         batch.put_cf(engine.meta(), meta::file(id), record);
     }
     batch.delete_cf(engine.meta(), meta::segment(store, id));
+    batch.delete_cf(engine.meta(), meta::damaged(id));
     deletion_vector::erase(batch, engine, id);
     Ok(())
 }

@@ -129,6 +129,70 @@ fn numbers_go_on_where_they_ended() {
     }
 }
 
+/// Every record that is in a fixture, this one or that of the crate above, is one that the document names.
+#[test]
+fn the_document_names_every_kind_of_record() {
+    let document = include_str!("../../../../docs/format.md");
+    let section = document.split("## ").find(|section| section.starts_with("Records"));
+    let names = section
+        .expect("a section")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"));
+    // Some lines are of several; an odd part is between backticks.
+    let names = names.flat_map(|line| {
+        let cell = line.split(" |").next().unwrap_or_default();
+        cell.split('`').step_by(2).map(str::to_string).collect::<Vec<_>>()
+    });
+    let names: Vec<String> = names.collect();
+    let is_named = |record: &[u8], is_ours: bool| {
+        names.iter().any(|name| match name.strip_suffix('/') {
+            // What a record of the catalog is called is for the catalog to say.
+            Some("record") if !is_ours => false,
+            Some(_) => record.starts_with(name.as_bytes()),
+            None => record == name.as_bytes(),
+        })
+    };
+    let mut kinds = std::collections::BTreeSet::new();
+    for (fixture, is_ours) in [(fixture(), true), (catalog_fixture(), false)] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        copy_directory(&fixture, directory.path());
+        for (record, _) in values(directory.path(), "meta") {
+            let shown = record.escape_ascii().to_string();
+            assert!(is_named(&record, is_ours), "docs/format.md does not name {shown}");
+            kinds.insert(shown.split('/').next().unwrap_or_default().to_string());
+        }
+    }
+    assert!(kinds.len() > 10, "{kinds:?}");
+}
+
+/// The row of the catalog that the document draws is the one that is there.
+#[test]
+fn the_row_in_the_document_is_that_of_the_fixture() {
+    let document = include_str!("../../../../docs/format.md");
+    let drawn = document
+        .split("The row of namespace `chat`")
+        .nth(1)
+        .expect("it is drawn");
+    let drawn = drawn.split("```").nth(1).expect("a block");
+    // Bytes are in front of two spaces, what they mean is behind.
+    let digits = drawn.lines().filter_map(|line| line.split("  ").next());
+    let drawn: String = digits.flat_map(str::chars).filter(char::is_ascii_hexdigit).collect();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    copy_directory(&catalog_fixture(), directory.path());
+    let namespaces = 4_294_967_041_u32.to_be_bytes();
+    let rows = values(directory.path(), "hot").into_iter();
+    let (key, value) = rows
+        .filter(|(key, _)| key.starts_with(&namespaces))
+        .find(|(key, _)| key.ends_with(b"chat\0\0"))
+        .expect("the row is there");
+    let found: String = key.iter().chain(&value).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(drawn, found);
+}
+
+fn catalog_fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kalamdb-core/fixtures/format-2/data")
+}
+
 fn durable_tables() -> impl Iterator<Item = Table> {
     tables()
         .into_iter()
@@ -317,7 +381,7 @@ fn values(path: &Path, family: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// How many files there are in the default storage.
+/// How many segments there are in the default storage.
 fn segment_files(path: &Path) -> usize {
     let mut directories = vec![path.join("segments")];
     let mut files = 0;
@@ -326,7 +390,7 @@ fn segment_files(path: &Path) -> usize {
             let entry = entry.expect("an entry");
             match entry.file_type().expect("a type").is_dir() {
                 true => directories.push(entry.path()),
-                false => files += 1,
+                false => files += usize::from(entry.path().extension().is_some_and(|kind| kind == "parquet")),
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::{FAMILIES, Quiet, SECOND, copy_directory, fixture, kinds, open};
 fn write_the_fixture() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path();
+    fs::create_dir(path.join("other")).expect("created");
     let mut store = open(path);
     create_all(&store);
     write_notes(&store);

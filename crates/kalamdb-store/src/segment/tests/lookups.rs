@@ -13,6 +13,7 @@ use crate::KeyEncoder;
 use crate::scan::KeyRange;
 use crate::segment::SegmentColumn as Column;
 use crate::segment::index::METADATA_KEY;
+use crate::testing::files_under;
 use crate::tuning::{KEY_BLOCK_ROWS, PAGE_ROWS, ROW_GROUP_ROWS};
 
 /// Columns are (number, payload, text), and the key is (text, number).
@@ -591,7 +592,7 @@ fn a_writer_refuses_what_is_not_in_order_or_does_not_fit() {
     }
     assert_eq!(writer.rows(), 0);
     assert!(matches!(writer.finish(), Err(StoreError::Unsupported(text)) if text.contains("without rows")));
-    assert_eq!(files_in(place.directory.path()), Vec::<String>::new());
+    assert_eq!(files_under(place.directory.path()), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]
@@ -617,19 +618,7 @@ fn a_writer_that_is_dropped_leaves_no_file() {
     // Enough for a row group to be written out.
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..200_000))];
     writer.write(ScopeId(1), None, &columns).expect("written");
-    assert!(!files_in(place.directory.path()).is_empty());
+    assert!(!files_under(place.directory.path()).is_empty());
     drop(writer);
-    assert_eq!(files_in(place.directory.path()), Vec::<String>::new());
-}
-
-fn files_in(directory: &std::path::Path) -> Vec<String> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).expect("a directory") {
-        let entry = entry.expect("an entry");
-        match entry.file_type().expect("a type").is_dir() {
-            true => files.extend(files_in(&entry.path())),
-            false => files.push(entry.file_name().to_string_lossy().into_owned()),
-        }
-    }
-    files
+    assert_eq!(files_under(place.directory.path()), [] as [std::path::PathBuf; 0]);
 }
