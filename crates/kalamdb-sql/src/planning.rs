@@ -44,6 +44,7 @@ use crate::repeated_names::{self, Renamed};
 use crate::session::Session;
 use crate::session_zone::zoned;
 use crate::single_value;
+use crate::subquery_values;
 use crate::system_columns;
 use crate::time_zones;
 use crate::values;
@@ -390,7 +391,11 @@ impl Planner {
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
-                single_value::aggregate_correlated(plan)
+                let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
+                if plan.transformed {
+                    PlanSize::of(&plan.data)?.check()?;
+                }
+                Ok(plan.data)
             })?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
@@ -419,13 +424,14 @@ impl Planner {
     /// every column may be NULL, whatever the values are, so that a prepared statement's schema holds for each execution.
     pub(crate) fn result_schema(&self, planned: &Planned) -> Result<SchemaRef> {
         match &planned.plan {
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(planned.schema_of(planned.plan.schema())),
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => planned.schema_of(&planned.plan),
             plan => {
                 let analyzed = self.analyze(plan.clone());
                 let analyzed = analyzed.map_err(|error| planned.correlation.explain(error))?;
-                Ok(planned.schema_of(analyzed.schema()))
+                planned.schema_of(&analyzed)
             }
         }
+        .map_err(diagnostics::from_datafusion)
     }
 
     fn analyze(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -474,15 +480,16 @@ impl Planner {
         let (schema, optimized) = match &planned.plan {
             plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => {
                 let optimized = self.state.optimize(plan).map_err(diagnostics::from_datafusion)?;
-                (planned.schema_of(plan.schema()), optimized)
+                (planned.schema_of(plan), optimized)
             }
             _ => {
                 let analyzed = self.analyze(std::mem::take(&mut planned.plan))?;
-                let schema = planned.schema_of(analyzed.schema());
+                let schema = planned.schema_of(&analyzed);
                 let optimized = self.state.optimizer().optimize(analyzed, &self.state, |_, _| {});
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
+        let schema = schema.map_err(diagnostics::from_datafusion)?;
         let bounded = PlanSize::of(&optimized)
             .and_then(PlanSize::check)
             .and_then(|()| constants::bounded(optimized, self.state.config().batch_size()));

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{Constraint, Constraints, DFSchema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction};
@@ -65,6 +65,8 @@ pub(crate) struct Provider {
     schema: SchemaRef,
     /// For each field of the schema.
     fields: Vec<Origin>,
+    /// What is true of the rows that the principal reads.
+    constraints: Constraints,
 }
 
 /// Where a column comes from.
@@ -105,6 +107,7 @@ impl Provider {
             }
             schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
         }
+        let constraints = constraints(&table, &fields);
         Provider {
             database,
             table,
@@ -112,6 +115,7 @@ impl Provider {
             view,
             schema,
             fields,
+            constraints,
         }
     }
 
@@ -178,6 +182,23 @@ impl Provider {
     }
 }
 
+/// The primary key, so that GROUP BY a key groups by the whole row. Of a USER or STREAM table a statement reads the rows of one
+/// user, among which keys are unique.
+fn constraints(table: &Table, fields: &[Origin]) -> Constraints {
+    let key = match table.kind {
+        TableKind::Shared | TableKind::User | TableKind::Stream => &table.schema.primary_key,
+        TableKind::System => return Constraints::default(),
+    };
+    let place = |column: &usize| {
+        let origin = Origin::Scanned(ScanField::Column(*column));
+        fields.iter().position(|field| *field == origin)
+    };
+    // A hidden row id is no column here.
+    let places: Option<Vec<usize>> = key.iter().map(place).collect();
+    let primary_key = places.filter(|places| !places.is_empty()).map(Constraint::PrimaryKey);
+    Constraints::new_unverified(primary_key.into_iter().collect())
+}
+
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider")
@@ -194,6 +215,10 @@ impl TableProvider for Provider {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
