@@ -34,6 +34,7 @@ mod insert;
 mod interruption;
 mod json_functions;
 mod json_paths;
+mod key_groups;
 mod key_order;
 mod key_range;
 mod literal_columns;

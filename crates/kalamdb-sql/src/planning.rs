@@ -31,6 +31,7 @@ use crate::environment::QueryMemory;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
+use crate::key_groups;
 use crate::literals;
 use crate::missing;
 use crate::names::{name_position, placed, table_name};
@@ -228,19 +229,17 @@ impl Planner {
             return Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
         let table = self.find_table(&name, Action::Select)?;
-        Ok(provider_as_source(self.provider(table, exposure)))
+        let provider = self.provider(table, exposure);
+        Ok(provider_as_source(Arc::new(match names.tells_keys() {
+            true => provider.with_key(),
+            false => provider,
+        })))
     }
 
     /// A table as this statement reads it.
-    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> Arc<provider::Provider> {
+    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> provider::Provider {
         let (database, view) = (Arc::clone(&self.database), self.view.clone());
-        Arc::new(provider::Provider::new(
-            database,
-            table,
-            self.principal.clone(),
-            view,
-            exposure,
-        ))
+        provider::Provider::new(database, table, self.principal.clone(), view, exposure)
     }
 
     /// Plans a SELECT, VALUES, WITH or EXPLAIN. `known` are parameter types that something outside the query fixes.
@@ -360,6 +359,15 @@ impl Planner {
                 });
             }
             Err(error) if repeated_names::caused(&error) => error,
+            Err(error) if key_groups::may_help(&error, &statement) => {
+                names.tell_keys(true);
+                if let Ok(plan) = self.logical(names, statement.clone(), types.to_vec()) {
+                    let names = None;
+                    return Ok(Distinct { plan, statement, names });
+                }
+                names.tell_keys(false);
+                return Err(diagnostics::in_statement(error, &statement));
+            }
             Err(error) => return Err(diagnostics::in_statement(error, &statement)),
         };
         for which in [Renamed::Repeated, Renamed::All] {

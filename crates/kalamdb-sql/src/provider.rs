@@ -65,7 +65,6 @@ pub(crate) struct Provider {
     schema: SchemaRef,
     /// For each field of the schema.
     fields: Vec<Origin>,
-    /// What is true of the rows that the principal reads.
     constraints: Constraints,
 }
 
@@ -107,7 +106,6 @@ impl Provider {
             }
             schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
         }
-        let constraints = constraints(&table, &fields);
         Provider {
             database,
             table,
@@ -115,7 +113,15 @@ impl Provider {
             view,
             schema,
             fields,
-            constraints,
+            constraints: Constraints::default(),
+        }
+    }
+
+    /// The same, which says what its primary key is.
+    pub(crate) fn with_key(self) -> Self {
+        Provider {
+            constraints: primary_key(&self.table, &self.fields),
+            ..self
         }
     }
 
@@ -182,9 +188,8 @@ impl Provider {
     }
 }
 
-/// The primary key, so that GROUP BY a key groups by the whole row. Of a USER or STREAM table a statement reads the rows of one
-/// user, among which keys are unique.
-fn constraints(table: &Table, fields: &[Origin]) -> Constraints {
+/// Of a USER or STREAM table a statement reads the rows of one user, among which keys are unique.
+fn primary_key(table: &Table, fields: &[Origin]) -> Constraints {
     let key = match table.kind {
         TableKind::Shared | TableKind::User | TableKind::Stream => &table.schema.primary_key,
         TableKind::System => return Constraints::default(),

@@ -284,7 +284,7 @@ mod tests {
         let fixture = Fixture::new();
         fixture.run(&[
             "CREATE TABLE t (id BIGINT PRIMARY KEY, a INT, n INT NOT NULL)",
-            "CREATE TABLE u (id BIGINT PRIMARY KEY, t BIGINT NOT NULL, v INT)",
+            "CREATE TABLE u (id BIGINT PRIMARY KEY, p BIGINT NOT NULL, v INT)",
             "INSERT INTO t VALUES (1, 10, 1), (2, 20, 2), (3, NULL, 3)",
             "INSERT INTO u VALUES (1, 1, 10), (2, 1, 11), (3, 2, NULL)",
         ]);
@@ -298,15 +298,15 @@ mod tests {
             fixture.check(&format!("SELECT id, {expr} FROM t ORDER BY id"), expected);
         };
         check(
-            "EXISTS (SELECT 1 FROM u WHERE u.t = t.id)",
+            "EXISTS (SELECT 1 FROM u WHERE u.p = t.id)",
             &["1|true", "2|true", "3|false"],
         );
         check(
-            "NOT EXISTS (SELECT * FROM u WHERE u.t = t.id)",
+            "NOT EXISTS (SELECT * FROM u WHERE u.p = t.id)",
             &["1|false", "2|false", "3|true"],
         );
         check(
-            "EXISTS (SELECT v FROM u WHERE u.t = t.id AND v > 10 ORDER BY v LIMIT 1)",
+            "EXISTS (SELECT v FROM u WHERE u.p = t.id AND v > 10 ORDER BY v LIMIT 1)",
             &["1|true", "2|false", "3|false"],
         );
         check(
@@ -320,15 +320,15 @@ mod tests {
             &["1|true", "2|true", "3|true"],
         );
         check(
-            "CASE WHEN EXISTS (SELECT 1 FROM u WHERE u.t = t.id) THEN 'some' ELSE 'none' END AS had",
+            "CASE WHEN EXISTS (SELECT 1 FROM u WHERE u.p = t.id) THEN 'some' ELSE 'none' END AS had",
             &["1|some", "2|some", "3|none"],
         );
         check(
-            "EXISTS (SELECT 1 FROM u WHERE u.t = t.id AND EXISTS (SELECT 1 FROM t x WHERE x.a = u.v))",
+            "EXISTS (SELECT 1 FROM u WHERE u.p = t.id AND EXISTS (SELECT 1 FROM t x WHERE x.a = u.v))",
             &["1|true", "2|false", "3|false"],
         );
         check(
-            "EXISTS (SELECT 1 FROM u WHERE u.v > t.a), EXISTS (SELECT 1 FROM u WHERE u.t <> t.id AND u.v = t.a + 1)",
+            "EXISTS (SELECT 1 FROM u WHERE u.v > t.a), EXISTS (SELECT 1 FROM u WHERE u.p <> t.id AND u.v = t.a + 1)",
             &["1|true|false", "2|false|false", "3|false|false"],
         );
         fixture.check(
@@ -336,17 +336,17 @@ mod tests {
             &["true|true"],
         );
         fixture.check(
-            "SELECT t.id, count(*), EXISTS (SELECT 1 FROM u WHERE u.t = t.id AND v IS NULL) FROM t JOIN u ON u.t = t.id \
+            "SELECT t.id, count(*), EXISTS (SELECT 1 FROM u WHERE u.p = t.id AND v IS NULL) FROM t JOIN u ON u.p = t.id \
              GROUP BY t.id ORDER BY t.id",
             &["1|2|false", "2|1|true"],
         );
         fixture.check(
-            "SELECT had, count(*) FROM (SELECT EXISTS (SELECT 1 FROM u WHERE u.t = t.id) AS had FROM t) GROUP BY had ORDER BY had",
+            "SELECT had, count(*) FROM (SELECT EXISTS (SELECT 1 FROM u WHERE u.p = t.id) AS had FROM t) GROUP BY had ORDER BY had",
             &["false|1", "true|2"],
         );
-        fixture.run(&["CREATE VIEW w AS SELECT id, EXISTS (SELECT 1 FROM u WHERE u.t = t.id) AS had FROM t"]);
+        fixture.run(&["CREATE VIEW w AS SELECT id, EXISTS (SELECT 1 FROM u WHERE u.p = t.id) AS had FROM t"]);
         fixture.check("SELECT * FROM w WHERE NOT had", &["3|false"]);
-        fixture.run(&["UPDATE t SET n = CASE WHEN EXISTS (SELECT 1 FROM u WHERE u.t = t.id) THEN 7 ELSE 8 END"]);
+        fixture.run(&["UPDATE t SET n = CASE WHEN EXISTS (SELECT 1 FROM u WHERE u.p = t.id) THEN 7 ELSE 8 END"]);
         fixture.check("SELECT n FROM t ORDER BY id", &["7", "7", "8"]);
     }
 
@@ -356,8 +356,8 @@ mod tests {
         let check = |expr: &str, expected: &[&str]| {
             fixture.check(&format!("SELECT id, {expr} FROM t ORDER BY id"), expected);
         };
-        check("id IN (SELECT t FROM u)", &["1|true", "2|true", "3|false"]);
-        check("n NOT IN (SELECT t FROM u)", &["1|false", "2|false", "3|true"]);
+        check("id IN (SELECT p FROM u)", &["1|true", "2|true", "3|false"]);
+        check("n NOT IN (SELECT p FROM u)", &["1|false", "2|false", "3|true"]);
         check("a IN (SELECT v FROM u)", &["1|true", "2|NULL", "3|NULL"]);
         check("a NOT IN (SELECT v FROM u)", &["1|false", "2|NULL", "3|NULL"]);
         check(
@@ -366,28 +366,28 @@ mod tests {
         );
         check("a IN (SELECT v FROM u WHERE false)", &["1|false", "2|false", "3|false"]);
         check(
-            "a IN (SELECT v FROM u WHERE u.t = t.id)",
+            "a IN (SELECT v FROM u WHERE u.p = t.id)",
             &["1|true", "2|NULL", "3|false"],
         );
         check(
-            "a + 1 IN (SELECT v FROM u WHERE u.t = t.id)",
+            "a + 1 IN (SELECT v FROM u WHERE u.p = t.id)",
             &["1|true", "2|NULL", "3|false"],
         );
         check(
-            "n IN (SELECT t FROM u WHERE u.v > t.a)",
+            "n IN (SELECT p FROM u WHERE u.v > t.a)",
             &["1|true", "2|false", "3|false"],
         );
         check(
-            "(n IN (SELECT t FROM u) AND id NOT IN (SELECT id + 1 FROM u)) AS both",
+            "(n IN (SELECT p FROM u) AND id NOT IN (SELECT id + 1 FROM u)) AS both",
             &["1|true", "2|false", "3|false"],
         );
-        check("7 IN (SELECT t FROM u)", &["1|false", "2|false", "3|false"]);
+        check("7 IN (SELECT p FROM u)", &["1|false", "2|false", "3|false"]);
         fixture.check(
-            "SELECT 1 IN (SELECT t FROM u), NULL IN (SELECT t FROM u WHERE false)",
+            "SELECT 1 IN (SELECT p FROM u), NULL IN (SELECT p FROM u WHERE false)",
             &["true|false"],
         );
         fixture.check_error_part(
-            "SELECT id IN (SELECT id, t FROM u) FROM t",
+            "SELECT id IN (SELECT id, p FROM u) FROM t",
             ErrorCode::InvalidStatement,
             "2 columns",
         );
@@ -397,7 +397,7 @@ mod tests {
     fn what_nests_is_bounded() {
         let fixture = fixture();
         let mut nested = "SELECT v FROM u".to_owned();
-        for _ in 0..20 {
+        for _ in 0..10 {
             nested = format!("SELECT CASE WHEN v IN ({nested}) THEN 1 END FROM u");
         }
         fixture.check_error_part(&nested, ErrorCode::StatementTooLarge, "parts");
