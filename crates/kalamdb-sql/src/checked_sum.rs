@@ -1,4 +1,4 @@
-//! SUM of integers that fails where DataFusion's would wrap.
+//! SUM of integers, and of decimals of the most digits, that fails where DataFusion's would wrap.
 //!
 //! Problem: DataFusion 55 adds integers with wrapping arithmetic, so that a sum out of range is a wrong number. Proper way: a sum
 //! of a wider type, which PostgreSQL has; it would change the type of every `sum(bigint)`. Chosen: the same type, the same
@@ -38,11 +38,25 @@ impl CheckedSum {
     }
 }
 
-/// The types that integers are summed as.
+/// The types of sums that are ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
     Signed,
     Unsigned,
+    /// DECIMAL(38, scale). Of fewer digits, a sum has ten more than its values, and no sum of so many rows is computed.
+    Decimal(i8),
+}
+
+/// More than any sum may be, and what a sum that was too large on the way stays.
+const OVERFLOWN: i128 = i128::MIN;
+
+const MOST_OF_DECIMAL: u128 = 10_u128.pow(38) - 1;
+
+fn plus(total: i128, value: i128) -> i128 {
+    match total {
+        OVERFLOWN => OVERFLOWN,
+        total => total.checked_add(value).unwrap_or(OVERFLOWN),
+    }
 }
 
 impl Width {
@@ -50,7 +64,23 @@ impl Width {
         match data_type {
             DataType::Int64 => Some(Width::Signed),
             DataType::UInt64 => Some(Width::Unsigned),
+            DataType::Decimal128(38, scale) => Some(Width::Decimal(*scale)),
             _ => None,
+        }
+    }
+
+    /// Of a sum that is not whole yet.
+    fn state(self) -> DataType {
+        match self {
+            Width::Signed | Width::Unsigned => STATE,
+            Width::Decimal(scale) => DataType::Decimal128(38, scale),
+        }
+    }
+
+    fn in_decimal(self, total: Option<i128>) -> Result<Option<i128>> {
+        match total {
+            Some(total) if total.unsigned_abs() > MOST_OF_DECIMAL => Err(self.overflow()),
+            fits => Ok(fits),
         }
     }
 
@@ -59,6 +89,7 @@ impl Width {
         match self {
             Width::Signed => each(values.as_primitive::<Int64Type>(), take),
             Width::Unsigned => each(values.as_primitive::<UInt64Type>(), take),
+            Width::Decimal(_) => each(values.as_primitive::<Decimal128Type>(), take),
         }
     }
 
@@ -66,7 +97,7 @@ impl Width {
     fn total(self, values: &ArrayRef) -> (i128, u64) {
         let (mut total, mut count) = (0, 0);
         self.each(values, |_, value| {
-            total += value;
+            total = plus(total, value);
             count += 1;
         });
         (total, count)
@@ -76,6 +107,7 @@ impl Width {
         Ok(match self {
             Width::Signed => ScalarValue::Int64(total.map(i64::try_from).transpose().map_err(|_| self.overflow())?),
             Width::Unsigned => ScalarValue::UInt64(total.map(u64::try_from).transpose().map_err(|_| self.overflow())?),
+            Width::Decimal(scale) => ScalarValue::Decimal128(self.in_decimal(total)?, 38, scale),
         })
     }
 
@@ -91,15 +123,20 @@ impl Width {
                 let values: std::result::Result<UInt64Array, _> = values.collect();
                 Arc::new(values.map_err(|_| self.overflow())?)
             }
+            Width::Decimal(_) => {
+                let values: Result<Decimal128Array> = totals.map(|total| self.in_decimal(total)).collect();
+                Arc::new(values?.with_data_type(self.state()))
+            }
         })
     }
 
     fn overflow(self) -> DataFusionError {
-        let name = match self {
-            Width::Signed => "BIGINT",
-            Width::Unsigned => "UBIGINT",
+        let (name, wider) = match self {
+            Width::Signed => ("BIGINT", "38, 0"),
+            Width::Unsigned => ("UBIGINT", "38, 0"),
+            Width::Decimal(_) => ("DECIMAL with 38 digits", "76, 0"),
         };
-        let message = format!("a sum is out of range of {name}; write sum(CAST(… AS DECIMAL(38, 0)))");
+        let message = format!("a sum is out of range of {name}; write sum(CAST(… AS DECIMAL({wider})))");
         DataFusionError::External(Box::new(Error::new(ErrorCode::InvalidArgument, message)))
     }
 }
@@ -137,6 +174,7 @@ impl AggregateUDFImpl for CheckedSum {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match Width::of(args.return_type()) {
+            Some(Width::Decimal(_)) if args.is_distinct => self.inner.accumulator(args),
             Some(width) if args.is_distinct => Ok(Box::new(DistinctSum::new(width))),
             Some(width) => Ok(Box::new(IntegerSum::new(width))),
             None => self.inner.accumulator(args),
@@ -144,14 +182,13 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        if args.is_distinct || Width::of(args.return_type()).is_none() {
-            return self.inner.state_fields(args);
+        match Width::of(args.return_type()) {
+            Some(width) if !args.is_distinct => {
+                let name = format_state_name(args.name, "sum");
+                Ok(vec![Arc::new(Field::new(name, width.state(), true))])
+            }
+            Some(_) | None => self.inner.state_fields(args),
         }
-        Ok(vec![Arc::new(Field::new(
-            format_state_name(args.name, "sum"),
-            STATE,
-            true,
-        ))])
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -167,6 +204,7 @@ impl AggregateUDFImpl for CheckedSum {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match Width::of(args.return_type()) {
+            Some(Width::Decimal(_)) if args.is_distinct => self.inner.create_sliding_accumulator(args),
             Some(_) => self.accumulator(args),
             None => self.inner.create_sliding_accumulator(args),
         }
@@ -231,14 +269,17 @@ impl IntegerSum {
 impl Accumulator for IntegerSum {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let (total, count) = self.width.total(&values[0]);
-        self.total += total;
+        self.total = plus(self.total, total);
         self.count += count;
         Ok(())
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let (total, count) = self.width.total(&values[0]);
-        self.total -= total;
+        self.total = match total {
+            OVERFLOWN => OVERFLOWN,
+            total => plus(self.total, -total),
+        };
         self.count -= count;
         Ok(())
     }
@@ -252,12 +293,16 @@ impl Accumulator for IntegerSum {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Decimal128(self.sum(), 38, 0)])
+        let scale = match self.width {
+            Width::Signed | Width::Unsigned => 0,
+            Width::Decimal(scale) => scale,
+        };
+        Ok(vec![ScalarValue::Decimal128(self.sum(), 38, scale)])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         each(states[0].as_primitive::<Decimal128Type>(), |_, total| {
-            self.total += total;
+            self.total = plus(self.total, total);
             self.count += 1;
         });
         Ok(())
@@ -331,6 +376,7 @@ impl Accumulator for DistinctSum {
         let data_type = match self.width {
             Width::Signed => DataType::Int64,
             Width::Unsigned => DataType::UInt64,
+            Width::Decimal(_) => self.width.state(),
         };
         let list = ScalarValue::new_list_nullable(&values, &data_type);
         Ok(vec![ScalarValue::List(list)])
@@ -395,7 +441,7 @@ impl GroupsAccumulator for IntegerSums {
         width.each(&values[0], |row, value| {
             if opt_filter.is_none_or(|filter| passes(filter, row)) {
                 let group = group_indices[row];
-                totals[group] += value;
+                totals[group] = plus(totals[group], value);
                 has_values[group] = true;
             }
         });
@@ -408,15 +454,16 @@ impl GroupsAccumulator for IntegerSums {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let data_type = self.width.state();
         let totals: Decimal128Array = self.take(emit_to).collect();
-        Ok(vec![Arc::new(totals.with_data_type(STATE))])
+        Ok(vec![Arc::new(totals.with_data_type(data_type))])
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.resize(total_num_groups);
         each(values[0].as_primitive::<Decimal128Type>(), |row, total| {
             let group = group_indices[row];
-            self.totals[group] += total;
+            self.totals[group] = plus(self.totals[group], total);
             self.has_values[group] = true;
         });
         Ok(())
@@ -429,7 +476,7 @@ impl GroupsAccumulator for IntegerSums {
                 totals[row] = Some(value);
             }
         });
-        let totals = Decimal128Array::from(totals).with_data_type(STATE);
+        let totals = Decimal128Array::from(totals).with_data_type(self.width.state());
         Ok(vec![Arc::new(totals)])
     }
 
@@ -474,6 +521,37 @@ mod tests {
         ] {
             fixture.check_error_part(sql, ErrorCode::InvalidArgument, "a sum is out of range");
         }
+    }
+
+    #[test]
+    fn a_sum_of_decimals_out_of_range_is_an_error() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id INT PRIMARY KEY, d DECIMAL(38, 2), w DECIMAL(30, 2))",
+            "INSERT INTO t VALUES (1, 999999999999999999999999999999999999.99, 1.25), \
+             (2, 999999999999999999999999999999999999.99, 2.5), (3, -1, NULL), (4, 1, -0.5)",
+        ]);
+        for sql in [
+            "SELECT sum(d) FROM t",
+            "SELECT sum(d) FROM t WHERE id IN (1, 4)",
+            "SELECT id > 2, sum(d) FROM t GROUP BY id > 2",
+            "SELECT sum(d) OVER (ORDER BY id) FROM t",
+        ] {
+            fixture.check_error_part(sql, ErrorCode::InvalidArgument, "a sum is out of range");
+        }
+        fixture.check(
+            "SELECT sum(d), sum(w), arrow_typeof(sum(d)) FROM t WHERE id <> 2",
+            &["999999999999999999999999999999999999.99|0.75|Decimal128(38, 2)"],
+        );
+        fixture.check(
+            "SELECT id % 2 AS g, sum(w), count(*) FROM t GROUP BY g ORDER BY g",
+            &["0|2.00|2", "1|1.25|2"],
+        );
+        fixture.check(
+            "SELECT sum(w) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t ORDER BY id",
+            &["1.25", "3.75", "2.50", "-0.50"],
+        );
+        fixture.check("SELECT sum(DISTINCT w) FROM t", &["3.25"]);
     }
 
     #[test]
