@@ -59,7 +59,9 @@ fn text_of(expr: &ast::Expr, data_type: &DataType) -> Option<Option<String>> {
             number_text(expr)
         }
         DataType::Binary | DataType::LargeBinary => match value {
-            Some(ast::Value::HexStringLiteral(digits)) => Some(format!("\\x{digits}")),
+            Some(ast::Value::HexStringLiteral(digits)) if digits.len().is_multiple_of(2) => {
+                Some(format!("\\x{digits}"))
+            }
             _ => None,
         },
         _ => None,
