@@ -8,8 +8,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableName,
-    TableOptions, TableSchema, field_type_name,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableKind,
+    TableName, TableOptions, TableSchema, field_type_name,
 };
 
 use crate::assignment::{Target, assign};
@@ -17,6 +17,7 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
 use crate::insert::{self, row_count};
+use crate::literal_columns;
 use crate::missing;
 use crate::names::placed;
 use crate::planning::{Planner, stream_query};
@@ -68,7 +69,10 @@ pub(crate) async fn run(
                 Err(error) => return Err(error),
             }
         }
-        Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
+        Definition::DropTable { names, kind, if_exists } => {
+            check_kinds(database, session, &names, kind)?;
+            drop_tables(database, session, &names, if_exists).await?
+        }
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
         Definition::CreateView(create) => views::create(database, session, *create, query).await?,
         Definition::DropView { names, if_exists } => views::drop_all(database, session, &names, if_exists).await?,
@@ -232,7 +236,7 @@ async fn create_table(
         ErrorCode::AlreadyExists => placed(error, written.position),
         _ => error,
     };
-    let Some(query) = query else {
+    let Some(mut query) = query else {
         let columns = columns
             .into_iter()
             .map(|column| match column.sql_type.clone() {
@@ -259,6 +263,10 @@ async fn create_table(
             message: outcome(&name, mode, false),
         });
     }
+    let types = columns
+        .iter()
+        .map(|column| column.sql_type.as_ref().map(|given| given.data_type.clone()));
+    literal_columns::as_text(&mut query, &types.collect::<Vec<_>>());
     let statement = ast::Statement::Query(query);
     let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
     let as_given = columns.iter().all(|column| column.sql_type.is_none());
@@ -470,6 +478,29 @@ async fn truncate_tables(database: &Arc<Database>, session: &Arc<Session>, names
         [one] => format!("table {one} emptied"),
         several => format!("tables {} emptied", several.join(", ")),
     })
+}
+
+/// Checks that tables are of the type that the statement says, if it says one.
+fn check_kinds(database: &Database, session: &Session, names: &[ObjectName], kind: Option<TableKind>) -> Result<()> {
+    let Some(kind) = kind else { return Ok(()) };
+    let view = database.engine().view();
+    let principal = database.principal(&view, session)?;
+    for written in names {
+        let name = full_name(session, written);
+        let table = view.catalog().table(&name).filter(|table| principal.sees(table));
+        if let Some(table) = table.filter(|table| table.kind != kind) {
+            let message = format!(
+                "{name} is a {} table, not a {} table",
+                table.kind.as_str(),
+                kind.as_str()
+            );
+            return Err(placed(
+                Error::new(ErrorCode::InvalidStatement, message),
+                written.position,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that every table is there and may be defined by the session's user, so that a list is not done by half.

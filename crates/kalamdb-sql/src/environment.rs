@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use chrono::DateTime;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
@@ -17,6 +18,7 @@ use datafusion::execution::memory_pool::{
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::Optimizer;
@@ -28,6 +30,7 @@ use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
+use crate::checked_sum::CheckedSum;
 use crate::database::DatabaseOptions;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
@@ -43,6 +46,7 @@ use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
+use crate::subquery_values::before_predicates;
 use crate::time_zones::UTC;
 use crate::types;
 
@@ -99,10 +103,14 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
+            .with_optimizer_rules(pauses::of_optimizer(before_predicates(before_merging(
+                Optimizer::new().rules,
+            ))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
+        base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
+            .map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -217,7 +225,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
-/// UUID, JSON and TIMESTAMP WITH TIME ZONE in casts.
+/// The types of casts that DataFusion does not know, or not as columns have them.
 #[derive(Debug)]
 struct SqlTypes;
 
@@ -243,6 +251,40 @@ impl TypePlanner for SqlTypes {
                 };
                 let data_type = DataType::Timestamp(unit, Some(UTC.into()));
                 Some(Arc::new(Field::new("", data_type, true)))
+            }
+            ast::DataType::Map(..)
+            | ast::DataType::Blob(_)
+            | ast::DataType::Binary(_)
+            | ast::DataType::Varbinary(_)
+            | ast::DataType::Bytes(_)
+            | ast::DataType::Float(_)
+            | ast::DataType::Float32
+            | ast::DataType::Float64
+            | ast::DataType::Int16
+            | ast::DataType::Int32
+            | ast::DataType::Int64
+            | ast::DataType::UTinyInt
+            | ast::DataType::USmallInt
+            | ast::DataType::UBigInt
+            | ast::DataType::UInt8
+            | ast::DataType::UInt16
+            | ast::DataType::UInt32
+            | ast::DataType::UInt64
+            | ast::DataType::Dec(_)
+            | ast::DataType::CharacterVarying(None)
+            | ast::DataType::CharVarying(None)
+            | ast::DataType::Nvarchar(None)
+            | ast::DataType::Clob(None)
+            | ast::DataType::CharacterLargeObject(None)
+            | ast::DataType::CharLargeObject(None)
+            | ast::DataType::Date32
+            | ast::DataType::Time(Some(_), _)
+            | ast::DataType::Interval { fields: Some(_), .. }
+            | ast::DataType::Custom(..) => {
+                let of_column =
+                    types::from_sql(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                let field = Field::new("", of_column.data_type, true).with_metadata(of_column.metadata);
+                Some(Arc::new(field))
             }
             _ => None,
         })

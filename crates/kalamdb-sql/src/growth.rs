@@ -13,7 +13,8 @@ mod size;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
@@ -170,6 +171,10 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let args = match self.growth {
+            Some(Growth::Pad) => with_lengths_from_zero(args),
+            _ => args,
+        };
         // First, since counting the matches of a pattern is as much work as replacing them.
         let work = self.cost.map(|cost| Work::of(cost, self.name(), &args)).transpose()?;
         if let Some(growth) = self.growth {
@@ -248,6 +253,22 @@ impl ScalarUDFImpl for Bounded {
     fn placement(&self, args: &[ExpressionPlacement]) -> ExpressionPlacement {
         self.inner.placement(args)
     }
+}
+
+/// A text that is filled up to a negative length is empty, as in PostgreSQL; DataFusion refuses some of them.
+fn with_lengths_from_zero(mut args: ScalarFunctionArgs) -> ScalarFunctionArgs {
+    if let Some(length) = args.args.get_mut(1) {
+        match length {
+            ColumnarValue::Scalar(ScalarValue::Int64(Some(length))) => *length = (*length).max(0),
+            ColumnarValue::Array(lengths) => {
+                if let Some(numbers) = lengths.as_primitive_opt::<Int64Type>() {
+                    *lengths = Arc::new(numbers.unary::<_, Int64Type>(|length| length.max(0)));
+                }
+            }
+            ColumnarValue::Scalar(_) => {}
+        }
+    }
+    args
 }
 
 #[cfg(test)]
@@ -334,6 +355,10 @@ mod tests {
         fixture.check(
             "SELECT repeat(a, n), lpad(a, 4, '-'), rpad(a, abs(n), 'ab') FROM t ORDER BY id",
             &["xyxyxy|--xy|xya", "NULL|NULL|NULL", "|---y|y"],
+        );
+        fixture.check(
+            "SELECT lpad(a, -1), rpad('abc', -2, 'x'), rpad(a, n), lpad(a, n, '-') FROM t ORDER BY id",
+            &["||xy |-xy", "NULL||NULL|NULL", "|||"],
         );
         fixture.check("SELECT octet_length(repeat('x', 60000000))", &["60000000"]);
         fixture.check(

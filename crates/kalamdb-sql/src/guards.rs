@@ -7,6 +7,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::formatted_times;
 use crate::growth;
 use crate::operators;
 use crate::plan_expressions;
@@ -40,7 +41,14 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             check_width(&cast.get_type(schema)?)?;
             Ok(Transformed::no(cast))
         }
-        Expr::ScalarFunction(call) => Ok(growth::bounded(call)),
+        Expr::ScalarFunction(call) => {
+            let typed = formatted_times::typed(call);
+            let bounded = growth::bounded(typed.data);
+            Ok(Transformed::new_transformed(
+                bounded.data,
+                typed.transformed || bounded.transformed,
+            ))
+        }
         Expr::Cast(cast) => {
             check_width(cast.field.data_type())?;
             Ok(Transformed::no(Expr::Cast(cast)))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow::datatypes::{FieldRef, Fields};
 use datafusion::sql::sqlparser::ast::{self, Spanned};
 use futures::StreamExt;
 use kalamdb_core::{Action, Appender, Error, ErrorCode, OnConflict, Result, Table, TableKind};
@@ -12,6 +12,7 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
+use crate::literal_columns;
 use crate::names::{folded, name_position, placed, position_of, suggestion, table_reference};
 use crate::parameters::{self, Parameters};
 use crate::planned::Planned;
@@ -363,7 +364,10 @@ fn source_of(planner: &Planner, table: &Arc<Table>, targets: &[usize], query: &a
         }
         _ => {
             let mut query = query.clone();
-            keep_decimal_literals(table, targets, &mut query);
+            let types = targets
+                .iter()
+                .map(|index| Some(table.schema.columns[*index].data_type.clone()));
+            literal_columns::as_text(&mut query, &types.collect::<Vec<_>>());
             planned_source(planner, table, targets, Box::new(query))
         }
     }
@@ -375,32 +379,6 @@ fn planned_source(planner: &Planner, table: &Table, targets: &[usize], query: Bo
     check_count(table, planned.plan.schema().fields().len(), targets.len())
         .map_err(|error| placed(error, position_of(query.span())))?;
     Ok(Source::Query(query, Box::new(planned)))
-}
-
-/// A number that a plain SELECT hands straight to a DECIMAL column goes as text, which reaches the column exactly.
-fn keep_decimal_literals(table: &Table, targets: &[usize], query: &mut ast::Query) {
-    let ast::SetExpr::Select(select) = query.body.as_mut() else {
-        return;
-    };
-    if select.distinct.is_some() || select.projection.len() != targets.len() {
-        return;
-    }
-    for (item, target) in select.projection.iter_mut().zip(targets) {
-        let is_decimal = matches!(
-            table.schema.columns[*target].data_type,
-            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
-        );
-        if !is_decimal {
-            continue;
-        }
-        let expr = match item {
-            ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => expr,
-            _ => return,
-        };
-        if let Some(text) = values::number_text(expr) {
-            *expr = ast::Expr::value(ast::Value::SingleQuotedString(text));
-        }
-    }
 }
 
 /// Parameters that a SELECT hands straight to a column have that column's type.

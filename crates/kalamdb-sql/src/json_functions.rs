@@ -1,12 +1,14 @@
-//! JSON: the operators `->` and `->>`, and functions that take a value by its path, from the crate `datafusion-functions-json`.
+//! JSON: the operators `->` and `->>` (`#>`, `#>>` and `?` are in `json_paths`), and functions that take a value by its path, from the crate `datafusion-functions-json`.
 //!
 //! Its own `->` gives a union of the types that a value may have, which many clients cannot read; here it gives JSON, as in
 //! PostgreSQL, and what else gives or takes that union is not registered.
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -19,6 +21,7 @@ use datafusion_functions_json::udfs;
 use kalamdb_core::{Error, ErrorCode};
 
 use crate::extension_types::ExtensionType;
+use crate::json_paths::{self, Taken};
 
 /// `->`: the value at a key or an index, as JSON.
 static ARROW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| JsonFunction::operator(udfs::json_get_json_udf(), "->"));
@@ -49,7 +52,49 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     Ok(())
 }
 
-/// Plans `->` and `->>`.
+/// The value at a key, or at an index as a number; as text by the function of `->>`.
+///
+/// # Errors
+/// Whatever the crate says.
+pub(crate) fn step(
+    values: &ArrayRef,
+    step: ScalarValue,
+    taken: Taken,
+    config: &Arc<ConfigOptions>,
+) -> Result<ArrayRef> {
+    let function = match taken {
+        Taken::AsJson => &ARROW,
+        Taken::AsText => &LONG_ARROW,
+    };
+    let field = |data_type: DataType| Arc::new(Field::new("", data_type, true));
+    let arg_fields = vec![field(DataType::Utf8), field(step.data_type())];
+    let rows = values.len();
+    let found = function.inner().invoke_with_args(ScalarFunctionArgs {
+        args: vec![ColumnarValue::Array(Arc::clone(values)), ColumnarValue::Scalar(step)],
+        arg_fields,
+        number_rows: rows,
+        return_field: field(DataType::Utf8),
+        config_options: Arc::clone(config),
+    })?;
+    found.into_array(rows)
+}
+
+/// Refuses what is not JSON on the left of an operator.
+///
+/// # Errors
+/// INVALID_STATEMENT.
+pub(crate) fn check_document(operator: &str, data_type: &DataType) -> Result<()> {
+    if data_type.is_string() || data_type.is_null() {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorCode::InvalidStatement,
+        format!("{operator} takes JSON, not {data_type}"),
+    );
+    Err(DataFusionError::External(Box::new(error)))
+}
+
+/// Plans the operators.
 #[derive(Debug)]
 struct JsonOperators;
 
@@ -58,6 +103,11 @@ impl ExprPlanner for JsonOperators {
         let function = match expr.op {
             BinaryOperator::Arrow => &ARROW,
             BinaryOperator::LongArrow => &LONG_ARROW,
+            BinaryOperator::HashArrow => return json_paths::at_path(expr, Taken::AsJson).map(PlannerResult::Planned),
+            BinaryOperator::HashLongArrow => {
+                return json_paths::at_path(expr, Taken::AsText).map(PlannerResult::Planned);
+            }
+            BinaryOperator::Question => return Ok(PlannerResult::Planned(json_paths::has_key(expr))),
             _ => return Ok(PlannerResult::Original(expr)),
         };
         let is_constant = matches!(expr.right, Expr::Literal(..));

@@ -1,6 +1,6 @@
 //! How DataFusion's planner finds tables and functions: through one statement's view and principal, and nothing else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -28,6 +28,8 @@ pub(crate) struct PlanNames<'a> {
     within: Vec<TableName>,
     /// The tables and views that were asked for.
     read: RefCell<Vec<TableName>>,
+    /// Whether the planner is told of primary keys.
+    tells_keys: Cell<bool>,
     counted: Arc<CountedRelations>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
 }
@@ -52,6 +54,7 @@ impl<'a> PlanNames<'a> {
             namespace,
             within,
             read: RefCell::default(),
+            tells_keys: Cell::new(false),
             counted: Arc::clone(&counted),
             relation_planners: vec![counted, Arc::new(MarkedTables)],
         }
@@ -60,6 +63,15 @@ impl<'a> PlanNames<'a> {
     /// Begins to plan the text, perhaps again.
     pub(crate) fn begin(&self) {
         self.counted.begin();
+    }
+
+    /// Whether the planner is told of primary keys, which it is by the next plans.
+    pub(crate) fn tell_keys(&self, tells_keys: bool) {
+        self.tells_keys.set(tells_keys);
+    }
+
+    pub(crate) fn tells_keys(&self) -> bool {
+        self.tells_keys.get()
     }
 
     /// Where names without a namespace are looked up.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -27,22 +27,25 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
-    /// The schema of the result, from that of the plan at this stage: plain types, and the names that the statement gives.
-    pub(crate) fn schema_of(&self, schema: &DFSchema) -> SchemaRef {
-        let has_parameters = !self.parameters.is_empty();
-        let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+    /// The schema of the result, from the plan at this stage: plain types, and the names that the statement gives.
+    ///
+    /// # Errors
+    /// Whatever walking over the plan says.
+    pub(crate) fn schema_of(&self, plan: &LogicalPlan) -> DataFusionResult<SchemaRef> {
+        let may_all_be_null = !self.parameters.is_empty() || has_subquery_value(plan)?;
+        let fields = plan.schema().fields().iter().enumerate().map(|(index, field)| {
             let plain = field.as_ref().clone().with_data_type(plain_type(field.data_type()));
             let named = match self.names.as_ref().and_then(|names| names.get(index)) {
                 Some(name) => plain.with_name(name),
                 None => plain,
             };
-            Arc::new(if has_parameters {
+            Arc::new(if may_all_be_null {
                 named.with_nullable(true)
             } else {
                 named
             })
         });
-        Arc::new(Schema::new(fields.collect::<Fields>()))
+        Ok(Arc::new(Schema::new(fields.collect::<Fields>())))
     }
 
     /// For each output column the table it comes straight from.
@@ -51,6 +54,21 @@ impl Planned {
             .map(|index| origin(&self.plan, index))
             .collect()
     }
+}
+
+/// Whether a subquery stands as a value. It is NULL where it has no row, of which DataFusion's schemas know nothing.
+fn has_subquery_value(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    plan.exists(|node| {
+        let mut found = false;
+        node.apply_expressions(|expr| {
+            found = expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))?;
+            Ok(match found {
+                true => TreeNodeRecursion::Stop,
+                false => TreeNodeRecursion::Continue,
+            })
+        })?;
+        Ok(found)
+    })
 }
 
 fn origin(plan: &LogicalPlan, index: usize) -> Option<TableName> {

@@ -32,6 +32,7 @@ use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
+use crate::key_groups;
 use crate::literals;
 use crate::missing;
 use crate::names::{name_position, placed, table_name};
@@ -47,6 +48,7 @@ use crate::session::Session;
 use crate::session_zone::zoned;
 use crate::single_value;
 use crate::struct_fields;
+use crate::subquery_values;
 use crate::system_columns;
 use crate::time_zones;
 use crate::values;
@@ -229,19 +231,17 @@ impl Planner {
             return Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
         let table = self.find_table(&name, Action::Select)?;
-        Ok(provider_as_source(self.provider(table, exposure)))
+        let provider = self.provider(table, exposure);
+        Ok(provider_as_source(Arc::new(match names.tells_keys() {
+            true => provider.with_key(),
+            false => provider,
+        })))
     }
 
     /// A table as this statement reads it.
-    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> Arc<provider::Provider> {
+    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> provider::Provider {
         let (database, view) = (Arc::clone(&self.database), self.view.clone());
-        Arc::new(provider::Provider::new(
-            database,
-            table,
-            self.principal.clone(),
-            view,
-            exposure,
-        ))
+        provider::Provider::new(database, table, self.principal.clone(), view, exposure)
     }
 
     /// Plans a SELECT, VALUES, WITH or EXPLAIN. `known` are parameter types that something outside the query fixes.
@@ -368,6 +368,15 @@ impl Planner {
                 });
             }
             Err(error) if repeated_names::caused(&error) => error,
+            Err(error) if key_groups::may_help(&error, &statement) => {
+                names.tell_keys(true);
+                if let Ok(plan) = self.logical(names, statement.clone(), types.to_vec()) {
+                    let names = None;
+                    return Ok(Distinct { plan, statement, names });
+                }
+                names.tell_keys(false);
+                return Err(self.refused(names, error, &statement, types));
+            }
             Err(error) => return Err(self.refused(names, error, &statement, types)),
         };
         for which in [Renamed::Repeated, Renamed::All] {
@@ -422,7 +431,11 @@ impl Planner {
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
-                single_value::aggregate_correlated(plan)
+                let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
+                if plan.transformed {
+                    PlanSize::of(&plan.data)?.check()?;
+                }
+                Ok(plan.data)
             })?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
@@ -451,13 +464,14 @@ impl Planner {
     /// every column may be NULL, whatever the values are, so that a prepared statement's schema holds for each execution.
     pub(crate) fn result_schema(&self, planned: &Planned) -> Result<SchemaRef> {
         match &planned.plan {
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(planned.schema_of(planned.plan.schema())),
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => planned.schema_of(&planned.plan),
             plan => {
                 let analyzed = self.analyze(plan.clone());
                 let analyzed = analyzed.map_err(|error| planned.correlation.explain(error))?;
-                Ok(planned.schema_of(analyzed.schema()))
+                planned.schema_of(&analyzed)
             }
         }
+        .map_err(diagnostics::from_datafusion)
     }
 
     fn analyze(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -506,15 +520,16 @@ impl Planner {
         let (schema, optimized) = match &planned.plan {
             plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => {
                 let optimized = self.state.optimize(plan).map_err(diagnostics::from_datafusion)?;
-                (planned.schema_of(plan.schema()), optimized)
+                (planned.schema_of(plan), optimized)
             }
             _ => {
                 let analyzed = self.analyze(std::mem::take(&mut planned.plan))?;
-                let schema = planned.schema_of(analyzed.schema());
+                let schema = planned.schema_of(&analyzed);
                 let optimized = self.state.optimizer().optimize(analyzed, &self.state, |_, _| {});
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
         };
+        let schema = schema.map_err(diagnostics::from_datafusion)?;
         let bounded = PlanSize::of(&optimized)
             .and_then(PlanSize::check)
             .and_then(|()| constants::bounded(optimized, self.state.config().batch_size()));

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{Constraint, Constraints, DFSchema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction};
@@ -65,6 +65,7 @@ pub(crate) struct Provider {
     schema: SchemaRef,
     /// For each field of the schema.
     fields: Vec<Origin>,
+    constraints: Constraints,
 }
 
 /// Where a column comes from.
@@ -112,6 +113,15 @@ impl Provider {
             view,
             schema,
             fields,
+            constraints: Constraints::default(),
+        }
+    }
+
+    /// The same, which says what its primary key is.
+    pub(crate) fn with_key(self) -> Self {
+        Provider {
+            constraints: primary_key(&self.table, &self.fields),
+            ..self
         }
     }
 
@@ -178,6 +188,22 @@ impl Provider {
     }
 }
 
+/// Of a USER or STREAM table a statement reads the rows of one user, among which keys are unique.
+fn primary_key(table: &Table, fields: &[Origin]) -> Constraints {
+    let key = match table.kind {
+        TableKind::Shared | TableKind::User | TableKind::Stream => &table.schema.primary_key,
+        TableKind::System => return Constraints::default(),
+    };
+    let place = |column: &usize| {
+        let origin = Origin::Scanned(ScanField::Column(*column));
+        fields.iter().position(|field| *field == origin)
+    };
+    // A hidden row id is no column here.
+    let places: Option<Vec<usize>> = key.iter().map(place).collect();
+    let primary_key = places.filter(|places| !places.is_empty()).map(Constraint::PrimaryKey);
+    Constraints::new_unverified(primary_key.into_iter().collect())
+}
+
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider")
@@ -194,6 +220,10 @@ impl TableProvider for Provider {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {

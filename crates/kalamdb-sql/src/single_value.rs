@@ -1,12 +1,14 @@
-//! Correlated subqueries as values: `(SELECT v FROM u WHERE u.id = t.id)`.
+//! Subqueries as values: `(SELECT v FROM u WHERE u.id = t.id)`.
 //!
-//! DataFusion wants such a subquery aggregated, so that it has at most one row. SQL wants an error when it has more. The
-//! aggregate in here does both: NULL for no row, the value of one, an error for two.
+//! DataFusion wants one that uses columns of the query around it aggregated, so that it has at most one row. SQL wants an error when
+//! it has more. The aggregate in here does both: NULL for no row, the value of one, an error for two. It also says of a column
+//! that is never NULL that it is, where there is no row.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
+use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -20,7 +22,7 @@ use kalamdb_core::{Error, ErrorCode};
 
 static SINGLE_VALUE: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(SingleValue::new())));
 
-/// Aggregates the correlated scalar subqueries of a plan that are not aggregated yet.
+/// Aggregates the scalar subqueries of a plan that need it.
 ///
 /// # Errors
 /// What rebuilding the plan says.
@@ -38,7 +40,17 @@ pub(crate) fn aggregate_correlated(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn aggregated(subquery: Subquery) -> Result<Transformed<Expr>> {
     let unchanged = |subquery| Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
-    if subquery.outer_ref_columns.is_empty() || subquery.subquery.max_rows().is_some_and(|rows| rows <= 1) {
+    if subquery.outer_ref_columns.is_empty() {
+        let field = subquery.subquery.schema().fields().first();
+        if field.is_none_or(|field| field.is_nullable()) || has_one_row(&subquery.subquery) {
+            return unchanged(subquery);
+        }
+        // DataFusion's schema says that it is never NULL, and its plans fail where it is for want of a row.
+        let value = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+        let input = Arc::unwrap_or_clone(Arc::clone(&subquery.subquery));
+        return single(input, value, subquery);
+    }
+    if subquery.subquery.max_rows().is_some_and(|rows| rows <= 1) {
         return unchanged(subquery);
     }
     let LogicalPlan::Projection(projection) = subquery.subquery.as_ref() else {
@@ -55,21 +67,37 @@ fn aggregated(subquery: Subquery) -> Result<Transformed<Expr>> {
         | LogicalPlan::Projection(_) => {}
         _ => return unchanged(subquery),
     }
-    let name = projection.schema.field(0).name().clone();
+    let input = Arc::unwrap_or_clone(Arc::clone(&projection.input));
+    let value = value.clone().unalias();
+    single(input, value, subquery)
+}
+
+/// Whether a plan has a row whatever its tables hold.
+fn has_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => has_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_one_row(&alias.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(relation) => relation.produce_one_row,
+        _ => false,
+    }
+}
+
+/// The subquery as the one value that its input has.
+fn single(input: LogicalPlan, value: Expr, subquery: Subquery) -> Result<Transformed<Expr>> {
+    let name = subquery.subquery.schema().field(0).name().clone();
     let single = Expr::AggregateFunction(AggregateFunction::new_udf(
         Arc::clone(&SINGLE_VALUE),
-        vec![value.clone().unalias()],
+        vec![value],
         false,
         None,
         Vec::new(),
         None,
     ));
     let output = single.schema_name().to_string();
-    let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(Arc::clone(&projection.input)))
+    let plan = LogicalPlanBuilder::from(input)
         .aggregate(Vec::<Expr>::new(), vec![single])?
-        .project(vec![
-            Expr::Column(datafusion::common::Column::new_unqualified(output)).alias(name),
-        ])?
+        .project(vec![Expr::Column(Column::new_unqualified(output)).alias(name)])?
         .build()?;
     Ok(Transformed::yes(Expr::ScalarSubquery(Subquery {
         subquery: Arc::new(plan),

@@ -93,6 +93,8 @@ pub(crate) enum Definition {
     CreateTable(Box<CreateTable>),
     DropTable {
         names: Vec<ObjectName>,
+        /// What the tables are said to be.
+        kind: Option<TableKind>,
         if_exists: bool,
     },
     Truncate {
@@ -239,7 +241,7 @@ impl std::fmt::Debug for Administration {
 /// INVALID_STATEMENT for UNIQUE, CHECK, REFERENCES and the like; more than one statement is INVALID_STATEMENT.
 pub(crate) fn parse(sql: &str) -> Result<Statement> {
     let dialect = dialect::KalamDialect::for_text(sql);
-    let tokens = placeholders::number(syntax::tokenize(&dialect, sql)?)?;
+    let tokens = placeholders::number(placeholders::operators(syntax::tokenize(&dialect, sql)?))?;
     syntax::check_depth(&tokens)?;
     let mut source = syntax::Source::new(&dialect, sql, tokens);
     let statement = grammar::statement(&mut source)?;
@@ -253,7 +255,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
 /// SYNTAX_ERROR.
 pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
     let dialect = dialect::KalamDialect::for_text(sql);
-    let tokens = syntax::tokenize(&dialect, sql)?;
+    let tokens = placeholders::operators(syntax::tokenize(&dialect, sql)?);
     syntax::check_depth(&tokens)?;
     let mut source = syntax::Source::new(&dialect, sql, tokens);
     let mut expression = source.call(|parser| parser.parse_expr())?;
@@ -343,6 +345,8 @@ pub(crate) fn object_name(name: &ast::ObjectName) -> Result<ObjectName> {
     })
 }
 
+#[cfg(test)]
+mod coverage;
 #[cfg(test)]
 mod robustness;
 #[cfg(test)]

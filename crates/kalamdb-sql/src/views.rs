@@ -69,7 +69,8 @@ fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Resul
     let outputs = &view.definition.outputs;
     let columns = &view.schema.columns;
     let now: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
-    let places: Vec<usize> = if now.iter().copied().eq(outputs) {
+    let is_as_then = now.iter().copied().eq(outputs);
+    let places: Vec<usize> = if is_as_then {
         (0..outputs.len()).collect()
     } else {
         let place = |output: &String| {
@@ -99,6 +100,10 @@ fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Resul
                 return Err(changed(ErrorCode::TypeMismatch, &message));
             }
         }
+    }
+    // As they are: DataFusion's rules may take a field of `s` in a projection `s AS s` for another `s`.
+    if is_as_then && outputs.iter().eq(columns.iter().map(|column| &column.name)) {
+        return Ok(planned.plan);
     }
     let named = places.into_iter().zip(columns).map(|(place, column)| {
         let output = Column::from(schema.qualified_field(place));

@@ -42,7 +42,17 @@ pub(super) fn disagreement(
             "placeholder",
             "requires",
         ]),
-        "UNSUPPORTED" => mentions(&["not implemented", "support", "not been implemented", "not permitted"]),
+        "UNSUPPORTED" => mentions(&[
+            "not implemented",
+            "support",
+            "not been implemented",
+            "not permitted",
+            // What DataFusion says of subqueries that it cannot plan.
+            "outerreferencecolumn",
+            "subquery can only be used",
+            "correlated scalar subquery must be aggregated",
+            "scalar correlated subquery cannot contain",
+        ]),
         "TABLE_NOT_FOUND" | "NAMESPACE_NOT_FOUND" | "NOT_FOUND" => {
             mentions(&["not found", "n't exist", "not exist", "no table", "failed to resolve"])
                 && !missing
@@ -100,6 +110,12 @@ mod tests {
                 false,
             ),
             (text("This feature is not implemented: x"), "UNSUPPORTED: y", true),
+            (text("does not support OuterReferenceColumn"), "UNSUPPORTED: y", true),
+            (
+                text("Correlated scalar subquery must be aggregated to …"),
+                "UNSUPPORTED: y",
+                true,
+            ),
             (
                 text("Cast error: a"),
                 "TABLE_NOT_FOUND: table public.t does not exist",

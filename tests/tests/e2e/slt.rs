@@ -26,6 +26,7 @@ macro_rules! slt_files {
 
 slt_files!(
     create_as,
+    every_table_type,
     flush,
     json_and_uuid,
     literals,

@@ -84,6 +84,8 @@ impl Conversation<'_> {
                 }
                 None => read_lines()?,
             };
+            // From here on Ctrl-C is about what was typed: about the statement that runs, or the next one of several.
+            self.interrupts.forget();
             match event {
                 Event::Submitted(text) => {
                     if self.obey(&text).await == Flow::Leave {
@@ -138,7 +140,6 @@ impl Conversation<'_> {
     async fn statement(&mut self, script: &Script, range: Range<usize>) -> Result<(), ()> {
         let start = range.start;
         let sql = &script.text[range];
-        self.interrupts.forget();
         let started = Instant::now();
         let outcome = self.run_statement(sql).await;
         let elapsed = started.elapsed();
@@ -287,7 +288,6 @@ impl Conversation<'_> {
 
     /// Tables that a pattern stands for; without one all but the system's.
     async fn list(&mut self, pattern: Option<&str>) {
-        self.interrupts.forget();
         let tables = match self.interrupts.unless(tables(&mut self.connection, self.shell)).await {
             Ok(Ok(tables)) => tables,
             Ok(Err(failure)) => return say(&failure),

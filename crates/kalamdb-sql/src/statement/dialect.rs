@@ -3,11 +3,13 @@
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArguments};
+use datafusion::sql::sqlparser::ast::{CastKind, Expr, Function, FunctionArguments};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::type_grammar;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -41,9 +43,24 @@ impl Dialect for KalamDialect {
             .prefixes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match spent {
-            Ok(_) => function_of_the_session(parser),
+            Ok(_) => function_of_the_session(parser).or_else(|| cast(parser)),
             Err(_) => Some(Err(ParserError::RecursionLimitExceeded)),
         }
+    }
+
+    // `::` with a type of ours.
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if parser.peek_token_ref().token != Token::DoubleColon || !type_grammar::is_ours(parser, 1) {
+            return None;
+        }
+        parser.advance_token();
+        Some(type_grammar::in_expression(parser).map(|data_type| Expr::Cast {
+            kind: CastKind::DoubleColon,
+            expr: Box::new(expr.clone()),
+            data_type,
+            array: false,
+            format: None,
+        }))
     }
 
     fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
@@ -140,6 +157,10 @@ impl Dialect for KalamDialect {
     }
 
     // What DataFusion plans beyond PostgreSQL.
+
+    fn supports_projection_trailing_commas(&self) -> bool {
+        true
+    }
 
     fn supports_select_wildcard_except(&self) -> bool {
         true
@@ -246,4 +267,34 @@ fn function_of_the_session(parser: &mut Parser<'_>) -> Option<Result<Expr, Parse
         }
         _ => None,
     }
+}
+
+/// CAST and TRY_CAST, with types of ours.
+fn cast(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let Token::Word(word) = &parser.peek_token_ref().token else {
+        return None;
+    };
+    let kind = match word.keyword {
+        _ if word.quote_style.is_some() || parser.peek_nth_token_ref(1).token != Token::LParen => return None,
+        Keyword::CAST => CastKind::Cast,
+        Keyword::TRY_CAST => CastKind::TryCast,
+        Keyword::SAFE_CAST => CastKind::SafeCast,
+        _ => return None,
+    };
+    parser.advance_token();
+    let parse = || {
+        parser.expect_token(&Token::LParen)?;
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_keyword_is(Keyword::AS)?;
+        let data_type = type_grammar::in_expression(parser)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Cast {
+            kind,
+            expr,
+            data_type,
+            array: false,
+            format: None,
+        })
+    };
+    Some(parse())
 }

@@ -3,7 +3,7 @@
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use kalamdb_core::{Error, ErrorCode, Result, Role};
+use kalamdb_core::{Error, ErrorCode, Result, Role, TableKind};
 
 use super::syntax::Source;
 use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar, view_grammar};
@@ -214,12 +214,21 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
             cascade,
         }));
     }
-    if source.eat(&["USER"]) && !source.sees(&["TABLE"]) {
+    let is_user = source.sees(&["USER"]) && !source.sees(&["USER", "TABLE"]);
+    if is_user && source.eat(&["USER"]) {
         let if_exists = source.eat(&["IF", "EXISTS"]);
         let name = user_name(source)?;
         return Ok(Statement::Administration(Administration::DropUser { name, if_exists }));
     }
-    source.eat_one(&["SHARED", "STREAM"]);
+    let kinds = [
+        ("SHARED", TableKind::Shared),
+        ("USER", TableKind::User),
+        ("STREAM", TableKind::Stream),
+    ];
+    let kind = kinds
+        .into_iter()
+        .find(|(word, _)| source.eat(&[word]))
+        .map(|(_, kind)| kind);
     if !source.eat(&["TABLE"]) {
         return Err(source.unexpected("TABLE, VIEW, NAMESPACE, USER or STORAGE after DROP"));
     }
@@ -232,7 +241,7 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
         ));
     }
     source.eat(&["RESTRICT"]);
-    Ok(Statement::Definition(Definition::DropTable { names, if_exists }))
+    Ok(Statement::Definition(Definition::DropTable { names, kind, if_exists }))
 }
 
 fn truncate(source: &mut Source<'_>) -> Result<Statement> {

@@ -1,5 +1,6 @@
-//! Parameters in the token stream: `?` becomes `$1`, `$2`, …; a text uses one style.
+//! Parameters in the token stream: `?` becomes `$1`, `$2`, …; a text uses one style. Between two operands `?` is JSON's operator.
 
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use kalamdb_core::{Error, ErrorCode, Result};
 
@@ -8,6 +9,71 @@ use crate::names::placed;
 
 /// PostgreSQL's bound, too: a parameter's number decides how many parameters a statement has.
 const PARAMETERS_LIMIT: u32 = 65_535;
+
+/// Tells the operator `?` from parameters.
+pub(super) fn operators(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    for index in 0..tokens.len() {
+        if is_question(&tokens[index].token) && stands_between_operands(&tokens, index) {
+            tokens[index].token = Token::Question;
+        }
+    }
+    tokens
+}
+
+fn is_question(token: &Token) -> bool {
+    matches!(token, Token::Placeholder(text) if text == "?")
+}
+
+/// No parameter stands right behind an operand. Behind a word that may be a keyword, such as `data`, only what follows tells.
+fn stands_between_operands(tokens: &[TokenWithSpan], index: usize) -> bool {
+    let is_spoken = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
+    let mut before = tokens[..index].iter().rev().filter(is_spoken).map(|token| &token.token);
+    let after = tokens[index + 1..].iter().find(is_spoken).map(|token| &token.token);
+    let is_operand = match before.next() {
+        Some(Token::RParen | Token::RBracket | Token::Placeholder(_)) => true,
+        Some(Token::Word(word)) => {
+            if word.quote_style.is_some() || before.next() == Some(&Token::Period) {
+                true
+            } else {
+                match word.keyword {
+                    Keyword::NoKeyword => true,
+                    Keyword::SELECT
+                    | Keyword::DISTINCT
+                    | Keyword::ALL
+                    | Keyword::BY
+                    | Keyword::AND
+                    | Keyword::OR
+                    | Keyword::NOT
+                    | Keyword::LIKE
+                    | Keyword::ILIKE
+                    | Keyword::CASE
+                    | Keyword::WHEN
+                    | Keyword::THEN
+                    | Keyword::ELSE
+                    | Keyword::RETURNING => false,
+                    _ => return after.is_some_and(|after| is_string(after) || matches!(after, Token::Placeholder(_))),
+                }
+            }
+        }
+        Some(token) => is_string(token),
+        None => false,
+    };
+    is_operand
+        && after.is_some_and(|after| {
+            is_string(after) || matches!(after, Token::Placeholder(_) | Token::LParen | Token::Word(_))
+        })
+}
+
+fn is_string(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::NationalStringLiteral(_)
+            | Token::DollarQuotedString(_)
+    )
+}
 
 /// Numbers the parameters of a text.
 ///

@@ -230,12 +230,12 @@ impl Refusals<'_> {
                     op: _,
                     set_quantifier: _,
                 } => open.extend([&**left, &**right]),
+                // ROW (…) is the standard's long form of a row.
                 SetExpr::Values(Values {
-                    explicit_row,
+                    explicit_row: _,
                     value_keyword,
                     rows: _,
                 }) => {
-                    self.unless(*explicit_row, "ROW in VALUES", &["ROW"])?;
                     self.unless(*value_keyword, "VALUE instead of VALUES", &["VALUE"])?;
                 }
                 SetExpr::Insert(_) => {

@@ -71,6 +71,10 @@ fn deep_text_is_refused() {
     }
     refused(format!("SELECT {}1", "INTERVAL ".repeat(100_000)));
     refused(format!("SELECT a{}", "::STRUCT<a INT, b ".repeat(100_000)));
+    refused(format!("SELECT a{}", "::STRUCT(a INT, b ".repeat(100_000)));
+    refused(format!("SELECT CAST(a AS {}", "STRUCT(a MAP(INT, ".repeat(100_000)));
+    refused(format!("SELECT a{}", "::INT[]".repeat(100_000)));
+    refused(format!("SELECT a{}", " ? b".repeat(100_000)));
     refused(format!("SELECT a::{}", "TABLE(a ".repeat(100_000)));
     refused(format!(
         "SELECT * FROM a{}",
@@ -230,7 +234,7 @@ fn logic_texts() -> Vec<String> {
         let content = std::fs::read_to_string(&path).expect("the file can be read");
         for record in content.split("\n\n") {
             let lines = record.lines().skip_while(|line| line.starts_with('#'));
-            let mut lines = lines.skip_while(|line| line.starts_with("skipif") || line.starts_with("onlyif"));
+            let mut lines = lines.skip_while(|line| line.starts_with("connection"));
             if lines
                 .next()
                 .is_some_and(|line| line.starts_with("statement") || line.starts_with("query"))

@@ -49,7 +49,11 @@ pub(super) fn shown(statement: &Statement) -> String {
                 table.mode, key, table.options
             )
         }
-        Statement::Definition(Definition::DropTable { names, if_exists }) => {
+        Statement::Definition(Definition::DropTable {
+            names,
+            kind: _,
+            if_exists,
+        }) => {
             format!(
                 "drop {if_exists} {}",
                 names.iter().map(name).collect::<Vec<_>>().join(" ")
