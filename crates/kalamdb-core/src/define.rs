@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use kalamdb_store::{ColumnId, Counter, KeyEncoder, RowEncoder, SchemaVersion, StoreId, TableChange};
 
-use crate::access::{Action, Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Catalog, Namespace, Table, TableName};
 use crate::change::CatalogChange;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 use crate::options::TableOptions;
+use crate::rights::{Action, Task};
 use crate::schema::{Column, TableSchema};
 use crate::system_rows::{SchemaChange, schema_row, schema_versions, table_row, text};
 use crate::system_schema::{FIRST_SYSTEM_STORE, SYSTEM_NAMESPACE, SystemTable};
@@ -63,7 +64,7 @@ impl Engine {
     /// # Errors
     /// ALREADY_EXISTS, PERMISSION_DENIED, INVALID_ARGUMENT for a reserved name (`system`, `information_schema`) or an empty or over-long one.
     pub async fn create_namespace(&self, principal: &Principal, name: &str, if_not_exists: bool) -> Result<bool> {
-        principal.require(Role::Dba, "CREATE NAMESPACE")?;
+        principal.require(Task::CreateNamespace)?;
         check_name("namespace", name)?;
         check_not_reserved(name)?;
         let name = name.to_owned();
@@ -102,7 +103,7 @@ impl Engine {
         if_exists: bool,
         cascade: bool,
     ) -> Result<bool> {
-        principal.require(Role::Dba, "DROP NAMESPACE")?;
+        principal.require(Task::DropNamespace)?;
         check_not_reserved(name)?;
         let name = name.to_owned();
         self.change(move |change| {
@@ -133,6 +134,7 @@ impl Engine {
                 change.refresh_storage(&table.options.storage)?;
             }
             change.catalog.namespaces.remove(&name);
+            change.forget_namespace_grants(&name)?;
             change.refresh_namespace(&name)?;
             Ok(true)
         })
@@ -224,7 +226,7 @@ impl Engine {
         mode: CreateMode,
         store: StoreId,
     ) -> Result<Option<Placement>> {
-        principal.require(Role::Dba, "CREATE TABLE")?;
+        principal.require(Task::CreateTable)?;
         check_not_reserved(&new.name.namespace)?;
         if !catalog.namespaces.contains_key(&new.name.namespace) {
             return Err(namespace_not_found(&new.name.namespace));
@@ -318,6 +320,8 @@ impl Placement {
         let what = match &self.replaces {
             Some(old) => {
                 change.change_store(TableChange::Retire(old.store));
+                // As if it were dropped and made again.
+                change.forget_table_grants(&old.table_id)?;
                 SchemaChange::Replace
             }
             None => SchemaChange::Create,
@@ -435,6 +439,7 @@ fn check_storable(schema: &TableSchema) -> Result<()> {
 /// Removes a table from the catalog, its rows of SYSTEM tables and its store.
 fn remove_table(change: &mut CatalogChange, table: &Table) -> Result<()> {
     change.catalog.tables.remove(&table.name);
+    change.forget_table_grants(&table.table_id)?;
     change.change_store(TableChange::Retire(table.store));
     for version in schema_versions(&change.state, &table.table_id)? {
         change.remove(SystemTable::TableSchemas, &[text(&table.table_id), version])?;

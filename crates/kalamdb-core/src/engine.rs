@@ -10,7 +10,7 @@ use kalamdb_store::{
     CommitError, DbState, Durability, ScopeId, Step, Store, StoreId, StoreOptions, StoreStatistics, TableChange,
 };
 
-use crate::access::{Action, Principal};
+use crate::access::Principal;
 use crate::append::{Appender, OnConflict};
 use crate::catalog::{Catalog, Table};
 use crate::change::Definitions;
@@ -24,6 +24,7 @@ use crate::maintenance::MaintenanceOptions;
 use crate::movers::Movers;
 use crate::mutate::Mutator;
 use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
+use crate::rights::Action;
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};

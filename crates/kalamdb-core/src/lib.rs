@@ -36,6 +36,8 @@
 //! ```
 
 mod access;
+#[cfg(test)]
+mod access_document;
 mod append;
 mod catalog;
 mod change;
@@ -44,6 +46,7 @@ mod define;
 mod engine;
 mod error;
 mod first_start;
+mod grants;
 mod hot_limit;
 mod job_queue;
 mod job_rows;
@@ -58,7 +61,9 @@ mod mutate;
 mod options;
 mod outside_tokens;
 mod password;
+mod quotas;
 mod retention;
+mod rights;
 mod row_buffer;
 mod row_check;
 mod scan;
@@ -78,19 +83,22 @@ mod token;
 mod type_name;
 mod users;
 
-pub use access::{AccessLevel, Action, Principal, Role};
+pub use access::{AccessLevel, Principal, Role};
 pub use append::{Appender, OnConflict};
 pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
 pub use clock::{Clock, DrivenClock, SystemClock};
 pub use define::{CreateMode, NewTable};
 pub use engine::{Engine, EngineOptions, View};
 pub use error::{Error, ErrorCode, Position, Result};
+pub use grants::{Grant, GrantChange, GrantedOn, Grants};
 pub use jobs::{JobKind, JobReport, JobSnapshot, JobStatus, SegmentProblem};
 pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, ScanCounters, ScanOrder, StoreStatistics};
 pub use maintenance::MaintenanceOptions;
 pub use mutate::Mutator;
 pub use options::{FlushPolicy, TableOptions};
 pub use outside_tokens::OutsideIssuer;
+pub use quotas::{Quota, QuotaOf, QuotaSource, Quotas};
+pub use rights::{Action, Object, Privilege, Task, grantable, least_role, may_act_as};
 pub use scan::{KeyConstraint, RowScan, ScanField, ScanRequest};
 pub use schema::{Column, TableSchema};
 pub use segments::SegmentInfo;

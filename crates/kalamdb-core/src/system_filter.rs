@@ -64,13 +64,15 @@ impl SystemRowFilter {
             | SystemTable::LiveQueries
             | SystemTable::Sessions
             | SystemTable::Queries
-            | SystemTable::Transactions => plain(own()),
+            | SystemTable::Transactions
+            | SystemTable::Grants => plain(own()),
             SystemTable::Namespaces => {
                 let mut counts = HashMap::new();
                 for table in readable {
                     *counts.entry(table.name.namespace.clone()).or_insert(0) += 1;
                 }
-                let names = counts.keys().cloned().collect();
+                let granted = principal.grants.namespaces().iter();
+                let names = counts.keys().chain(granted).cloned().collect();
                 SystemRowFilter {
                     rule: Rule::Among("namespace_id", names),
                     mask: Mask::TableCounts(counts),
@@ -84,9 +86,11 @@ impl SystemRowFilter {
                 "table_id",
                 readable.map(|table| table.table_id.clone()).collect(),
             )),
-            SystemTable::Jobs | SystemTable::Segments | SystemTable::Storages | SystemTable::Settings => {
-                plain(Rule::Nothing)
-            }
+            SystemTable::Jobs
+            | SystemTable::Segments
+            | SystemTable::Storages
+            | SystemTable::Settings
+            | SystemTable::Quotas => plain(Rule::Nothing),
         }
     }
 

@@ -46,6 +46,10 @@ pub enum SystemTable {
     Segments,
     /// The running server.
     Settings,
+    /// Stored.
+    Grants,
+    /// Stored.
+    Quotas,
 }
 
 impl SystemTable {
@@ -63,6 +67,8 @@ impl SystemTable {
         SystemTable::Transactions,
         SystemTable::Segments,
         SystemTable::Settings,
+        SystemTable::Grants,
+        SystemTable::Quotas,
     ];
 
     /// Its name in schema `system`.
@@ -80,6 +86,8 @@ impl SystemTable {
             SystemTable::Transactions => "transactions",
             SystemTable::Segments => "segments",
             SystemTable::Settings => "settings",
+            SystemTable::Grants => "grants",
+            SystemTable::Quotas => "quotas",
         }
     }
 
@@ -96,7 +104,9 @@ impl SystemTable {
             | SystemTable::Tables
             | SystemTable::TableSchemas
             | SystemTable::Storages
-            | SystemTable::LiveQueries => true,
+            | SystemTable::LiveQueries
+            | SystemTable::Grants
+            | SystemTable::Quotas => true,
             SystemTable::Jobs
             | SystemTable::Sessions
             | SystemTable::Queries
@@ -136,6 +146,8 @@ impl SystemTable {
             SystemTable::Transactions => 9,
             SystemTable::Segments => 10,
             SystemTable::Settings => 11,
+            SystemTable::Grants => 12,
+            SystemTable::Quotas => 13,
         };
         StoreId(FIRST_SYSTEM_STORE + offset)
     }
@@ -154,6 +166,8 @@ impl SystemTable {
             SystemTable::Transactions => "BEGIN, COMMIT or ROLLBACK",
             SystemTable::Segments => "FLUSH TABLE or STORAGE COMPACT TABLE",
             SystemTable::Settings => "the configuration file, an environment variable or a flag of `kalamdb serve`",
+            SystemTable::Grants => "GRANT or REVOKE",
+            SystemTable::Quotas => "ALTER USER … SET QUOTA or ALTER ROLE … SET QUOTA",
         }
     }
 
@@ -283,6 +297,23 @@ impl SystemTable {
                 text("source"),
                 text("description"),
             ],
+            SystemTable::Grants => vec![
+                text("object_type"),
+                text("object_id"),
+                text("user_id"),
+                text("privilege"),
+                text("granted_by"),
+                time("created_at"),
+                Spec::new("scope", DataType::UInt64).internal(),
+            ],
+            SystemTable::Quotas => vec![
+                text("subject"),
+                text("name"),
+                text("quota"),
+                count("value"),
+                time("updated_at"),
+                Spec::new("scope", DataType::UInt64).internal(),
+            ],
         };
         specs
             .into_iter()
@@ -295,6 +326,8 @@ impl SystemTable {
     fn primary_key(self) -> &'static [usize] {
         match self {
             SystemTable::TableSchemas => &[0, 1],
+            SystemTable::Grants => &[0, 1, 2, 3],
+            SystemTable::Quotas => &[0, 1, 2],
             SystemTable::Users
             | SystemTable::Namespaces
             | SystemTable::Tables

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result, Role, UserChange, View};
+use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result, Task, UserChange, View};
 
 use crate::database::Database;
 use crate::execution::Completion;
@@ -160,7 +160,7 @@ fn kill_session(database: &Arc<Database>, view: &View, principal: &Principal, se
         .ok_or_else(missing)?
         .user_id;
     if owner != principal.user_id {
-        if principal.role < Role::Dba {
+        if principal.require(Task::KillSession).is_err() {
             return Err(missing());
         }
         let owner_role = database.engine().user(view, &owner)?.map(|user| user.principal.role);

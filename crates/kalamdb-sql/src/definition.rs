@@ -8,8 +8,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableName,
-    TableOptions, TableSchema,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, TableName,
+    TableOptions, TableSchema, Task,
 };
 
 use crate::assignment::{Target, assign};
@@ -200,7 +200,7 @@ async fn create_table(
     let name = full_name(session, &written);
     let planner = Planner::new(database, session, running.interruption())?;
     let principal = planner.principal().clone();
-    principal.require(Role::Dba, "CREATE TABLE")?;
+    principal.require(Task::CreateTable)?;
     let options = TableOptions::parse(kind, &options)?;
     let new = |columns| NewTable {
         name: name.clone(),
@@ -254,7 +254,7 @@ async fn create_table(
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
     let mut load = load.map_err(at_name)?;
-    let mut memory = WriteMemory::of_load(database.environment(), kind);
+    let mut memory = WriteMemory::of_load(database.environment(), running.interruption(), kind);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         load.push(&with_schema(&batch, &schema)?)?;

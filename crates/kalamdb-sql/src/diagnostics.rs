@@ -4,8 +4,9 @@ use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
-use kalamdb_core::{Error, ErrorCode, Position};
+use kalamdb_core::{Error, ErrorCode, Position, Quota};
 
+use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
 
 /// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
@@ -62,13 +63,16 @@ fn translate(error: &DataFusionError) -> Error {
         DataFusionError::Plan(message) => from_plan(message),
         DataFusionError::NotImplemented(message) => Error::new(ErrorCode::Unsupported, unsupported(message)),
         DataFusionError::Execution(message) => from_execution(message),
-        DataFusionError::ResourcesExhausted(message) => Error::new(
-            ErrorCode::OutOfMemory,
-            format!(
-                "the memory for queries is used up (setting memory_limit): {}",
-                tidy(message)
+        DataFusionError::ResourcesExhausted(message) => match memory_share::breach(message) {
+            Some(breach) => Error::new(Quota::Memory.breach(), tidy(breach)),
+            None => Error::new(
+                ErrorCode::OutOfMemory,
+                format!(
+                    "the memory for queries is used up (setting memory_limit): {}",
+                    tidy(message)
+                ),
             ),
-        ),
+        },
         DataFusionError::Configuration(message) => Error::new(ErrorCode::InvalidArgument, tidy(message)),
         DataFusionError::IoError(inner) => {
             Error::new(ErrorCode::StorageError, format!("spilling to disk failed: {inner}"))

@@ -204,7 +204,7 @@ pub(crate) async fn run(
     for attempt in 1.. {
         let planner = Planner::new(database, session, query.interruption())?;
         // Held until the outcome is known, as the rows are.
-        let mut memory = WriteMemory::of_changes(database.environment());
+        let mut memory = WriteMemory::of_changes(database.environment(), query.interruption());
         let mutator = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);

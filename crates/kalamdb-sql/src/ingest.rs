@@ -168,7 +168,7 @@ fn begin(
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
-            let memory = WriteMemory::of_load(database.environment(), table.kind);
+            let memory = WriteMemory::of_load(database.environment(), interruption, table.kind);
             return Ok(Load {
                 appender,
                 memory,
@@ -212,7 +212,7 @@ fn begin(
     });
     Ok(Load {
         appender,
-        memory: WriteMemory::of_load(database.environment(), kind),
+        memory: WriteMemory::of_load(database.environment(), interruption, kind),
         columns: columns.collect(),
     })
 }

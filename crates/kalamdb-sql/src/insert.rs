@@ -121,7 +121,7 @@ pub(crate) async fn run(
         .engine()
         .append(planner.principal(), &table, OnConflict::Error)?;
     let mut defaults = Defaults::new(&planner, &table);
-    let mut memory = WriteMemory::of_load(database.environment(), table.kind);
+    let mut memory = WriteMemory::of_load(database.environment(), query.interruption(), table.kind);
     query.planned();
     match source {
         Source::Defaults => {

@@ -105,7 +105,10 @@ pub(crate) fn sees_namespace(view: &View, principal: &Principal, name: &str) -> 
     let catalog = view.catalog();
     match principal.role {
         Role::Dba | Role::System => catalog.namespaces.contains_key(name) || name == SYSTEM_NAMESPACE,
-        Role::User | Role::Service => catalog.tables_in(name).any(|table| principal.sees(table)),
+        Role::User | Role::Service => {
+            let granted = principal.grants.namespaces().contains(name);
+            granted || catalog.tables_in(name).any(|table| principal.sees(table))
+        }
     }
 }
 

@@ -21,13 +21,14 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
+use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableKind, TableName, View};
 
 use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
 use crate::environment::QueryMemory;
+use crate::execute_as;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
@@ -37,7 +38,8 @@ use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::provider::{self, Exposure, has_system_columns};
-use crate::session::Session;
+use crate::scan_exec::Readers;
+use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
 use crate::single_value;
 use crate::system_columns;
@@ -72,6 +74,7 @@ pub struct Description {
 pub(crate) struct Planner {
     database: Arc<Database>,
     principal: Principal,
+    reach: Reach,
     view: View,
     namespace: String,
     time_zone: Arc<str>,
@@ -125,6 +128,7 @@ impl Planner {
         Ok(Planner {
             database: Arc::clone(database),
             principal,
+            reach: session.reach(),
             view,
             namespace: session.namespace(),
             time_zone,
@@ -222,20 +226,34 @@ impl Planner {
                 None => Err(self.unknown_table(&name)),
             };
         }
-        let table = self.find_table(&name, Action::Select)?;
-        Ok(provider_as_source(self.provider(table, exposure)))
+        let action = match self.reach {
+            Reach::Own => Action::Select,
+            Reach::Everyone => Action::SelectOfAllUsers,
+        };
+        let table = self.find_table(&name, action)?;
+        let readers = self.readers(&table)?;
+        Ok(provider_as_source(self.provider(table, readers, exposure)))
     }
 
     /// A table as this statement reads it.
-    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> Arc<provider::Provider> {
+    fn provider(&self, table: Arc<Table>, readers: Readers, exposure: Exposure) -> Arc<provider::Provider> {
         let (database, view) = (Arc::clone(&self.database), self.view.clone());
-        Arc::new(provider::Provider::new(
-            database,
-            table,
-            self.principal.clone(),
-            view,
-            exposure,
-        ))
+        Arc::new(provider::Provider::new(database, table, readers, view, exposure))
+    }
+
+    /// As whom this statement reads a table.
+    fn readers(&self, table: &Table) -> Result<Readers> {
+        let principal = self.principal.clone();
+        match (self.reach, table.kind) {
+            (Reach::Own, _) | (Reach::Everyone, TableKind::System | TableKind::Shared) => Ok(Readers::One(principal)),
+            (Reach::Everyone, TableKind::User | TableKind::Stream) => {
+                let owners = self.database.engine().all_users(&self.view, &principal, table)?;
+                Ok(Readers::Everyone {
+                    by: principal,
+                    owners: owners.into(),
+                })
+            }
+        }
     }
 
     /// Plans a SELECT, VALUES, WITH or EXPLAIN. `known` are parameter types that something outside the query fixes.
@@ -299,7 +317,11 @@ impl Planner {
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
-                single_value::aggregate_correlated(plan)
+                let plan = single_value::aggregate_correlated(plan)?;
+                match self.reach {
+                    Reach::Own => Ok(plan),
+                    Reach::Everyone => execute_as::with_owner(plan),
+                }
             })
             .map_err(diagnostics::from_datafusion)?;
         let only_queries = SQLOptions::new()
@@ -349,7 +371,7 @@ impl Planner {
     /// Whatever coercion and physical planning say.
     pub(crate) async fn run(&self, plan: LogicalPlan, has_parameters: bool) -> Result<Running> {
         let (schema, state, physical) = self.physical(plan, has_parameters).await?;
-        let (runtime, memory) = self.database.environment().query_runtime();
+        let (runtime, memory) = self.database.environment().query_runtime(&self.interruption);
         let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
         let batches = {

@@ -17,12 +17,12 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use kalamdb_core::{Principal, ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableKind, View};
+use kalamdb_core::{ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableKind, View};
 
 use crate::database::Database;
 use crate::key_range;
 use crate::pruning::Pruning;
-use crate::scan_exec::{Keys, Output, ScanExec};
+use crate::scan_exec::{Keys, Output, Readers, ScanExec};
 use crate::system_tables;
 
 /// Commit order.
@@ -33,6 +33,8 @@ pub(crate) const UPDATED: &str = "_updated";
 pub(crate) const ROW_KEY: &str = "_row_key";
 /// The row's place, for the write handler.
 pub(crate) const ROW_LOCATION: &str = "_row_location";
+/// Whose row it is, in a query of all users: a column of every table of users' own rows, the last of its own.
+pub(crate) const OWNER: &str = "_user";
 /// All of the table's own columns as one, for the write handler. Planning takes time by the square of a plan's columns; an
 /// UPDATE needs every value of its rows, and names few of them.
 pub(crate) const ROW_VALUES: &str = "_row_values";
@@ -60,7 +62,7 @@ pub(crate) fn has_system_columns(table: &Table) -> bool {
 pub(crate) struct Provider {
     database: Arc<Database>,
     table: Arc<Table>,
-    principal: Principal,
+    readers: Readers,
     view: View,
     schema: SchemaRef,
     /// For each field of the schema.
@@ -71,6 +73,8 @@ pub(crate) struct Provider {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Scanned(ScanField),
+    /// [`OWNER`].
+    Owner,
     /// [`ROW_VALUES`]: the columns of the table, which are the first ones here.
     Row,
 }
@@ -79,7 +83,7 @@ impl Provider {
     pub(crate) fn new(
         database: Arc<Database>,
         table: Arc<Table>,
-        principal: Principal,
+        readers: Readers,
         view: View,
         exposure: Exposure,
     ) -> Self {
@@ -89,6 +93,12 @@ impl Provider {
             .map(|(index, _)| Origin::Scanned(ScanField::Column(index)))
             .collect();
         let mut schema = Arc::clone(&table.schema.arrow);
+        if let Readers::Everyone { .. } = readers {
+            let mut extended: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            extended.push(Field::new(OWNER, DataType::Utf8, false));
+            schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
+            fields.push(Origin::Owner);
+        }
         if exposure != Exposure::Plain && has_system_columns(&table) {
             let mut extended: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
             let utc_micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -108,7 +118,7 @@ impl Provider {
         Provider {
             database,
             table,
-            principal,
+            readers,
             view,
             schema,
             fields,
@@ -120,9 +130,12 @@ impl Provider {
         match self.table.kind {
             TableKind::Shared | TableKind::User | TableKind::Stream => None,
             TableKind::System => match SystemTable::by_name(&self.table.name.table) {
-                Some(system) if !system.is_stored() => {
-                    Some(system_tables::rows(&self.database, &self.principal, &self.view, system))
-                }
+                Some(system) if !system.is_stored() => Some(system_tables::rows(
+                    &self.database,
+                    self.readers.principal(),
+                    &self.view,
+                    system,
+                )),
                 Some(_) | None => None,
             },
         }
@@ -143,6 +156,7 @@ impl Provider {
         match self.fields.get(index)? {
             Origin::Scanned(ScanField::Column(index)) => Some(*index),
             Origin::Scanned(ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation)
+            | Origin::Owner
             | Origin::Row => None,
         }
     }
@@ -155,13 +169,14 @@ impl Provider {
         if whole {
             fields.extend(self.fields[..own].iter().filter_map(|origin| match origin {
                 Origin::Scanned(field) => Some(*field),
-                Origin::Row => None,
+                Origin::Owner | Origin::Row => None,
             }));
         }
         let outputs = read
             .iter()
             .map(|index| match self.fields[*index] {
                 Origin::Row => Output::Row { columns: own },
+                Origin::Owner => Output::Owner,
                 Origin::Scanned(_) if whole && *index < own => Output::Column(*index),
                 Origin::Scanned(field) => {
                     fields.push(field);
@@ -270,7 +285,7 @@ impl TableProvider for Provider {
         };
         let scan: Arc<dyn ExecutionPlan> = Arc::new(ScanExec::new(
             Arc::clone(&self.table),
-            self.principal.clone(),
+            self.readers.clone(),
             self.view.clone(),
             request,
             range.map_or(Keys::All, |range| Keys::Ranges(Arc::new(range.constraints))),

@@ -7,5 +7,6 @@ mod planning;
 mod pruning;
 mod queries;
 mod reads;
+mod rights;
 mod time_zones;
 mod writes;

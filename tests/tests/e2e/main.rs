@@ -24,6 +24,7 @@ mod operations;
 mod reach;
 mod refusals;
 mod restart;
+mod rights;
 mod shell;
 mod stream_lifetime;
 mod visibility;

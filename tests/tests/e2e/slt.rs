@@ -31,6 +31,7 @@ slt_files!(
     namespaces,
     operations,
     refused,
+    rights,
     rows,
     select,
     show,
