@@ -216,6 +216,16 @@ impl Engine {
         .await
     }
 
+    /// The ids of all users as of `view`.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub fn user_ids(&self, view: &View) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        each_user(&view.state, |row| ids.push(row.user_id))?;
+        Ok(ids)
+    }
+
     /// The user as of `view`, with what they were granted.
     ///
     /// # Errors
@@ -239,21 +249,6 @@ impl Engine {
         let mut users = Vec::new();
         each_user(&view.state, |row| users.push(UserRecord::of(&row).principal))?;
         Ok(users)
-    }
-}
-
-impl View {
-    /// The ids of the users that `principal` may know of.
-    ///
-    /// # Errors
-    /// STORAGE_ERROR.
-    pub fn user_ids(&self, principal: &Principal) -> Result<Vec<String>> {
-        if principal.role < Role::Service {
-            return Ok(vec![principal.user_id.clone()]);
-        }
-        let mut user_ids = Vec::new();
-        each_user(&self.state, |row| user_ids.push(row.user_id))?;
-        Ok(user_ids)
     }
 }
 

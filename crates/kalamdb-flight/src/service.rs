@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -159,7 +160,8 @@ impl Door {
         let info = match source_of(&descriptor)? {
             Source::Metadata(command) => info(schema_message(&command.schema())?, descriptor.cmd.clone(), -1),
             Source::Sql(sql) => {
-                let plan = self.describe(lease, &sql).await?;
+                let plan = self.describe(lease, &sql).await;
+                let plan = plan.map_err(|error| without_foreign_place(error, &descriptor))?;
                 statement_info(&self.database, session, &sql, &plan, None).await?
             }
             Source::Prepared(handle) => {
@@ -182,7 +184,11 @@ impl Door {
     async fn schema(&self, lease: &SessionLease, descriptor: &FlightDescriptor) -> Result<SchemaResult> {
         let schema = match source_of(descriptor)? {
             Source::Metadata(command) => schema_message(&command.schema())?,
-            Source::Sql(sql) => self.describe(lease, &sql).await?.schema_message,
+            Source::Sql(sql) => {
+                let plan = self.describe(lease, &sql).await;
+                let plan = plan.map_err(|error| without_foreign_place(error, descriptor))?;
+                plan.schema_message.clone()
+            }
             Source::Prepared(handle) => {
                 let prepared = self.prepared.find(&self.database, lease.session(), &handle).await?;
                 prepared.plan.schema_message.clone()
@@ -439,6 +445,17 @@ impl FlightService for Door {
         _request: Request<Empty>,
     ) -> std::result::Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(stream::iter(action::list().into_iter().map(Ok)).boxed()))
+    }
+}
+
+/// A path becomes SQL that nobody wrote: a place in it would say nothing.
+fn without_foreign_place(error: Error, descriptor: &FlightDescriptor) -> Error {
+    match descriptor.r#type() {
+        DescriptorType::Path => Error {
+            position: None,
+            ..error
+        },
+        DescriptorType::Cmd | DescriptorType::Unknown => error,
     }
 }
 

@@ -7,7 +7,8 @@ use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result,
 use crate::database::Database;
 use crate::execution::Completion;
 use crate::metadata;
-use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA, suggestion};
+use crate::missing;
+use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA};
 use crate::queries::RunningQuery;
 use crate::session::{Session, SessionValue};
 use crate::statement::Administration;
@@ -53,25 +54,24 @@ pub(crate) async fn run(
                 Some(None) => PasswordChange::Remove,
                 Some(Some(password)) => PasswordChange::Set(password),
             };
-            engine
-                .alter_user(
-                    &principal,
-                    UserChange {
-                        user_id: name.clone(),
-                        password,
-                        role,
-                    },
-                )
-                .await?;
+            let change = UserChange {
+                user_id: name.clone(),
+                password,
+                role,
+            };
+            if let Err(error) = engine.alter_user(&principal, change).await {
+                return Err(missing::with_nearest_user(error, engine, &view, &name)?);
+            }
             let own = name == principal.user_id && changes_password;
             if let (true, Some(user)) = (own, engine.user(&engine.view(), &name)?) {
                 session.set_own_credential(user.credential_version);
             }
             format!("user '{name}' changed")
         }
-        Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await? {
-            true => format!("user '{name}' dropped"),
-            false => format!("there is no user '{name}'"),
+        Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await {
+            Ok(true) => format!("user '{name}' dropped"),
+            Ok(false) => format!("there is no user '{name}'"),
+            Err(error) => return Err(missing::with_nearest_user(error, engine, &view, &name)?),
         },
         Administration::Use { namespace } => {
             set_option(
@@ -120,12 +120,7 @@ pub(crate) fn check_namespace(view: &View, principal: &Principal, namespace: &st
     if known || metadata::sees_namespace(view, principal, namespace) {
         return Ok(());
     }
-    let visible = metadata::visible_namespaces(view, principal);
-    let hint = suggestion(namespace, visible.iter().map(String::as_str));
-    Err(Error::new(
-        ErrorCode::NamespaceNotFound,
-        format!("namespace '{namespace}' does not exist{hint}"),
-    ))
+    Err(missing::namespace(view, principal, namespace))
 }
 
 /// Sets or erases an option of the session; a namespace has to be one that its user sees.

@@ -17,7 +17,8 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
 use crate::insert::row_count;
-use crate::names::{placed, suggestion};
+use crate::missing;
+use crate::names::placed;
 use crate::planning::{Planner, stream_query};
 use crate::queries::RunningQuery;
 use crate::session::Session;
@@ -54,10 +55,15 @@ pub(crate) async fn run(
             if_exists,
             cascade,
         } => {
-            let principal = database.principal(&engine.view(), session)?;
-            match engine.drop_namespace(&principal, &name, if_exists, cascade).await? {
-                true => format!("namespace {name} dropped"),
-                false => format!("there is no namespace {name}"),
+            let view = engine.view();
+            let principal = database.principal(&view, session)?;
+            match engine.drop_namespace(&principal, &name, if_exists, cascade).await {
+                Ok(true) => format!("namespace {name} dropped"),
+                Ok(false) => format!("there is no namespace {name}"),
+                Err(error) if error.code == ErrorCode::NamespaceNotFound => {
+                    return Err(missing::namespace(&view, &principal, &name));
+                }
+                Err(error) => return Err(error),
             }
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
@@ -209,19 +215,15 @@ async fn create_table(
         primary_key: primary_key.clone(),
         options: options.clone(),
     };
+    let view = planner.view().clone();
     let at_name = |error: Error| match error.code {
-        ErrorCode::AlreadyExists | ErrorCode::NamespaceNotFound => placed(error, written.position),
+        ErrorCode::NamespaceNotFound => {
+            placed(missing::namespace(&view, &principal, &name.namespace), written.position)
+        }
+        ErrorCode::AlreadyExists => placed(error, written.position),
         _ => error,
     };
     let Some(query) = query else {
-        if let Some(missing) = primary_key
-            .iter()
-            .find(|key| !columns.iter().any(|column| column.name == **key))
-        {
-            let hint = suggestion(missing, columns.iter().map(|column| column.name.as_str()));
-            let message = format!("the primary key names column '{missing}', which the table does not have{hint}");
-            return Err(Error::new(ErrorCode::ColumnNotFound, message));
-        }
         let columns = columns
             .into_iter()
             .map(|column| checked(&planner, column))
@@ -434,13 +436,7 @@ fn check_all(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectNa
                 .map_err(|error| placed(error, written.position))?,
             None if if_exists => {}
             None => {
-                let neighbours = view
-                    .catalog()
-                    .tables_in(&name.namespace)
-                    .filter(|table| principal.sees(table));
-                let hint = suggestion(&name.table, neighbours.map(|table| table.name.table.as_str()));
-                let error = Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"));
-                return Err(placed(error, written.position));
+                return Err(placed(missing::table(&view, &principal, &name), written.position));
             }
         }
         if seen.contains(&name) {

@@ -75,7 +75,7 @@ fn target(database: &Database, session: &Session, user: &UserName, query: &Runni
         return Err(denied());
     }
     let Some(target) = database.engine().user(&view, &user.name)? else {
-        return Err(unknown_user(&view, &actor, user));
+        return Err(unknown_user(database.engine(), &view, user)?);
     };
     query.executed_as(&user.name);
     if may_act_as(actor.role, target.principal.role) {

@@ -17,6 +17,7 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::definition::{self, ColumnDefault};
 use crate::interruption::Interruption;
+use crate::missing;
 use crate::names::suggestion;
 use crate::planning::Planner;
 use crate::queries::RunningQuery;
@@ -177,7 +178,7 @@ fn begin(
         }
         (Some(_), _, IfExists::Replace) => CreateMode::OrReplace,
         (None, IfNotExists::Create, _) => CreateMode::New,
-        (None, IfNotExists::Fail, _) => return Err(missing(&planner, &name)),
+        (None, IfNotExists::Fail, _) => return Err(not_there(&planner, &name)),
     };
     let kind = table_kind(&request, session)?;
     let mut options = session.ingest_with();
@@ -285,19 +286,13 @@ fn check_same_table(request: &IngestRequest, table: &Table) -> Result<()> {
     }
 }
 
-fn missing(planner: &Planner, name: &TableName) -> Error {
-    let catalog = planner.view().catalog();
-    if !catalog.namespaces.contains_key(&name.namespace) {
-        return Error::new(
-            ErrorCode::NamespaceNotFound,
-            format!("namespace '{}' does not exist", name.namespace),
-        );
+fn not_there(planner: &Planner, name: &TableName) -> Error {
+    let (view, principal) = (planner.view(), planner.principal());
+    if view.catalog().namespaces.contains_key(&name.namespace) {
+        missing::table(view, principal, name)
+    } else {
+        missing::namespace(view, principal, &name.namespace)
     }
-    let visible = catalog
-        .tables_in(&name.namespace)
-        .filter(|table| planner.principal().sees(table));
-    let hint = suggestion(&name.table, visible.map(|table| table.name.table.as_str()));
-    Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
 }
 
 /// The field of a column to create: a plain type, its metadata kept.

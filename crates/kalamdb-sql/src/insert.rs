@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Fields};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 use futures::StreamExt;
 use kalamdb_core::{Action, Appender, Error, ErrorCode, OnConflict, Result, Table, TableKind};
 
@@ -12,7 +12,7 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
-use crate::names::{folded, name_position, placed, suggestion};
+use crate::names::{folded, name_position, placed, position_of, suggestion};
 use crate::parameters::{self, Parameters};
 use crate::planning::{Planned, Planner};
 use crate::provider::{SEQ, UPDATED};
@@ -264,13 +264,19 @@ fn targets(table: &Table, columns: &[ast::ObjectName]) -> Result<Vec<usize>> {
     Ok(targets)
 }
 
-fn check_count(values: usize, columns: usize) -> Result<()> {
+fn check_count(table: &Table, values: usize, columns: usize) -> Result<()> {
     if values == columns {
         return Ok(());
     }
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Err(Error::new(
         ErrorCode::InvalidStatement,
-        format!("INSERT has {columns} columns but {values} values"),
+        format!(
+            "INSERT into {} has {} but {}",
+            table.name,
+            counted(columns, "column"),
+            counted(values, "value")
+        ),
     ))
 }
 
@@ -280,9 +286,15 @@ fn source_of(planner: &Planner, table: &Arc<Table>, targets: &[usize], query: &a
         ast::SetExpr::Values(values) if alone => {
             let rows: Vec<Vec<ast::Expr>> = values.rows.iter().map(|row| row.content.clone()).collect();
             for (position, row) in rows.iter().enumerate() {
-                check_count(row.len(), targets.len()).map_err(|error| match position {
-                    0 => error,
-                    _ => Error::new(error.code, format!("{} in row {}", error.message, position + 1)),
+                // The first value too many, or the last one before those that are missing.
+                let at = row.get(targets.len()).or(row.last());
+                let at = at.and_then(|value| position_of(value.span()));
+                check_count(table, row.len(), targets.len()).map_err(|error| match position {
+                    0 => placed(error, at),
+                    _ => placed(
+                        Error::new(error.code, format!("{} in row {}", error.message, position + 1)),
+                        at,
+                    ),
                 })?;
             }
             // Subqueries need a plan of their own.
@@ -302,7 +314,8 @@ fn source_of(planner: &Planner, table: &Arc<Table>, targets: &[usize], query: &a
 fn planned_source(planner: &Planner, table: &Table, targets: &[usize], query: Box<ast::Query>) -> Result<Source> {
     let known = known_parameters(table, targets, &query)?;
     let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
-    check_count(planned.plan.schema().fields().len(), targets.len())?;
+    check_count(table, planned.plan.schema().fields().len(), targets.len())
+        .map_err(|error| placed(error, position_of(query.span())))?;
     Ok(Source::Query(query, Box::new(planned)))
 }
 

@@ -35,6 +35,7 @@ mod key_range;
 mod literals;
 mod memory_share;
 mod metadata;
+mod missing;
 mod names;
 mod null_lists;
 mod operations;

@@ -49,6 +49,12 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
                         make_decimal(left, any_decimal);
                     }
                 }
+                // 1.005 is not the double beside it: two places of it are 1.01.
+                ast::Expr::Cast {
+                    expr: inner,
+                    data_type: ast::DataType::Decimal(_) | ast::DataType::Numeric(_) | ast::DataType::Dec(_),
+                    ..
+                } => make_decimal(inner, any_decimal),
                 _ => {}
             }
             ControlFlow::Continue(())

@@ -33,7 +33,8 @@ use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::literals;
-use crate::names::{name_position, nearest_table, placed, table_name};
+use crate::missing;
+use crate::names::{name_position, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
@@ -179,25 +180,10 @@ impl Planner {
             .table(name)
             .filter(|table| self.principal.sees(table))
         else {
-            return Err(self.unknown_table(name));
+            return Err(missing::table(&self.view, &self.principal, name));
         };
         self.principal.check(action, table)?;
         Ok(Arc::clone(table))
-    }
-
-    /// TABLE_NOT_FOUND; what it suggests is only ever a table that the principal sees.
-    fn unknown_table(&self, name: &TableName) -> Error {
-        let catalog = self.view.catalog();
-        let visible = || {
-            let tables = catalog.tables.values();
-            tables
-                .filter(|table| self.principal.sees(table))
-                .map(|table| &table.name)
-        };
-        let alike = nearest_table(name, visible());
-        let alike = alike.or_else(|| visible().find(|other| other.table == name.table));
-        let hint = alike.map_or_else(String::new, |other| format!("; did you mean {other}?"));
-        Error::new(ErrorCode::TableNotFound, format!("table {name} does not exist{hint}"))
     }
 
     /// What the planner reads for a table reference.
@@ -223,7 +209,7 @@ impl Planner {
         if name.namespace == crate::names::INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
-                None => Err(self.unknown_table(&name)),
+                None => Err(missing::table(&self.view, &self.principal, &name)),
             };
         }
         let action = match self.reach {

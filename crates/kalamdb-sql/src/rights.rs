@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use kalamdb_core::{
-    Error, ErrorCode, Grant, GrantChange, GrantedOn, Principal, Privilege, QuotaOf, Result, Role, TableName, View,
+    Engine, Error, ErrorCode, Grant, GrantChange, GrantedOn, Principal, Privilege, QuotaOf, Result, Role, TableName,
+    View,
 };
 
 use crate::database::Database;
 use crate::execution::Completion;
-use crate::metadata;
-use crate::names::{placed, suggestion};
+use crate::missing;
+use crate::names::placed;
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::show;
@@ -44,10 +45,13 @@ pub(crate) async fn run(
                 WrittenSubject::User(user) => (QuotaOf::User(user.name.clone()), Some(user)),
             };
             let set = database.engine().set_quotas(&principal, &of, &limits).await;
-            set.map_err(|error| match &written {
-                Some(user) if error.code == ErrorCode::UserNotFound => unknown_user(&view, &principal, user),
-                Some(_) | None => error,
-            })?;
+            match (set, &written) {
+                (Ok(()), _) => {}
+                (Err(error), Some(user)) if error.code == ErrorCode::UserNotFound => {
+                    return Err(unknown_user(database.engine(), &view, user)?);
+                }
+                (Err(error), _) => return Err(error),
+            }
             match of {
                 QuotaOf::User(name) => format!("quotas of user '{name}' changed"),
                 QuotaOf::Role(role) => format!("quotas of role {} changed", role.as_str()),
@@ -77,24 +81,22 @@ async fn change_grants(
     };
     let user_ids: Vec<String> = users.iter().map(|user| user.name.clone()).collect();
     let engine = database.engine();
-    let changed = engine
-        .change_grants(principal, change, privileges, &on, &user_ids)
-        .await;
-    let changed = changed.map_err(|error| match error.code {
-        ErrorCode::UserNotFound => {
-            let missing = users
-                .iter()
-                .find(|user| !matches!(engine.user(view, &user.name), Ok(Some(_))));
-            missing.map_or(error, |user| unknown_user(view, principal, user))
+    let change_grants = engine.change_grants(principal, change, privileges, &on, &user_ids);
+    let changed = match change_grants.await {
+        Ok(changed) => changed,
+        Err(error) if error.code == ErrorCode::UserNotFound => {
+            for user in users {
+                if engine.user(view, &user.name)?.is_none() {
+                    return Err(unknown_user(engine, view, user)?);
+                }
+            }
+            return Err(error);
         }
-        ErrorCode::NamespaceNotFound => {
-            let names = metadata::visible_namespaces(view, principal);
-            let hint = suggestion(&on.to_string(), names.iter().map(String::as_str));
-            let message = format!("{}{hint}", error.message);
-            placed(Error { message, ..error }, position)
+        Err(error) if error.code == ErrorCode::NamespaceNotFound => {
+            return Err(placed(missing::namespace(view, principal, &on.to_string()), position));
         }
-        _ => placed(error, position),
-    })?;
+        Err(error) => return Err(placed(error, position)),
+    };
     let privileges: Vec<&str> = privileges.iter().map(|privilege| privilege.as_str()).collect();
     let users: Vec<String> = user_ids.iter().map(|user| format!("'{user}'")).collect();
     let (privileges, users) = (privileges.join(", "), users.join(", "));
@@ -106,13 +108,12 @@ async fn change_grants(
     })
 }
 
-/// USER_NOT_FOUND with the nearest name, of those that the principal may know.
-pub(crate) fn unknown_user(view: &View, principal: &Principal, user: &UserName) -> Error {
-    // Without a list there is no hint, and the error stands.
-    let known = view.user_ids(principal).unwrap_or_default();
-    let hint = suggestion(&user.name, known.iter().map(String::as_str));
-    let message = format!("user '{}' does not exist{hint}", user.name);
-    placed(Error::new(ErrorCode::UserNotFound, message), user.position)
+/// USER_NOT_FOUND with the nearest name, for those who may know of all users.
+pub(crate) fn unknown_user(engine: &Engine, view: &View, user: &UserName) -> Result<Error> {
+    let message = format!("user {} does not exist", user.name);
+    let error = Error::new(ErrorCode::UserNotFound, message);
+    let error = missing::with_nearest_user(error, engine, view, &user.name)?;
+    Ok(placed(error, user.position))
 }
 
 /// The columns of SHOW GRANTS.
@@ -240,6 +241,6 @@ fn known_user(database: &Database, principal: &Principal, view: &View, user: &Us
     }
     match database.engine().user(view, &user.name)? {
         Some(found) => Ok(found.principal),
-        None => Err(unknown_user(view, principal, user)),
+        None => Err(unknown_user(database.engine(), view, user)?),
     }
 }

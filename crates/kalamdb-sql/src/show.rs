@@ -13,6 +13,7 @@ use kalamdb_core::{
 };
 
 use crate::database::{Database, Setting};
+use crate::missing;
 use crate::names::{INFORMATION_SCHEMA, placed, suggestion};
 use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
@@ -223,12 +224,8 @@ fn columns(
         Some(INFORMATION_SCHEMA) => match metadata::information_schema_table(&name.name)? {
             Some(table) => definition::describe_fields(&table.schema, &table.type_names),
             None => {
-                return Err(not_found(
-                    principal,
-                    view,
-                    &TableName::new(INFORMATION_SCHEMA, &name.name),
-                    name,
-                ));
+                let full = TableName::new(INFORMATION_SCHEMA, &name.name);
+                return Err(placed(missing::table(view, principal, &full), name.position));
             }
         },
         _ => definition::describe_columns(&find_table(session, principal, view, name)?.schema),
@@ -266,21 +263,8 @@ pub(crate) fn find_table(
     );
     match view.catalog().table(&full).filter(|table| principal.sees(table)) {
         Some(table) => Ok(Arc::clone(table)),
-        None => Err(not_found(principal, view, &full, name)),
+        None => Err(placed(missing::table(view, principal, &full), name.position)),
     }
-}
-
-/// The error for a table that is not there, or that the principal may not know of, which is the same to them.
-fn not_found(principal: &Principal, view: &View, full: &TableName, written: &ObjectName) -> Error {
-    let neighbours = view
-        .catalog()
-        .tables_in(&full.namespace)
-        .filter(|table| principal.sees(table));
-    let hint = suggestion(&full.table, neighbours.map(|table| table.name.table.as_str()));
-    placed(
-        Error::new(ErrorCode::TableNotFound, format!("table {full} does not exist{hint}")),
-        written.position,
-    )
 }
 
 /// What a session can set: name, default, what it does.

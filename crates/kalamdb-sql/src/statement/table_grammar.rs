@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{self, ColumnOption};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use kalamdb_core::{CreateMode, Error, ErrorCode, Result, TableKind};
+use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, TableKind};
 
 use super::dialect::is_a_value_by_itself;
 use super::syntax::Source;
 use super::{ColumnDefinition, CreateTable, Definition, refusals};
-use crate::names::{folded, placed};
+use crate::names::{folded, placed, suggestion};
 use crate::types;
 
 /// CREATE [OR REPLACE] [USER|SHARED|STREAM] TABLE …, from CREATE on.
@@ -84,7 +84,11 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     }
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
     let Columns { columns, primary_key } = columns;
-    let primary_key = primary_key.unwrap_or_default();
+    let primary_key = primary_key
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     Ok(Definition::CreateTable(Box::new(CreateTable {
         name,
         kind,
@@ -96,7 +100,7 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     })))
 }
 
-fn kind(named: Option<TableKind>, option: Option<String>, at: Option<kalamdb_core::Position>) -> Result<TableKind> {
+fn kind(named: Option<TableKind>, option: Option<String>, at: Option<Position>) -> Result<TableKind> {
     let Some(option) = option else {
         return Ok(named.unwrap_or(TableKind::Shared));
     };
@@ -162,7 +166,8 @@ fn refuse_clause(source: &Source<'_>) -> Result<()> {
 #[derive(Default)]
 struct Columns {
     columns: Vec<ColumnDefinition>,
-    primary_key: Option<Vec<String>>,
+    /// Each with its place.
+    primary_key: Option<Vec<(String, Option<Position>)>>,
 }
 
 impl Columns {
@@ -176,12 +181,25 @@ impl Columns {
                 self.column(source)?;
             }
             if source.eat_token(&Token::RParen) {
-                return Ok(());
+                return self.check_key();
             }
             if !source.eat_token(&Token::Comma) {
                 return Err(source.unexpected("',' or ')' after the column"));
             }
         }
+    }
+
+    /// The key may stand before its columns, so that they are looked for when all are there.
+    fn check_key(&self) -> Result<()> {
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        for (key, at) in self.primary_key.iter().flatten() {
+            if names().all(|name| name != key) {
+                let hint = suggestion(key, names());
+                let message = format!("the primary key names column '{key}', which the table does not have{hint}");
+                return Err(placed(Error::new(ErrorCode::ColumnNotFound, message), *at));
+            }
+        }
+        Ok(())
     }
 
     /// A column may be named `primary` or `check`; a constraint goes on as only a constraint does.
@@ -210,11 +228,11 @@ impl Columns {
         loop {
             let at = source.position();
             let name = folded(&source.identifier("the name of a key column")?);
-            if names.contains(&name) {
+            if names.iter().any(|(other, _)| *other == name) {
                 let message = format!("column '{name}' is named twice in the primary key");
                 return Err(placed(Error::new(ErrorCode::InvalidStatement, message), at));
             }
-            names.push(name);
+            names.push((name, at));
             if source.eat_token(&Token::RParen) {
                 break;
             }
@@ -226,7 +244,7 @@ impl Columns {
         refuse_characteristics(source)
     }
 
-    fn set_key(&mut self, names: Vec<String>, at: Option<kalamdb_core::Position>) -> Result<()> {
+    fn set_key(&mut self, names: Vec<(String, Option<Position>)>, at: Option<Position>) -> Result<()> {
         if self.primary_key.is_some() {
             let message = "the table has two primary keys; a key of several columns is written PRIMARY KEY (a, b)";
             return Err(placed(Error::new(ErrorCode::InvalidStatement, message), at));
@@ -294,7 +312,7 @@ impl Columns {
                 }
                 Some("PRIMARY") if source.word(1).as_deref() == Some("KEY") => {
                     source.eat(&["PRIMARY", "KEY"]);
-                    self.set_key(vec![column.name.clone()], at)?;
+                    self.set_key(vec![(column.name.clone(), at)], at)?;
                     refuse_characteristics(source)?;
                     if said_null {
                         let message = format!("column '{}' is of the primary key and cannot be NULL", column.name);

@@ -42,6 +42,47 @@ fn mistakes_are_named_with_their_place() {
         Some((1, 8)),
         "id",
     );
+    for (sql, column) in [
+        ("DESCRIBE mesages", 10),
+        ("DROP TABLE chta.messages", 12),
+        ("TRUNCATE chat.mesages", 10),
+        ("INSERT INTO mesages VALUES (1)", 13),
+    ] {
+        check(
+            sql,
+            ErrorCode::TableNotFound,
+            Some((1, column)),
+            "did you mean chat.messages?",
+        );
+    }
+    check(
+        "CREATE TABLE t (PRIMARY KEY (idd), id INT)",
+        ErrorCode::ColumnNotFound,
+        Some((1, 30)),
+        "did you mean id?",
+    );
+    check(
+        "INSERT INTO chat.messages (id, body) VALUES (1, 'a'), (2, 'b', 3)",
+        ErrorCode::InvalidStatement,
+        Some((1, 64)),
+        "chat.messages has 2 columns but 3 values in row 2",
+    );
+    check(
+        "CREATE TABLE chatt.t (id INT)",
+        ErrorCode::NamespaceNotFound,
+        Some((1, 14)),
+        "did you mean chat?",
+    );
+    check(
+        "DROP NAMESPACE chatt",
+        ErrorCode::NamespaceNotFound,
+        None,
+        "did you mean chat?",
+    );
+    fixture.run(&["CREATE USER 'annabel' ROLE user"]);
+    for sql in ["DROP USER 'anabel'", "ALTER USER 'anabel' SET ROLE dba"] {
+        check(sql, ErrorCode::UserNotFound, None, "did you mean annabel?");
+    }
     check("SELEC 1", ErrorCode::SyntaxError, Some((1, 1)), "");
     check("SELECT (1", ErrorCode::SyntaxError, Some((1, 10)), "");
     check("SELECT 1; SELECT 2", ErrorCode::InvalidStatement, Some((1, 11)), "");

@@ -124,3 +124,13 @@ fn parameters_are_no_exception() {
         ["10.00|NULL", "1.25|NULL", "1.25|NULL", "1.25|NULL", "NULL|inf"]
     );
 }
+
+#[test]
+fn a_cast_rounds_the_number_that_is_written() {
+    let fixture = fixture();
+    fixture.check(
+        "SELECT CAST(1.005 AS DECIMAL(10, 2)) AS a, -1.005::NUMERIC(10, 2) AS b, CAST((-1.005) AS DECIMAL(10, 2)) AS c, \
+         TRY_CAST(0.285 AS DECIMAL(5, 2)) AS d, CAST(1e2 AS DECIMAL(5, 2)) AS e",
+        &["1.01|-1.01|-1.01|0.29|100.00"],
+    );
+}

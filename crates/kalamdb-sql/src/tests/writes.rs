@@ -136,14 +136,14 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     fixture.check_error(
         "INSERT INTO t (id, a) VALUES (1)",
         ErrorCode::InvalidStatement,
-        None,
-        "2 columns but 1 values",
+        Some((1, 31)),
+        "public.t has 2 columns but 1 value",
     );
     fixture.check_error(
         "INSERT INTO t VALUES (1)",
         ErrorCode::InvalidStatement,
-        None,
-        "4 columns but 1 values",
+        Some((1, 23)),
+        "public.t has 4 columns but 1 value",
     );
     fixture.check_error(
         "INSERT INTO t (id, id) VALUES (1, 1)",

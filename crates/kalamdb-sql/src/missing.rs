@@ -1,0 +1,50 @@
+//! Errors for what is not there. Each names what is most like the wrong name, among what the principal may know of.
+
+use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, TableName, View};
+
+use crate::metadata;
+use crate::names::{distance, nearest_table, suggestion};
+
+/// TABLE_NOT_FOUND, worded alike for a table that is not there and for one that the principal may not know of.
+pub(crate) fn table(view: &View, principal: &Principal, name: &TableName) -> Error {
+    let visible = || {
+        let tables = view.catalog().tables.values();
+        tables.filter(|table| principal.sees(table)).map(|table| &table.name)
+    };
+    // A namespace is easily forgotten.
+    let elsewhere = || {
+        let alike = visible().filter_map(|other| Some((distance(&name.table, &other.table)?, other)));
+        alike.min().map(|(_, other)| other)
+    };
+    let alike = nearest_table(name, visible()).or_else(elsewhere);
+    let mut error = Error::table_not_found(name);
+    if let Some(other) = alike {
+        error.message.push_str(&format!("; did you mean {other}?"));
+    }
+    error
+}
+
+/// NAMESPACE_NOT_FOUND.
+pub(crate) fn namespace(view: &View, principal: &Principal, name: &str) -> Error {
+    let visible = metadata::visible_namespaces(view, principal);
+    let hint = suggestion(name, visible.iter().map(String::as_str));
+    Error::new(
+        ErrorCode::NamespaceNotFound,
+        format!("namespace '{name}' does not exist{hint}"),
+    )
+}
+
+/// The same error, with the nearest user if it says that there is no user `name`: the engine says so to those alone who may see
+/// all of them.
+///
+/// # Errors
+/// STORAGE_ERROR.
+pub(crate) fn with_nearest_user(mut error: Error, engine: &Engine, view: &View, name: &str) -> Result<Error> {
+    if error.code == ErrorCode::UserNotFound {
+        let users = engine.user_ids(view)?;
+        error
+            .message
+            .push_str(&suggestion(name, users.iter().map(String::as_str)));
+    }
+    Ok(error)
+}
