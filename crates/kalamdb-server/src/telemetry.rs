@@ -32,14 +32,21 @@ pub(crate) fn check_filter(text: &str) -> Result<(), ParseError> {
     EnvFilter::try_new(text).map(|_| ())
 }
 
+/// Libraries that log tokens of statements, literals included, and plans below this level, whatever the filter says of the rest.
+const WITHOUT_TEXTS: [&str; 2] = ["sqlparser=warn", "datafusion=warn"];
+
 /// Starts the log of this process, panics included; call it once.
 ///
 /// # Errors
 /// A message for people: a bad filter, or a log that is already there.
 pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter '{filter}': {error}"))?;
+    let bad_filter = |error: ParseError| format!("log filter '{filter}': {error}");
+    let mut allowed = EnvFilter::try_new(filter).map_err(bad_filter)?;
+    for limit in WITHOUT_TEXTS {
+        allowed = allowed.add_directive(limit.parse().map_err(bad_filter)?);
+    }
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(allowed)
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
