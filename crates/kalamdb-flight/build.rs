@@ -10,7 +10,9 @@ const FILES: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Below this package, which is where cargo runs this: a target directory that several checkouts share may have this program,
+    // and what it made, from another one.
+    let directory = Path::new("../../proto");
     let files = FILES.map(|file| directory.join(file));
     for file in &files {
         println!("cargo:rerun-if-changed={}", file.display());

@@ -9,6 +9,7 @@
 
 mod client;
 mod http;
+mod logic;
 mod server;
 mod slt;
 mod terminal;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use client::{Client, Outcome, SqlError, text_rows};
 pub use http::{Http, HttpReply};
+pub use logic::{Exclusions, LogicFile, Outcomes, Pass, Reason, Report, logic_files, run_logic_files};
 pub use server::{ROOT_PASSWORD, Refusal, Server, Settings, binary_path};
 pub use slt::run_slt;
 pub use terminal::{Place, Screen, Terminal};

@@ -7,13 +7,19 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use unicode_width::UnicodeWidthChar;
+
 use crate::wait::DEADLINE;
 
 /// Columns of the terminal. It has so many rows that nothing scrolls out of what a program redraws.
 const COLUMNS: usize = 100;
 
-/// Gives its arguments a pseudo-terminal and passes bytes on. Python has one in its library; the crates that have would turn on
-/// features of libc and rustix in everything that is built beside the tests.
+const TAB_STOP: usize = 8;
+
+/// In the second column of a wide character.
+const BEHIND_WIDE: char = '\0';
+
+/// Gives its arguments a pseudo-terminal and passes bytes on. Python has one in its library.
 const HELPER: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios
 pid, master = pty.fork()
@@ -253,6 +259,7 @@ impl Screen {
         match byte {
             0x1b => self.sequence = Some(Vec::new()),
             b'\r' => self.column = 0,
+            b'\t' => self.column = (self.column / TAB_STOP + 1) * TAB_STOP,
             b'\n' => self.row += 1,
             0x08 => self.column = self.column.saturating_sub(1),
             0x07 => {}
@@ -263,7 +270,8 @@ impl Screen {
                 };
                 let character = text.chars().next().unwrap_or(' ');
                 self.character.clear();
-                if self.column == COLUMNS {
+                let width = character.width().unwrap_or(0);
+                if self.column + width > COLUMNS {
                     self.row += 1;
                     self.column = 0;
                 }
@@ -271,11 +279,14 @@ impl Screen {
                     self.rows.push(Vec::new());
                 }
                 let row = &mut self.rows[self.row];
-                while row.len() <= self.column {
+                while row.len() < self.column + width {
                     row.push(' ');
                 }
-                row[self.column] = character;
-                self.column += 1;
+                // What has no width stands on what is there already, and is not seen here.
+                for place in 0..width {
+                    row[self.column + place] = if place == 0 { character } else { BEHIND_WIDE };
+                }
+                self.column += width;
             }
         }
     }
@@ -292,18 +303,25 @@ impl Screen {
                 }
             }
             "[2J" => self.rows.clear(),
+            "[K" => {
+                if let Some(row) = self.rows.get_mut(self.row) {
+                    row.truncate(self.column);
+                }
+            }
             "[H" => (self.row, self.column) = (0, 0),
-            "[?2004h" | "[?2004l" => {}
+            // Bracketed paste, and drawing in one go.
+            "[?2004h" | "[?2004l" | "[?2026h" | "[?2026l" => {}
             _ if text.ends_with('A') => self.row = self.row.saturating_sub(count),
             _ if text.ends_with('B') => self.row += count,
             _ if text.ends_with('C') => self.column += count,
+            _ if text.ends_with('D') => self.column = self.column.saturating_sub(count),
             other => panic!("the program sends ESC {other}, which it has no need for"),
         }
     }
 
     /// What stands from a row on.
     pub fn text(&self, from: usize) -> String {
-        let rows = self.rows.iter().skip(from).map(|row| row.iter().collect::<String>());
+        let rows = self.rows.iter().skip(from).map(|row| shown(row));
         rows.map(|row| format!("{}\n", row.trim_end())).collect()
     }
 
@@ -313,8 +331,12 @@ impl Screen {
         let row = self.rows.get(self.row).unwrap_or(&empty);
         Place {
             row: self.row,
-            before: row.iter().take(self.column).collect(),
-            is_last: row.len() <= self.column && self.rows.len() <= self.row + 1,
+            before: shown(&row[..self.column.min(row.len())]),
+            is_last: row.len() <= self.column && self.rows.iter().skip(self.row + 1).all(Vec::is_empty),
         }
     }
+}
+
+fn shown(row: &[char]) -> String {
+    row.iter().filter(|&&character| character != BEHIND_WIDE).collect()
 }

@@ -129,6 +129,15 @@ impl Appender {
         self
     }
 
+    /// What `finish` would commit as of this view.
+    #[cfg(test)]
+    pub(crate) fn planned(&self, view: &View) -> Result<WriteRequest> {
+        match &self.load {
+            Load::Rows(buffer) => self.request(view, buffer).map(|(request, _)| request),
+            Load::Bulk(_) => panic!("so many rows are no request"),
+        }
+    }
+
     /// Adds rows: all SQL-visible columns of the table, in table order, exactly of the columns' types.
     /// Blocks on CPU and, in bulk, on disk: call it on the query runtime.
     ///
@@ -383,9 +392,10 @@ impl Appender {
             let found = found.map_err(|error| self.of_store(error))?;
             for ((row, key), found) in buffer.rows.iter().zip(keys).zip(found) {
                 if let Some(found) = found {
-                    let is_live = found.row.expiry_micros.is_none_or(|expiry| expiry > view.now_micros());
+                    let is_live = found.row.expiry_micros.is_none_or(|expiry| expiry > view.now_micros())
+                        || mistake!(ExpiredRowsKeepTheirKeys);
                     match self.on_conflict {
-                        OnConflict::Error if is_live => {
+                        OnConflict::Error if is_live && !mistake!(LiveKeysAreFree) => {
                             return Err(self
                                 .sources
                                 .duplicate_at(table, row.position, "exists already in table"));
@@ -419,14 +429,14 @@ impl Appender {
             }));
         }
         let accepted = puts.len() as u64;
-        if let Some(max_rows) = table.options.max_rows {
+        if let Some(max_rows) = table.options.max_rows.filter(|_| !mistake!(MaxRowsIsIgnored)) {
             max_rows::trim(view, table, scope, max_rows, &mut removals, &mut puts)?;
         }
         let claim = TableClaim {
             store,
             schema_version: table.schema.version,
             scope,
-            exclusive: table.options.max_rows.is_some(),
+            exclusive: table.options.max_rows.is_some() && !mistake!(InsertsDoNotClaimTheirUser),
         };
         let request = WriteRequest {
             validated_at: view.state.seq(),

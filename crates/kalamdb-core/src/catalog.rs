@@ -1,4 +1,4 @@
-//! The catalog at one moment: namespaces, tables and storages by name. Users are rows, read when needed.
+//! The catalog at one moment: namespaces, tables, views and storages by name. Users are rows, read when needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use crate::options::TableOptions;
 use crate::quotas::{Quota, Subject};
 use crate::schema::TableSchema;
 use crate::table_kind::TableKind;
+use crate::views::StoredView;
 
 /// A table's full name, both parts as stored (folded or quoted by the caller).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TableName {
     /// Namespace (schema).
     pub namespace: String,
@@ -75,13 +76,15 @@ pub struct StorageEntry {
     pub updated_at_micros: i64,
 }
 
-/// Namespaces, tables and storages at one moment, the `system` ones included.
+/// Namespaces, tables, views and storages at one moment, the `system` ones included.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// By name.
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
     /// By name.
     pub tables: BTreeMap<TableName, Arc<Table>>,
+    /// By name; none of them is a table's.
+    pub views: BTreeMap<TableName, Arc<StoredView>>,
     /// By name.
     pub storages: BTreeMap<String, Arc<StorageEntry>>,
     /// What users were granted, by their scope; those without a grant are not here.
@@ -118,5 +121,18 @@ impl Catalog {
             .range(TableName::new(namespace, "")..)
             .map(|(_, table)| table)
             .take_while(move |table| table.name.namespace == namespace)
+    }
+
+    /// A view by name.
+    pub fn view(&self, name: &TableName) -> Option<&Arc<StoredView>> {
+        self.views.get(name)
+    }
+
+    /// The views of a namespace, by name.
+    pub fn views_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<StoredView>> + 'a {
+        self.views
+            .range(TableName::new(namespace, "")..)
+            .map(|(_, view)| view)
+            .take_while(move |view| view.name.namespace == namespace)
     }
 }

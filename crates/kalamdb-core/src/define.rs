@@ -1,4 +1,5 @@
-//! DDL: namespaces and tables come, change and go, each in one step of the store. One lock serialises them.
+//! DDL: namespaces and tables come, change and go, each in one step of the store. One lock serialises them. Views are in
+//! `views`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::system_rows::{SchemaChange, schema_row, schema_versions, table_row, t
 use crate::system_schema::{FIRST_SYSTEM_STORE, SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
 use crate::type_name::{EXTENSION_NAME, JSON_EXTENSION};
+use crate::views::{StoredView, remove_view};
 
 /// What to do when the table exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +117,12 @@ impl Engine {
                 };
             }
             let tables: Vec<Arc<Table>> = change.catalog.tables_in(&name).cloned().collect();
-            if !tables.is_empty() && !cascade {
-                let count = tables.len();
-                let (tables, them) = if count == 1 {
-                    ("table", "it")
-                } else {
-                    ("tables", "them")
-                };
-                return Err(Error::new(
-                    ErrorCode::DependentObjects,
-                    format!("namespace {name} holds {count} {tables}; drop {them} first, or use CASCADE"),
-                ));
+            let views: Vec<Arc<StoredView>> = change.catalog.views_in(&name).cloned().collect();
+            if !cascade && !mistake!(NamespacesGoWithTheirTables) {
+                check_empty(&name, tables.len(), views.len())?;
+            }
+            for view in &views {
+                remove_view(change, view)?;
             }
             for table in &tables {
                 remove_table(change, table)?;
@@ -227,10 +224,8 @@ impl Engine {
         store: StoreId,
     ) -> Result<Option<Placement>> {
         principal.require(Task::CreateTable)?;
-        check_not_reserved(&new.name.namespace)?;
-        if !catalog.namespaces.contains_key(&new.name.namespace) {
-            return Err(namespace_not_found(&new.name.namespace));
-        }
+        check_namespace(&new.name.namespace, catalog)?;
+        check_no_view(&new.name, catalog)?;
         let replaces = catalog.table(&new.name).cloned();
         match (mode, &replaces) {
             (CreateMode::New, Some(_)) => return Err(table_exists(&new.name)),
@@ -301,6 +296,7 @@ impl Placement {
         if !change.catalog.namespaces.contains_key(&name.namespace) {
             return Err(namespace_not_found(&name.namespace));
         }
+        check_no_view(name, &change.catalog)?;
         match (self.mode, change.catalog.table(name)) {
             (CreateMode::New, Some(_)) => return Err(table_exists(name)),
             (CreateMode::IfNotExists, Some(_)) => return Ok(false),
@@ -372,6 +368,50 @@ fn check_not_reserved(namespace: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Refuses namespaces that do not take tables and views.
+pub(crate) fn check_namespace(namespace: &str, catalog: &Catalog) -> Result<()> {
+    check_not_reserved(namespace)?;
+    if catalog.namespaces.contains_key(namespace) {
+        Ok(())
+    } else {
+        Err(namespace_not_found(namespace))
+    }
+}
+
+/// A table and a view cannot have one name, whatever the statement does with tables that exist.
+fn check_no_view(name: &TableName, catalog: &Catalog) -> Result<()> {
+    match catalog.view(name) {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            ErrorCode::AlreadyExists,
+            format!("{name} exists already, as a view"),
+        )),
+    }
+}
+
+fn check_empty(namespace: &str, tables: usize, views: usize) -> Result<()> {
+    let counted = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{count} {what}s")),
+    };
+    let held: Vec<String> = [counted(tables, "table"), counted(views, "view")]
+        .into_iter()
+        .flatten()
+        .collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let them = if tables + views == 1 { "it" } else { "them" };
+    Err(Error::new(
+        ErrorCode::DependentObjects,
+        format!(
+            "namespace {namespace} holds {}; drop {them} first, or use CASCADE",
+            held.join(" and ")
+        ),
+    ))
 }
 
 /// Checks everything about a new table that does not depend on ids.

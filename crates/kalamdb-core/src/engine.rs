@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::lock::{Mutex, MutexGuard};
 use kalamdb_store::{
-    CommitError, DbState, Durability, ScopeId, Step, Store, StoreId, StoreOptions, StoreStatistics, TableChange,
+    CommitError, DbState, Durability, ScopeId, SeenSegments, Step, Store, StoreError, StoreId, StoreOptions,
+    StoreStatistics, TableChange,
 };
 
 use crate::access::Principal;
@@ -28,6 +29,7 @@ use crate::rights::Action;
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
+use crate::time_mark::TimeMark;
 use crate::token::TokenKeys;
 
 /// How to open the engine.
@@ -72,6 +74,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     /// The latest time that a view or commit was given, µs.
     latest_micros: AtomicI64,
+    time_mark: TimeMark,
     definitions: Definitions,
     turns: Vec<Mutex<()>>,
     logins: Arc<Logins>,
@@ -86,6 +89,8 @@ pub struct Engine {
 pub struct View {
     pub(crate) state: Arc<DbState<Catalog>>,
     pub(crate) logins: Arc<Logins>,
+    /// What was read of it, all reads together.
+    pub(crate) seen: SeenSegments,
     now_micros: i64,
 }
 
@@ -125,6 +130,7 @@ impl Engine {
             token_keys: TokenKeys::new(&first_start.token_secret),
             logins: Arc::new(Logins::new(clock.as_ref())?),
             latest_micros: AtomicI64::new(clock.now_micros()),
+            time_mark: TimeMark::read(&store)?,
             definitions: Definitions::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             outside_tokens: options.outside_issuer.map(OutsideTokens::new),
@@ -155,6 +161,7 @@ impl Engine {
         View {
             logins: self.logins.clone(),
             state,
+            seen: SeenSegments::default(),
             now_micros: self.now_micros(),
         }
     }
@@ -180,7 +187,7 @@ impl Engine {
         on_conflict: OnConflict,
     ) -> Result<Appender> {
         let appender = Appender::into_table(self, principal, table, on_conflict)?;
-        self.view().check_storage(table)?;
+        self.view().check_usable(table)?;
         Ok(appender)
     }
 
@@ -190,7 +197,7 @@ impl Engine {
     /// As [`Engine::append`].
     pub fn mutate(self: &Arc<Self>, view: &View, principal: &Principal, table: &Arc<Table>) -> Result<Mutator> {
         let mutator = Mutator::new(self, view, principal, table)?;
-        view.check_storage(table)?;
+        view.check_usable(table)?;
         Ok(mutator)
     }
 
@@ -206,6 +213,9 @@ impl Engine {
     /// The engine's time, µs: the clock's, but it never goes back.
     pub(crate) fn now_micros(&self) -> i64 {
         let now_micros = self.clock.now_micros();
+        if mistake!(TimeGoesBack) {
+            return now_micros;
+        }
         self.latest_micros
             .fetch_max(now_micros, Ordering::SeqCst)
             .max(now_micros)
@@ -226,6 +236,10 @@ impl Engine {
             now_micros: self.now_micros(),
         };
         self.store.step(step).await.map(|_| ())
+    }
+
+    pub(crate) fn time_mark(&self) -> &TimeMark {
+        &self.time_mark
     }
 
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {
@@ -313,12 +327,24 @@ impl View {
     /// PERMISSION_DENIED, TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
     pub fn scan(&self, principal: &Principal, table: &Arc<Table>, request: ScanRequest) -> Result<RowScan> {
         principal.check(Action::Select, table)?;
-        self.check_storage(table)?;
+        self.check_usable(table)?;
         RowScan::open(self, principal, table, request)
     }
 
-    /// Refuses a table whose storage could not be opened: some of its rows may be there.
-    fn check_storage(&self, table: &Table) -> Result<()> {
-        self.catalog().check_storage(&table.name, &table.options.storage)
+    /// Refuses a table some of whose rows cannot be read: its storage could not be opened, or a segment is missing or damaged.
+    pub(crate) fn check_usable(&self, table: &Table) -> Result<()> {
+        self.catalog().check_storage(&table.name, &table.options.storage)?;
+        match self.state.check_segments(table.store) {
+            // Whoever needs the rows says what became of the table.
+            Ok(()) | Err(StoreError::Retired(_)) => Ok(()),
+            Err(_) if mistake!(DamagedTablesAreServed) => Ok(()),
+            Err(error) => {
+                let error = Error::from(error);
+                Err(Error {
+                    message: format!("table {}: {}", table.name, error.message),
+                    ..error
+                })
+            }
+        }
     }
 }

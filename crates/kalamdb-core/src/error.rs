@@ -177,6 +177,15 @@ impl From<StoreError> for Error {
                 ErrorCode::StorageError
             }
             StoreError::Corrupt { .. } => ErrorCode::DataCorrupted,
+            StoreError::Damaged { .. } => {
+                return Error::new(
+                    ErrorCode::DataCorrupted,
+                    format!(
+                        "{error}; its table is refused until the file is as it was written (put it back from a copy, then \
+                         STORAGE CHECK TABLE), or until the table is truncated or dropped"
+                    ),
+                );
+            }
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,

@@ -100,6 +100,8 @@ impl Engine {
             if usage.all_bytes() < limits.hot_limit_bytes {
                 return Ok(());
             }
+            // No flush makes room in a table that is refused.
+            self.view().check_usable(table)?;
             let wait_micros = i64::try_from(limits.hot_limit_wait_ms)
                 .unwrap_or(i64::MAX)
                 .saturating_mul(1_000);

@@ -35,6 +35,9 @@
 //! # }
 //! ```
 
+#[macro_use]
+mod mistakes;
+
 mod access;
 #[cfg(test)]
 mod access_document;
@@ -79,9 +82,11 @@ mod system_schema;
 mod table_kind;
 #[cfg(test)]
 mod testing;
+mod time_mark;
 mod token;
 mod type_name;
 mod users;
+mod views;
 
 pub use access::{AccessLevel, Principal, Role};
 pub use append::{Appender, OnConflict};
@@ -109,3 +114,4 @@ pub use table_kind::TableKind;
 pub use token::Claims;
 pub use type_name::field_type_name;
 pub use users::{NewUser, PasswordChange, UserChange, UserRecord};
+pub use views::{NewView, StoredView, ViewDefinition};

@@ -70,7 +70,8 @@ impl Engine {
     pub fn maintained_tables(&self, view: &View, principal: &Principal, kind: JobKind) -> Result<Vec<TableName>> {
         principal.require(match kind {
             JobKind::Flush => Task::FlushAll,
-            JobKind::Compact | JobKind::Check => Task::CompactAll,
+            JobKind::Compact => Task::CompactAll,
+            JobKind::Check => Task::CheckAll,
         })?;
         let tables = view.catalog().tables.values().filter(|table| table.kind.flushes());
         let allowed = tables.filter(|table| principal.check(kind.action(), table).is_ok());

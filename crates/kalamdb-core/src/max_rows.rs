@@ -33,7 +33,12 @@ pub(crate) fn trim(
         return Ok(());
     }
     live.sort_unstable_by_key(|row| row.seq);
-    puts.drain(..excess.saturating_sub(live.len()));
+    if mistake!(MaxRowsTakesTheNewest) {
+        live.reverse();
+    }
+    if !mistake!(OneStatementBringsMoreThanMaxRows) {
+        puts.drain(..excess.saturating_sub(live.len()));
+    }
     let store = table.store;
     removals.extend(live.into_iter().take(excess).map(|row| Removal {
         store,
@@ -73,6 +78,7 @@ fn live_rows(view: &View, table: &Arc<Table>, scope: ScopeId) -> Result<Vec<Live
         order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
+        seen: view.seen.clone(),
     };
     let mut scan = view.state.scan(&table.schema.stored, spec)?;
     let mut live = Vec::new();

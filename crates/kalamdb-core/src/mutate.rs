@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::datatypes::UInt64Type;
 use kalamdb_store::{
     BulkLoad, CommitError, KeyEncoder, Location, OnDuplicate, Put, PutKey, Removal, RowEncoder, ScopeId, Seq,
@@ -89,25 +89,27 @@ impl Mutator {
     }
 
     /// Removes rows. Columns: `_row_key` Binary, `_row_location` UInt64, `_seq` UInt64 (see [`crate::ScanField`]).
-    /// A row named twice counts once.
+    /// A row named twice counts once; says which rows counted.
     ///
     /// # Errors
     /// STATEMENT_TOO_LARGE.
-    pub fn delete(&mut self, found: &RecordBatch) -> Result<()> {
+    pub fn delete(&mut self, found: &RecordBatch) -> Result<BooleanArray> {
         self.principal.check(Action::Delete, &self.table)?;
         let found = FoundRows::of(found)?;
+        let mut counted = Vec::with_capacity(found.len());
         for row in 0..found.len() {
-            self.remove(&found, row)?;
+            counted.push(self.remove(&found, row)?);
         }
-        self.go_on_in_bulk()
+        self.go_on_in_bulk()?;
+        Ok(counted.into())
     }
 
     /// Replaces rows: `found` as for [`Mutator::delete`], `rows` with all SQL-visible columns in table order, row for row.
-    /// The key may change. A STREAM row keeps its expiry. A row named twice keeps its first new value.
+    /// The key may change. A STREAM row keeps its expiry. A row named twice keeps its first new value; says which rows counted.
     ///
     /// # Errors
     /// NOT_NULL_VIOLATION, STATEMENT_TOO_LARGE.
-    pub fn update(&mut self, found: &RecordBatch, rows: &RecordBatch) -> Result<()> {
+    pub fn update(&mut self, found: &RecordBatch, rows: &RecordBatch) -> Result<BooleanArray> {
         self.principal.check(Action::Update, &self.table)?;
         if found.num_rows() != rows.num_rows() {
             return Err(Error::new(
@@ -120,7 +122,7 @@ impl Mutator {
             ));
         }
         if rows.num_rows() == 0 {
-            return Ok(());
+            return Ok(Vec::<bool>::new().into());
         }
         check_shape(&self.table, rows)?;
         check_decimals(&self.table, rows)?;
@@ -128,8 +130,11 @@ impl Mutator {
         let key_columns = key_columns(&self.table, rows);
         let found = FoundRows::of(found)?;
         let expiries = self.expiries(&found)?;
+        let mut counted = Vec::with_capacity(found.len());
         for row in 0..found.len() {
-            if self.remove(&found, row)? {
+            let is_first = self.remove(&found, row)?;
+            counted.push(is_first);
+            if is_first {
                 let expiry_micros = expiries.as_ref().and_then(|expiries| expiries[row]);
                 let position = self.updated + row as u64 + 1;
                 self.put(found.keys.value(row), &key_columns, rows, row, expiry_micros, position)?;
@@ -137,7 +142,8 @@ impl Mutator {
         }
         self.sources.add(self.updated + 1, key_columns);
         self.updated += rows.num_rows() as u64;
-        self.go_on_in_bulk()
+        self.go_on_in_bulk()?;
+        Ok(counted.into())
     }
 
     /// Hands what there is to a bulk load, once it is much: the rows go straight into segments, and what is removed is a bit.
@@ -268,6 +274,9 @@ impl Mutator {
         let rows = rows.map_err(|error| self.of_store(error))?;
         rows.into_iter()
             .map(|row| {
+                if mistake!(UpdatesRenewTheExpiry) {
+                    return Ok(Some(self.view.now_micros() + 10_000_000));
+                }
                 row.map(|row| row.row.expiry_micros)
                     .ok_or_else(|| self.of_commit(CommitError::Conflict))
             })
@@ -311,11 +320,10 @@ impl Mutator {
             let found = found.map_err(|error| self.of_store(error))?;
             for ((put, key), found) in moved.into_iter().zip(keys).zip(found) {
                 let Some(found) = found else { continue };
-                if found
-                    .row
-                    .expiry_micros
-                    .is_none_or(|expiry| expiry > self.view.now_micros())
-                {
+                let expiry_micros = found.row.expiry_micros;
+                let is_live = expiry_micros.is_none_or(|expiry| expiry > self.view.now_micros())
+                    || mistake!(ExpiredRowsKeepTheirKeysFromUpdates);
+                if is_live && !mistake!(UpdatesTakeLiveKeys) {
                     return Err(self
                         .sources
                         .duplicate_at(table, put.position, "exists already in table"));

@@ -101,7 +101,10 @@ impl TableOptions {
                 }
                 FLUSH_POLICY => {
                     require_kind(name, kind, &[TableKind::Shared, TableKind::User])?;
-                    options.flush_policy = Some(flush_policy(value)?);
+                    let policy = flush_policy(value)?;
+                    if !mistake!(FlushPoliciesAreNotKept) {
+                        options.flush_policy = Some(policy);
+                    }
                 }
                 TTL_SECONDS => {
                     require_kind(name, kind, &[TableKind::Stream])?;

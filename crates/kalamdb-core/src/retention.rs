@@ -36,12 +36,15 @@ async fn rotate(engine: &Engine, table: &Table) -> Result<u64> {
     let width_micros = ttl_micros / i64::try_from(BUCKETS).unwrap_or(1);
     let is_full = usage.rows > 0 && now_micros.saturating_sub(usage.since_micros) >= width_micros;
     let (buckets, first_over) = version.buckets();
-    if !is_full && first_over.is_none_or(|expiry| expiry > now_micros) {
+    if mistake!(BucketsStay) || !is_full && first_over.is_none_or(|expiry| expiry > now_micros) {
         return Ok(0);
     }
     let change = TableChange::Rotate {
         store: table.store,
-        seals: is_full.then(|| now_micros.saturating_add(ttl_micros)),
+        seals: is_full.then(|| match mistake!(BucketsGoBeforeTheirRows) {
+            true => now_micros,
+            false => now_micros.saturating_add(ttl_micros),
+        }),
         now_micros,
     };
     match engine.change_stores(vec![change]).await {

@@ -71,10 +71,16 @@ pub enum Task {
     DropNamespace,
     /// CREATE TABLE of any kind, and ingest that creates one.
     CreateTable,
+    /// CREATE VIEW. Whoever reads a view needs the rights on what it reads, and none on the view.
+    CreateView,
+    /// DROP VIEW.
+    DropView,
     /// STORAGE FLUSH ALL.
     FlushAll,
     /// STORAGE COMPACT ALL.
     CompactAll,
+    /// STORAGE CHECK ALL.
+    CheckAll,
     /// CREATE STORAGE.
     CreateStorage,
     /// DROP STORAGE.
@@ -218,8 +224,11 @@ impl Task {
         Task::CreateNamespace,
         Task::DropNamespace,
         Task::CreateTable,
+        Task::CreateView,
+        Task::DropView,
         Task::FlushAll,
         Task::CompactAll,
+        Task::CheckAll,
         Task::CreateStorage,
         Task::DropStorage,
         Task::CreateUser,
@@ -238,8 +247,11 @@ impl Task {
             Task::CreateNamespace => "CREATE NAMESPACE",
             Task::DropNamespace => "DROP NAMESPACE",
             Task::CreateTable => "CREATE TABLE",
+            Task::CreateView => "CREATE VIEW",
+            Task::DropView => "DROP VIEW",
             Task::FlushAll => "FLUSH ALL",
             Task::CompactAll => "COMPACT ALL",
+            Task::CheckAll => "CHECK ALL",
             Task::CreateStorage => "CREATE STORAGE",
             Task::DropStorage => "DROP STORAGE",
             Task::CreateUser => "CREATE USER",
@@ -260,7 +272,10 @@ impl Task {
             Task::CreateNamespace
             | Task::DropNamespace
             | Task::CreateTable
+            | Task::CreateView
+            | Task::DropView
             | Task::CompactAll
+            | Task::CheckAll
             | Task::CreateUser
             | Task::AlterUser
             | Task::DropUser

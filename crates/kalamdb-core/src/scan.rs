@@ -173,6 +173,7 @@ impl RowScan {
             order: request.order,
             prune: request.prune.clone(),
             batch_rows: request.batch_rows.max(1),
+            seen: view.seen.clone(),
         };
         let source = match keys {
             _ if request.limit == Some(0) => Source::Nothing,
@@ -250,15 +251,15 @@ impl RowScan {
             Source::Nothing => Ok(None),
             Source::Range(scan) => Ok(scan.next_batch()?),
             Source::Point(read) => {
-                let batch = read.state.get(&read.table.schema.stored, &read.spec, &read.key);
-                let batch = match batch {
-                    Ok(batch) => batch,
+                let read_row = read.state.get_counted(&read.table.schema.stored, &read.spec, &read.key);
+                let (batch, counters) = match read_row {
+                    Ok(row) => row,
                     Err(StoreError::Retired(_)) => return Err(Error::gone(&read.table, read.state.catalog())),
                     Err(other) => return Err(other.into()),
                 };
                 self.source = Source::Nothing;
                 if self.filter.is_none() {
-                    self.counters.keys_read += 1;
+                    self.counters += counters;
                 }
                 Ok((batch.num_rows() > 0).then_some(batch))
             }

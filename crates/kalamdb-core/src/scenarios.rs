@@ -14,6 +14,7 @@ mod quotas;
 mod rows;
 mod storages;
 mod streams;
+mod views;
 
 use std::sync::Arc;
 

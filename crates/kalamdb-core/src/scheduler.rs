@@ -13,6 +13,7 @@ use crate::catalog::Table;
 use crate::engine::{Engine, View};
 use crate::jobs::Work;
 use crate::options::FlushPolicy;
+use crate::table_kind::TableKind;
 
 /// Why a table is to be flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +36,11 @@ pub(crate) fn flush_is_due(
     if usage.rows == 0 {
         return None;
     }
-    if usage.bytes >= hot_limit_bytes / 2 {
+    if usage.bytes >= hot_limit_bytes / 2 && !mistake!(TheHotLimitIsIgnored) {
         return Some(Due::HotLimit);
     }
     let policy = policy?;
-    if policy.rows.is_some_and(|rows| usage.rows >= rows) {
+    if policy.rows.is_some_and(|rows| usage.rows >= rows) && !mistake!(RowPoliciesAreIgnored) {
         return Some(Due::Rows);
     }
     let interval_micros = policy
@@ -47,7 +48,7 @@ pub(crate) fn flush_is_due(
         .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
     let age_micros = now_micros.saturating_sub(usage.since_micros);
     interval_micros
-        .is_some_and(|interval_micros| age_micros >= interval_micros)
+        .is_some_and(|interval_micros| age_micros >= interval_micros && !mistake!(IntervalsAreIgnored))
         .then_some(Due::Interval)
 }
 
@@ -91,11 +92,13 @@ impl Engine {
         let mut there = HashSet::new();
         for table in catalog.tables.values().filter(|table| table.kind.flushes()) {
             there.insert(table.table_id.as_str());
-            if catalog.check_storage(&table.name, &table.options.storage).is_err() {
+            // A job could only say again what every statement says.
+            if view.check_usable(table).is_err() && !mistake!(DamagedTablesAreScheduled) {
                 continue;
             }
             let usage = self.store().hot_usage(table.store);
-            let policy = table.options.flush_policy;
+            let is_ignored = mistake!(PoliciesOfUserTablesAreIgnored) && table.kind == TableKind::User;
+            let policy = table.options.flush_policy.filter(|_| !is_ignored);
             let is_due = flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros).is_some();
             // A flush that failed, or that the end of the process cut short, left rows between the tiers.
             let flush = (is_due || has_sealed_rows(&view, table)).then_some(Work::Flush);
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flush_is_due_by_rows_by_age_or_by_size_whichever_comes_first() {
+    fn hazard_5_a_flush_is_due_by_rows_by_age_or_by_size_whichever_comes_first() {
         const NOW: i64 = 1_000_000_000;
         let policy = |rows, interval_seconds| Some(FlushPolicy { rows, interval_seconds });
         let both = policy(Some(100), Some(60));

@@ -140,7 +140,7 @@ impl Engine {
     ///
     /// # Errors
     /// ALREADY_EXISTS, also for a directory that another storage has; PERMISSION_DENIED; INVALID_ARGUMENT for a path that is
-    /// not absolute or is in the data directory; UNSUPPORTED for a URL; STORAGE_ERROR names a directory that cannot be used.
+    /// not absolute, or that is in the data directory or another storage's, or around one; UNSUPPORTED for a URL; STORAGE_ERROR names a directory that cannot be used.
     pub async fn create_storage(&self, principal: &Principal, new: NewStorage) -> Result<bool> {
         // It opens a path of the server's machine.
         principal.require(Task::CreateStorage)?;
@@ -158,16 +158,8 @@ impl Engine {
                 };
             }
             let place = Place::of(&directory)?;
-            let data_dir = Place::of(self.data_dir())?;
-            if place.path.starts_with(&data_dir.path) {
-                return Err(Error::new(
-                    ErrorCode::InvalidArgument,
-                    format!(
-                        "the directory {} is in the data directory, where storage {DEFAULT_STORAGE} is already",
-                        directory.display()
-                    ),
-                ));
-            }
+            let data_dir = format!("the data directory, where storage {DEFAULT_STORAGE} is");
+            refuse_overlap(&directory, &place, &Place::of(self.data_dir())?, &data_dir)?;
             for other in change
                 .catalog
                 .storages
@@ -175,17 +167,9 @@ impl Engine {
                 .filter(|other| other.id != StorageId::DEFAULT)
             {
                 // One that cannot be reached now is known by its name alone.
-                let there = Place::of(Path::new(&other.uri));
-                if there.map_or(Path::new(&other.uri) == directory, |there| place.is(&there)) {
-                    return Err(Error::new(
-                        ErrorCode::AlreadyExists,
-                        format!(
-                            "the directory {} is that of storage {}",
-                            directory.display(),
-                            other.storage_id
-                        ),
-                    ));
-                }
+                let there = Place::of(Path::new(&other.uri)).unwrap_or_else(|_| Place::unseen(Path::new(&other.uri)));
+                let whose = format!("the directory {} of storage {}", other.uri, other.storage_id);
+                refuse_overlap(&directory, &place, &there, &whose)?;
             }
             let mut numbers = StorageNumbers::read(self.store())?;
             let id = numbers.give(&new.name);
@@ -235,7 +219,7 @@ impl Engine {
                 .tables
                 .values()
                 .filter(|table| table.kind.flushes() && table.options.storage == name);
-            if let Some(first) = users.next() {
+            if let Some(first) = users.next().filter(|_| !mistake!(StoragesGoFromUnderTheirTables)) {
                 let others = users.count();
                 let more = if others == 0 {
                     String::new()
@@ -301,12 +285,34 @@ fn directory_of(location: &str) -> Result<PathBuf> {
     Ok(path.components().collect())
 }
 
+/// Two storages have nothing in common: whoever erases, copies or mounts one would do so to the other.
+fn refuse_overlap(directory: &Path, place: &Place, other: &Place, whose: &str) -> Result<()> {
+    let (code, relation) = if place.is(other) {
+        (ErrorCode::AlreadyExists, "is")
+    } else if place.is_in(other) {
+        (ErrorCode::InvalidArgument, "is in")
+    } else if other.is_in(place) {
+        (ErrorCode::InvalidArgument, "contains")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(
+        code,
+        format!(
+            "the directory {} {relation} {whose}; a storage has a directory of its own, in no other and around none",
+            directory.display()
+        ),
+    ))
+}
+
 /// A directory as the file system knows it, whatever it is called.
 struct Place {
     /// Without links; what does not exist yet is as written.
     path: PathBuf,
     /// Device and inode, if it exists.
     identity: Option<(u64, u64)>,
+    /// Those of the directories above it, as far as they exist: a bind mount has another path and the same directories.
+    above: Vec<(u64, u64)>,
 }
 
 impl Place {
@@ -341,7 +347,30 @@ impl Place {
             }
         };
         path.extend(missing.into_iter().rev());
-        Ok(Place { path, identity })
+        // Those that are still to be made are nobody's.
+        let above = path.ancestors().skip(1).filter_map(|above| above.metadata().ok());
+        Ok(Place {
+            above: above.map(|above| (above.dev(), above.ino())).collect(),
+            path,
+            identity,
+        })
+    }
+
+    /// One that cannot be looked at.
+    fn unseen(directory: &Path) -> Self {
+        Place {
+            path: directory.to_owned(),
+            identity: None,
+            above: Vec::new(),
+        }
+    }
+
+    fn is_in(&self, other: &Place) -> bool {
+        if mistake!(StoragesOverlap) {
+            return false;
+        }
+        (self.path.starts_with(&other.path) && self.path != other.path)
+            || other.identity.is_some_and(|other| self.above.contains(&other))
     }
 
     fn is(&self, other: &Place) -> bool {
@@ -377,6 +406,34 @@ mod tests {
         refuse("file:///mnt/fast", ErrorCode::InvalidArgument, "/mnt/fast");
         refuse("s3://bucket/prefix", ErrorCode::Unsupported, "not supported yet");
         refuse(&"/x".repeat(MOST_PATH_BYTES), ErrorCode::InvalidArgument, "longer");
+    }
+
+    #[test]
+    fn a_directory_is_in_those_above_it_by_whatever_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir_all(path("a/b")).expect("made");
+        std::os::unix::fs::symlink(path("a/b"), path("link")).expect("linked");
+        let place = |name: &str| Place::of(&path(name)).expect("a place");
+        for (inner, outer) in [
+            ("a/b", "a"),
+            ("a/b/new", "a"),
+            ("link", "a"),
+            ("link/new/newer", "a/b"),
+            ("a/b", ""),
+        ] {
+            assert!(place(inner).is_in(&place(outer)), "{inner} in {outer}");
+            assert!(!place(outer).is_in(&place(inner)), "{outer} in {inner}");
+        }
+        for (one, other) in [("a", "a"), ("link", "a/b"), ("ab", "a"), ("a", "ab"), ("a/c", "a/b")] {
+            assert!(!place(one).is_in(&place(other)), "{one} in {other}");
+        }
+        // Under another path, as a bind mount has it.
+        let elsewhere = Place {
+            path: PathBuf::from("/elsewhere/b"),
+            ..place("a/b")
+        };
+        assert!(elsewhere.is_in(&place("a")) && !elsewhere.is_in(&place("link")));
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl SystemRowFilter {
         }
         let is_service = principal.role >= Role::Service;
         let readable = catalog.tables.values().filter(|table| principal.sees(table));
+        let views = || catalog.views.values().filter(|view| principal.sees_view(view, catalog));
         match table {
             SystemTable::Users if is_service => SystemRowFilter {
                 rule: Rule::Everything,
@@ -71,6 +72,9 @@ impl SystemRowFilter {
                 for table in readable {
                     *counts.entry(table.name.namespace.clone()).or_insert(0) += 1;
                 }
+                for view in views() {
+                    counts.entry(view.name.namespace.clone()).or_insert(0);
+                }
                 let granted = principal.grants.namespaces().iter();
                 let names = counts.keys().chain(granted).cloned().collect();
                 SystemRowFilter {
@@ -78,10 +82,11 @@ impl SystemRowFilter {
                     mask: Mask::TableCounts(counts),
                 }
             }
-            SystemTable::Tables | SystemTable::TableSchemas => plain(Rule::Among(
-                "table_id",
-                readable.map(|table| table.table_id.clone()).collect(),
-            )),
+            SystemTable::Tables | SystemTable::TableSchemas => {
+                let tables = readable.map(|table| table.table_id.clone());
+                let views = views().map(|view| view.view_id.clone());
+                plain(Rule::Among("table_id", tables.chain(views).collect()))
+            }
             SystemTable::Jobs | SystemTable::Segments if is_service => plain(Rule::Among(
                 "table_id",
                 readable.map(|table| table.table_id.clone()).collect(),

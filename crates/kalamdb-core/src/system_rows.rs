@@ -10,7 +10,8 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use kalamdb_store::{
-    DbState, KeyEncoder, KeyRange, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, Store, StoreId, StoreSchema,
+    DbState, KeyEncoder, KeyRange, Lifetime, ScanColumn, ScanOrder, ScanSpec, SchemaVersion, ScopeId, SeenSegments,
+    Store, StoreId, StoreSchema,
 };
 use std::ops::Bound;
 
@@ -21,9 +22,13 @@ use crate::schema::TableSchema;
 use crate::storages::{self, StorageNumbers};
 use crate::system_schema::{SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
+use crate::views::StoredView;
 
 /// Rows of a SYSTEM table read at once; its rows are small.
 const BATCH_ROWS: usize = 1024;
+
+/// What `system.tables` calls a view.
+const VIEW_TYPE: &str = "VIEW";
 
 /// A row of `system.users`, internal columns included.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub(crate) struct UserRow {
 pub(crate) enum SchemaChange {
     Create,
     Replace,
+    CreateView,
+    ReplaceView,
 }
 
 impl SchemaChange {
@@ -49,6 +56,8 @@ impl SchemaChange {
         match self {
             SchemaChange::Create => "CREATE TABLE",
             SchemaChange::Replace => "CREATE OR REPLACE TABLE",
+            SchemaChange::CreateView => "CREATE VIEW",
+            SchemaChange::ReplaceView => "CREATE OR REPLACE VIEW",
         }
     }
 }
@@ -102,14 +111,42 @@ pub(crate) fn table_row(table: &Table) -> Vec<ArrayRef> {
     ]
 }
 
-pub(crate) fn schema_row(table: &Table, change: SchemaChange) -> Vec<ArrayRef> {
+/// A view's row of `system.tables`: the definition is where a table has its checked options.
+pub(crate) fn view_row(view: &StoredView) -> Vec<ArrayRef> {
+    let definition = serde_json::to_string(&view.definition).expect("strings always serialise");
     vec![
-        text(&table.table_id),
-        Arc::new(Int64Array::from(vec![i64::from(table.schema.version.0)])),
+        text(&view.view_id),
+        text(&view.name.namespace),
+        text(&view.name.table),
+        text(VIEW_TYPE),
+        Arc::new(Int64Array::from(vec![i64::from(view.schema.version.0)])),
+        optional_text(None),
+        optional_text(None),
+        text("{}"),
+        time(view.created_at_micros),
+        time(view.updated_at_micros),
+        Arc::new(UInt32Array::from(vec![0])),
+        Arc::new(UInt32Array::from(vec![0])),
+        text(&definition),
+    ]
+}
+
+pub(crate) fn schema_row(table: &Table, change: SchemaChange) -> Vec<ArrayRef> {
+    schema_version_row(&table.table_id, &table.schema, change, table.updated_at_micros)
+}
+
+pub(crate) fn view_schema_row(view: &StoredView, change: SchemaChange) -> Vec<ArrayRef> {
+    schema_version_row(&view.view_id, &view.schema, change, view.updated_at_micros)
+}
+
+fn schema_version_row(id: &str, schema: &TableSchema, change: SchemaChange, at_micros: i64) -> Vec<ArrayRef> {
+    vec![
+        text(id),
+        Arc::new(Int64Array::from(vec![i64::from(schema.version.0)])),
         text(change.as_str()),
-        text(&table.schema.columns_json()),
-        time(table.updated_at_micros),
-        Arc::new(BinaryArray::from_vec(vec![&table.schema.types_bytes()])),
+        text(&schema.columns_json()),
+        time(at_micros),
+        Arc::new(BinaryArray::from_vec(vec![&schema.types_bytes()])),
     ]
 }
 
@@ -234,23 +271,40 @@ pub(crate) fn load_catalog(store: &Store<Catalog>, state: &Arc<DbState<Catalog>>
     })?;
     read_all(state, SystemTable::Tables, |rows, row| {
         let table_id = rows.text("table_id", row)?.to_owned();
-        let kind = rows.text("table_type", row)?;
+        let table_type = rows.text("table_type", row)?;
         let kind = [TableKind::Shared, TableKind::User, TableKind::Stream]
             .into_iter()
-            .find(|known| known.as_str() == kind)
-            .ok_or_else(|| rows.corrupt("table_type", kind))?;
+            .find(|known| known.as_str() == table_type);
+        if kind.is_none() && table_type != VIEW_TYPE {
+            return Err(rows.corrupt("table_type", table_type));
+        }
+        let lifetime = kind.map_or(Lifetime::Durable, TableKind::lifetime);
         let version = rows.number::<Int64Type>("schema_version", row)?;
         let (columns, types) = schemas
             .get(&(table_id.clone(), version))
             .ok_or_else(|| rows.corrupt("schema_version", "a version that system.table_schemas lacks"))?;
         let version = u32::try_from(version).map_err(|_| rows.corrupt("schema_version", &version.to_string()))?;
-        let schema = TableSchema::load(SchemaVersion(version), columns, types, kind.lifetime())
+        let schema = TableSchema::load(SchemaVersion(version), columns, types, lifetime)
             .map_err(|problem| rows.corrupt("columns", &problem))?;
-        let options = serde_json::from_str(rows.text("checked_options", row)?)
-            .map_err(|problem| rows.corrupt("checked_options", &problem.to_string()))?;
+        let kept = rows.text("checked_options", row)?;
+        let bad = |problem: serde_json::Error| rows.corrupt("checked_options", &problem.to_string());
+        let name = TableName::new(rows.text("namespace_id", row)?, rows.text("table_name", row)?);
+        let Some(kind) = kind else {
+            let view = StoredView {
+                view_id: table_id,
+                name: name.clone(),
+                definition: serde_json::from_str(kept).map_err(bad)?,
+                schema: Arc::new(schema),
+                created_at_micros: rows.number::<TimestampMicrosecondType>("created_at", row)?,
+                updated_at_micros: rows.number::<TimestampMicrosecondType>("updated_at", row)?,
+            };
+            catalog.views.insert(name, Arc::new(view));
+            return Ok(());
+        };
+        let options = serde_json::from_str(kept).map_err(bad)?;
         let table = Table {
             table_id,
-            name: TableName::new(rows.text("namespace_id", row)?, rows.text("table_name", row)?),
+            name,
             kind,
             store: StoreId(rows.number::<UInt32Type>("store", row)?),
             schema: Arc::new(schema),
@@ -353,6 +407,7 @@ fn read_spec(table: &Table, range: KeyRange) -> ScanSpec {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: BATCH_ROWS,
+        seen: SeenSegments::default(),
     }
 }
 

@@ -157,7 +157,7 @@ impl SystemTable {
         match self {
             SystemTable::Users => "CREATE USER, ALTER USER or DROP USER",
             SystemTable::Namespaces => "CREATE NAMESPACE or DROP NAMESPACE",
-            SystemTable::Tables | SystemTable::TableSchemas => "CREATE TABLE, ALTER TABLE or DROP TABLE",
+            SystemTable::Tables | SystemTable::TableSchemas => "CREATE TABLE, DROP TABLE, CREATE VIEW or DROP VIEW",
             SystemTable::Storages => "CREATE STORAGE or DROP STORAGE",
             SystemTable::Jobs => "FLUSH TABLE, STORAGE COMPACT TABLE, STORAGE CHECK TABLE or KILL JOB",
             SystemTable::LiveQueries => "SUBSCRIBE TO",

@@ -1,8 +1,9 @@
-//! Arrow types in SQL's words, for people: `system.table_schemas` and messages. Nothing parses them back.
+//! Arrow types in SQL's words: DESCRIBE, `system.table_schemas`, messages. CREATE TABLE takes those that SQL has words for as they are
+//! printed here.
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 
 /// The field metadata key of Arrow's extension types.
 pub(crate) const EXTENSION_NAME: &str = "ARROW:extension:name";
@@ -28,6 +29,7 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
         DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
         DataType::UInt32 => "INTEGER UNSIGNED".to_owned(),
         DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float16 => "HALF".to_owned(),
         DataType::Float32 => "REAL".to_owned(),
         DataType::Float64 => "DOUBLE".to_owned(),
         DataType::Decimal32(precision, scale)
@@ -36,6 +38,7 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
         | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         DataType::Utf8 => "TEXT".to_owned(),
         DataType::Binary => "BYTEA".to_owned(),
+        DataType::FixedSizeBinary(bytes) => format!("BINARY({bytes})"),
         DataType::Date32 => "DATE".to_owned(),
         DataType::Time32(unit) | DataType::Time64(unit) => format!("TIME({})", digits(*unit)),
         DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(*unit)),
@@ -43,12 +46,15 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
             format!("TIMESTAMP({}) WITH TIME ZONE", digits(*unit))
         }
         DataType::Timestamp(unit, Some(zone)) => format!("TIMESTAMP({}) WITH TIME ZONE '{zone}'", digits(*unit)),
-        DataType::Interval(_) => "INTERVAL".to_owned(),
+        DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".to_owned(),
+        DataType::Interval(IntervalUnit::DayTime) => "INTERVAL DAY TO SECOND".to_owned(),
+        DataType::Interval(IntervalUnit::MonthDayNano) => "INTERVAL".to_owned(),
         DataType::List(element) => format!("{}[]", field_type_name(element)),
+        DataType::FixedSizeList(element, length) => format!("{}[{length}]", field_type_name(element)),
         DataType::Struct(fields) => {
             let fields: Vec<String> = fields
                 .iter()
-                .map(|field| format!("{} {}", field.name(), field_type_name(field)))
+                .map(|field| format!("{} {}", identifier(field.name()), field_type_name(field)))
                 .collect();
             format!("STRUCT({})", fields.join(", "))
         }
@@ -65,6 +71,19 @@ pub(crate) fn type_name(data_type: &DataType, metadata: &HashMap<String, String>
 /// The name of a field's type in SQL's words, such as `BIGINT`, `DECIMAL(10, 2)` or `TEXT[]`.
 pub fn field_type_name(field: &Field) -> String {
     type_name(field.data_type(), field.metadata())
+}
+
+/// A name as SQL reads it back: in quotes if it would fold or not be read as one word.
+fn identifier(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Digits of a second's fraction.

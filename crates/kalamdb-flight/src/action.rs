@@ -182,7 +182,7 @@ fn cancel(scene: &Scene<'_>, info: &FlightInfo) -> Result<CancelStatus> {
         };
         let ticket = ticket::open(&handle, session.principal())?;
         match ticket.work {
-            Work::Finished | Work::Report(_) => return Ok(CancelStatus::NotCancellable),
+            Work::Finished | Work::Report(_) | Work::Kept => return Ok(CancelStatus::NotCancellable),
             Work::Query(_) => {
                 for query_id in scene.running.of(&ticket.id) {
                     cancelled |= scene.database.cancel_query(session, &query_id)?;

@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. Authentication is one layer in front of every RPC; a method cannot forget it.
 //! 2. gRPC status codes are made in `status` alone.
-//! 3. Tickets are independent of connection and process, and bound to a principal.
+//! 3. Tickets are independent of connection and process, and bound to a principal. The one exception: many rows of RETURNING
+//!    are kept by the process.
 //! 4. A statement that changes something runs once: at GetFlightInfo or DoPut, never at DoGet.
 //! 5. The stream of a ticket has exactly the schema that its FlightInfo stated.
 
@@ -12,6 +13,7 @@ mod auth;
 mod command;
 mod connection;
 mod ingest;
+mod kept;
 mod metadata;
 mod plan;
 mod prepared;

@@ -1,11 +1,11 @@
 //! Statements that are read: FlightInfo for a descriptor, and the stream for a ticket. A query runs at DoGet; a statement that
-//! changes something runs exactly once, when its FlightInfo is asked for; if it has rows that say what it did, the ticket holds
-//! them.
+//! changes something runs exactly once, when its FlightInfo is asked for; if it has rows about what it did, the ticket holds
+//! them, or the server if they are many.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Location, Ticket};
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use kalamdb_sql::{Completion, Database, Execution, Parameters, Report, RowStream
 use parking_lot::Mutex;
 
 use crate::auth::SessionLease;
-use crate::plan::Plan;
+use crate::kept::KeptRows;
+use crate::plan::{self, Plan};
 use crate::ticket::{self, NewQuery, QueryTicket, TicketId};
 
 /// FlightInfo of a statement. A query is only planned; anything else runs now, and its count or that of its rows is
@@ -24,6 +25,7 @@ use crate::ticket::{self, NewQuery, QueryTicket, TicketId};
 /// Whatever planning and running say.
 pub(crate) async fn statement_info(
     database: &Arc<Database>,
+    kept: &KeptRows,
     session: &Arc<Session>,
     sql: &str,
     plan: &Plan,
@@ -31,11 +33,12 @@ pub(crate) async fn statement_info(
 ) -> Result<FlightInfo> {
     plan.check_parameters(parameters.as_ref())?;
     let clock = database.engine().clock().as_ref();
+    let mut schema_message = plan.schema_message.clone();
     let (ticket, total_records) = match plan.kind {
         StatementKind::Query => {
             let query = NewQuery {
                 sql,
-                schema: plan.schema_message.clone(),
+                schema: schema_message.clone(),
                 parameters: parameters.as_ref(),
                 session_options: &session.options(),
             };
@@ -46,12 +49,19 @@ pub(crate) async fn statement_info(
             (ticket::for_finished(clock, session.principal()), count)
         }
         StatementKind::Operation => {
-            let rows = run_operation(database, session, sql, &plan.schema).await?;
+            let rows = run_operation(database, session, sql, Parameters { batch: parameters }).await?;
+            // A table of a prepared statement may have other columns since: it is done, and its rows are what they are.
+            let rows = if same_columns(&plan.schema, rows.schema_ref()) {
+                with_schema(&rows, &plan.schema)?
+            } else {
+                schema_message = plan::schema_message(rows.schema_ref())?;
+                rows
+            };
             let count = i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
-            (ticket::for_report(clock, session.principal(), &rows)?, count)
+            (kept.ticket(clock, session.principal(), rows)?, count)
         }
     };
-    Ok(info(plan.schema_message.clone(), ticket, total_records))
+    Ok(info(schema_message, ticket, total_records))
 }
 
 /// A FlightInfo with one endpoint.
@@ -105,19 +115,27 @@ pub(crate) async fn run_update(
     }
 }
 
-/// Runs a statement whose rows say what it did; the rows, with the stated schema.
+/// Runs a statement whose rows are about what it did; the rows.
 async fn run_operation(
     database: &Arc<Database>,
     session: &Arc<Session>,
     sql: &str,
-    schema: &SchemaRef,
+    parameters: Parameters,
 ) -> Result<RecordBatch> {
-    let not_stated = |found: &str| Error::new(ErrorCode::Internal, format!("the statement gave {found}"));
-    match database.execute(session, sql, Parameters::none()).await? {
-        Execution::Report(Report { rows, .. }) => RecordBatch::try_new(Arc::clone(schema), rows.columns().to_vec())
-            .map_err(|error| not_stated(&error.to_string())),
-        Execution::Done(_) | Execution::Rows(_) => Err(not_stated("no report")),
+    match database.execute(session, sql, parameters).await? {
+        Execution::Report(Report { rows, .. }) => Ok(rows),
+        Execution::Done(_) | Execution::Rows(_) => Err(Error::new(
+            ErrorCode::Internal,
+            "the statement gave no rows about itself",
+        )),
     }
+}
+
+/// The rows with the protocol's metadata.
+fn with_schema(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), rows.columns().to_vec(), &options)
+        .map_err(|error| Error::new(ErrorCode::Internal, format!("the statement gave other rows: {error}")))
 }
 
 /// The rows of a query and the schema they are sent with.

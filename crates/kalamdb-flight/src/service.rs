@@ -29,6 +29,7 @@ use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
 use crate::connection::{Encryption, accept};
+use crate::kept::KeptRows;
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
 use crate::prepared::PreparedStatements;
@@ -129,6 +130,7 @@ struct Door {
     options: FlightOptions,
     prepared: PreparedStatements,
     running: Arc<RunningQueries>,
+    kept: KeptRows,
     constants: Constants,
 }
 
@@ -144,7 +146,8 @@ impl Door {
         Ok(Door {
             database,
             options,
-            prepared: PreparedStatements::new(clock),
+            prepared: PreparedStatements::new(Arc::clone(&clock)),
+            kept: KeptRows::new(clock),
             running: Arc::default(),
             constants,
         })
@@ -162,12 +165,13 @@ impl Door {
             Source::Sql(sql) => {
                 let plan = self.describe(lease, &sql).await;
                 let plan = plan.map_err(|error| without_foreign_place(error, &descriptor))?;
-                statement_info(&self.database, session, &sql, &plan, None).await?
+                statement_info(&self.database, &self.kept, session, &sql, &plan, None).await?
             }
             Source::Prepared(handle) => {
                 let prepared = self.prepared.find(&self.database, session, &handle).await?;
                 statement_info(
                     &self.database,
+                    &self.kept,
                     session,
                     &prepared.sql,
                     &prepared.plan,
@@ -207,6 +211,10 @@ impl Door {
                 match ticket.work {
                     Work::Finished => Ok(self.send(SchemaRef::new(Schema::empty()), stream::empty(), lease)),
                     Work::Report(rows) => Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease)),
+                    Work::Kept => {
+                        let rows = self.kept.find(&ticket.id)?;
+                        Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease))
+                    }
                     Work::Query(query) => {
                         let fetch = redeem(&self.database, &lease, *query).await?;
                         let noted = self.running.note(ticket.id, fetch.rows.query_id());

@@ -30,8 +30,10 @@ pub(crate) enum Work {
     Query(Box<QueryTicket>),
     /// Nothing: the statement ran when FlightInfo was asked for. An empty stream with no columns.
     Finished,
-    /// Nothing, likewise; these rows say what it did.
+    /// Nothing, likewise; these rows are about what it did.
     Report(RecordBatch),
+    /// The same; the server has the rows.
+    Kept,
 }
 
 /// A query that runs at DoGet.
@@ -88,7 +90,7 @@ pub(crate) fn for_finished(clock: &dyn Clock, principal: &Principal) -> Bytes {
     )
 }
 
-/// A ticket for a statement that ran already, with the rows that say what it did.
+/// A ticket for a statement that ran already, with the rows about what it did.
 ///
 /// # Errors
 /// INTERNAL when they cannot be encoded.
@@ -97,6 +99,13 @@ pub(crate) fn for_report(clock: &dyn Clock, principal: &Principal, rows: &Record
         rows: encode_batch(rows)?,
     });
     Ok(sealed(clock, principal, work))
+}
+
+/// A ticket for a statement that ran already and whose rows the server keeps, and the ticket's id.
+pub(crate) fn for_kept(clock: &dyn Clock, principal: &Principal) -> (Bytes, TicketId) {
+    let id = new_id(clock);
+    let work = own::statement_ticket::Work::Kept(own::Kept {});
+    (sealed_as(id.clone(), principal, work), id)
 }
 
 /// The ticket behind the `statement_handle` of a TicketStatementQuery.
@@ -123,6 +132,7 @@ pub(crate) fn open(handle: &[u8], principal: &Principal) -> Result<StatementTick
     let work = match ticket.work.ok_or_else(damaged)? {
         own::statement_ticket::Work::Finished(own::Finished {}) => Work::Finished,
         own::statement_ticket::Work::Report(report) => Work::Report(decode_batch(&report.rows)?),
+        own::statement_ticket::Work::Kept(own::Kept {}) => Work::Kept,
         own::statement_ticket::Work::Query(query) => Work::Query(Box::new(open_query(query)?)),
     };
     Ok(StatementTicket { id: ticket.id, work })
@@ -148,12 +158,20 @@ fn open_query(query: own::Query) -> Result<QueryTicket> {
     })
 }
 
-/// The bytes of the Flight ticket: a TicketStatementQuery around the envelope.
-fn sealed(clock: &dyn Clock, principal: &Principal, work: own::statement_ticket::Work) -> Bytes {
+fn new_id(clock: &dyn Clock) -> TicketId {
     let mut id = [0; 16];
     clock.fill_random(&mut id);
+    TicketId::copy_from_slice(&id)
+}
+
+fn sealed(clock: &dyn Clock, principal: &Principal, work: own::statement_ticket::Work) -> Bytes {
+    sealed_as(new_id(clock), principal, work)
+}
+
+/// The bytes of the Flight ticket: a TicketStatementQuery around the envelope.
+fn sealed_as(id: TicketId, principal: &Principal, work: own::statement_ticket::Work) -> Bytes {
     let content = own::StatementTicket {
-        id: Bytes::copy_from_slice(&id),
+        id,
         user_id: principal.user_id.clone(),
         scope: principal.scope.0,
         work: Some(work),
@@ -281,6 +299,9 @@ mod tests {
         let report = for_report(&SystemClock, &principal("a", 1), &rows).expect("a ticket");
         let opened = open(&handle_of(&report), &principal("a", 1)).expect("opens");
         assert_eq!(opened.work, Work::Report(rows.clone()));
+        let (kept, id) = for_kept(&SystemClock, &principal("a", 1));
+        let opened = open(&handle_of(&kept), &principal("a", 1)).expect("opens");
+        assert_eq!((opened.work, opened.id), (Work::Kept, id));
         // However few they are, their columns are there.
         let none = rows.slice(0, 0);
         let report = for_report(&SystemClock, &principal("a", 1), &none).expect("a ticket");

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Sources, check_environment};
 use crate::serve::serve;
 use crate::settings::{Field, OTHER_VARIABLES, nearest, settings};
-use crate::shell::{self, OutputFormat, Shell, printable_line};
+use crate::shell::{printable_line, printable_lines};
+use crate::sql_command::{SqlOptions, run_sql};
 use crate::telemetry::start_log;
 
 /// A SQL database behind Arrow Flight SQL.
@@ -44,37 +45,6 @@ enum Action {
 struct ServeOptions {
     file: Option<PathBuf>,
     flags: BTreeMap<&'static str, String>,
-}
-
-#[derive(Args)]
-struct SqlOptions {
-    /// Run these statements and exit.
-    #[arg(short = 'c', long, value_name = "STATEMENT", conflicts_with = "file")]
-    command: Option<String>,
-    /// Run the statements in this file and exit.
-    #[arg(short = 'f', long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// Where the server is.
-    #[arg(
-        long,
-        env = "KALAMDB_URL",
-        hide_env_values = true,
-        default_value = "grpc://127.0.0.1:50051"
-    )]
-    url: String,
-    /// As whom to log in. The password comes from KALAMDB_PASSWORD, for root on this machine from
-    /// <DATA_DIR>/root-password, else from a prompt.
-    #[arg(long, env = "KALAMDB_USER", hide_env_values = true, default_value = "root")]
-    user: String,
-    /// Where to look for root's password.
-    #[arg(long, env = "KALAMDB_DATA_DIR", hide_env_values = true, default_value = "./data")]
-    data_dir: PathBuf,
-    /// How rows are printed.
-    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
-    format: OutputFormat,
-    /// Write rows to this file instead of standard output. A Parquet file holds one result.
-    #[arg(short = 'o', long, value_name = "FILE")]
-    output: Option<PathBuf>,
 }
 
 /// The end of `--help`.
@@ -107,22 +77,32 @@ pub fn run_command_line() -> ExitCode {
             Ok(config) => ended(serve_process(config)),
             Err(message) => complain(&message, 2),
         },
-        Action::Sql(options) => match check_environment(&environment) {
-            Ok(()) => ended(sql_process(options)),
+        Action::Sql(options) => match check_environment(&environment).map(|()| run_sql(options)) {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(message)) => complain_in_lines(&message, 1),
             Err(message) => complain(&message, 2),
         },
     }
 }
 
-/// Help and version are no errors; an unknown option is told the nearest one.
+/// Help and version are no errors; an unknown option is told the nearest one, and what is no option what is expected.
 fn wrong_use(error: &clap::Error) -> ExitCode {
     let unknown = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(unknown))) => Some(unknown),
         _ => None,
     };
-    if let Some(unknown) = unknown.filter(|_| error.get(ContextKind::SuggestedArg).is_none()) {
+    if let Some(unknown) = unknown {
         let line: Vec<String> = std::env::args().skip(1).collect();
-        if let Some(nearest) = nearest_flag(&line, unknown) {
+        let command = CommandLine::command();
+        let named = command
+            .get_subcommands()
+            .find(|subcommand| line.iter().any(|word| word == subcommand.get_name()));
+        if !unknown.starts_with('-') {
+            return complain(&unexpected(&command, named, unknown), 2);
+        }
+        if error.get(ContextKind::SuggestedArg).is_none()
+            && let Some(nearest) = nearest_flag(&command, named, unknown)
+        {
             return complain(
                 &format!("unknown option {unknown}; did you mean --{nearest}? See kalamdb --help"),
                 2,
@@ -138,26 +118,43 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The option nearest to an unknown one, among those of the subcommand that the line names.
-fn nearest_flag(line: &[String], unknown: &str) -> Option<String> {
-    let command = CommandLine::command();
-    let named = command
-        .get_subcommands()
-        .find(|subcommand| line.iter().any(|word| word == subcommand.get_name()));
-    let flags: Vec<&str> = match named {
-        Some(subcommand) => subcommand.get_arguments().filter_map(Arg::get_long).collect(),
-        None => {
-            let all = command.get_subcommands().flat_map(Command::get_arguments);
-            all.filter_map(Arg::get_long).collect()
-        }
+/// The options of the subcommand that a line names, or of all.
+fn flags<'a>(command: &'a Command, named: Option<&'a Command>) -> Vec<&'a str> {
+    let commands = named.map_or_else(|| command.get_subcommands().collect(), |named| vec![named]);
+    let arguments = commands.into_iter().flat_map(Command::get_arguments);
+    arguments.filter_map(Arg::get_long).collect()
+}
+
+/// The option nearest to an unknown one.
+fn nearest_flag(command: &Command, named: Option<&Command>, unknown: &str) -> Option<String> {
+    nearest(unknown.trim_start_matches('-'), flags(command, named)).map(str::to_owned)
+}
+
+/// What to say of a word that is no option and belongs to none.
+fn unexpected(command: &Command, named: Option<&Command>, word: &str) -> String {
+    let name = named.map_or(String::new(), |subcommand| format!(" {}", subcommand.get_name()));
+    let start = format!("kalamdb{name} takes options only, and '{word}' is none");
+    let flag = word.split('=').next().unwrap_or_default();
+    if flags(command, named).contains(&flag) {
+        return format!("{start}; did you mean --{word}?");
+    }
+    let advice = match name.as_str() {
+        " sql" => "; statements stand behind -c, and a file of them behind -f.",
+        _ => ".",
     };
-    nearest(unknown.trim_start_matches('-'), flags).map(str::to_owned)
+    format!("{start}{advice} See kalamdb{name} --help")
 }
 
 fn complain(message: &str, code: u8) -> ExitCode {
     let line: Vec<&str> = message.split_whitespace().collect();
     // A server may have sent it.
     eprintln!("kalamdb: {}", printable_line(&line.join(" ")));
+    ExitCode::from(code)
+}
+
+/// The same for a message that shows lines of a script.
+fn complain_in_lines(message: &str, code: u8) -> ExitCode {
+    eprintln!("kalamdb: {}", printable_lines(message));
     ExitCode::from(code)
 }
 
@@ -258,32 +255,6 @@ impl StopSignals {
     }
 }
 
-fn sql_process(options: SqlOptions) -> Result<(), String> {
-    let script = match (options.command, options.file) {
-        (Some(statements), _) => Some(statements),
-        (None, Some(path)) => {
-            Some(fs::read_to_string(&path).map_err(|error| format!("file {}: {error}", path.display()))?)
-        }
-        (None, None) => None,
-    };
-    // The connection is served by a thread of its own, so that a prompt may wait for as long as it likes.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the client's runtime cannot start: {error}"))?;
-    let shell = Shell {
-        url: options.url,
-        user: options.user,
-        data_dir: options.data_dir,
-        format: options.format,
-        output: options.output,
-    };
-    let outcome = runtime.block_on(shell::run(&shell, script));
-    runtime.shutdown_background();
-    outcome
-}
-
 impl Args for ServeOptions {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new("config").long("config").value_name("PATH").help(
@@ -364,14 +335,44 @@ mod tests {
 
     #[test]
     fn the_nearest_option_is_one_of_the_subcommand() {
-        let check = |line: &str, unknown: &str, expected: &str| {
-            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            assert_eq!(nearest_flag(&line, unknown).as_deref(), Some(expected), "{line:?}");
+        let command = CommandLine::command();
+        let check = |name: &str, unknown: &str, expected: &str| {
+            let named = command.find_subcommand(name);
+            assert_eq!(
+                nearest_flag(&command, named, unknown).as_deref(),
+                Some(expected),
+                "{unknown}"
+            );
         };
-        check("sql --ulr grpc://localhost:1", "--ulr", "url");
-        check("sql --usr ann", "--usr", "user");
-        check("serve --datadir x", "--datadir", "data-dir");
-        check("serve --memory 1GB", "--memory", "memory-limit");
+        check("sql", "--ulr", "url");
+        check("sql", "--usr", "user");
+        check("serve", "--datadir", "data-dir");
+        check("serve", "--memory", "memory-limit");
+    }
+
+    #[test]
+    fn a_word_that_is_no_option_is_called_so() {
+        let command = CommandLine::command();
+        let check = |name: &str, word: &str, expected: &str| {
+            let text = unexpected(&command, command.find_subcommand(name), word);
+            assert_eq!(text, expected, "{word}");
+        };
+        check(
+            "serve",
+            "extra",
+            "kalamdb serve takes options only, and 'extra' is none. See kalamdb serve --help",
+        );
+        check(
+            "serve",
+            "data-dir=/tmp/x",
+            "kalamdb serve takes options only, and 'data-dir=/tmp/x' is none; did you mean --data-dir=/tmp/x?",
+        );
+        check(
+            "sql",
+            "SELECT 1",
+            "kalamdb sql takes options only, and 'SELECT 1' is none; statements stand behind -c, and a file of them \
+             behind -f. See kalamdb sql --help",
+        );
     }
 
     #[test]

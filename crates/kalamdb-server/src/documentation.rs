@@ -38,6 +38,7 @@ What the server holds is about the sum of these:
 - For each bulk load that is under way about 150 MiB: rows that are sorted, and the part of a segment that is being written.
 - For each of the 2 × `mover_threads` background threads about 100 MiB while it works. A flush holds up to half of the `hot_limit`
   of its table more, the less the longer the rows are; a compaction four bytes for each row that it merges.
+- Rows of `RETURNING` that Flight clients have not fetched, until five minutes are over: 512 MiB at most, 128 MiB of one user.
 
 With the defaults the first four parts are eleven sixteenths of the machine's memory and 128 MiB on a machine of 1 to 16 GiB, and
 less on a larger one. What is left is for the others, and for the operating system's cache of segment files. A server that shares

@@ -138,7 +138,11 @@ impl Files {
     }
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file, one at least; `setting` is what the file is named by.
+///
+/// # Errors
+/// A message for people that names setting and file.
+pub(crate) fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| unreadable(setting, path, &error, "certificate"))?;
     if certificates.is_empty() {
@@ -147,7 +151,7 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     Ok(certificates)
 }
 
-fn unreadable(setting: &str, path: &Path, error: &pem::Error, wanted: &str) -> String {
+pub(crate) fn unreadable(setting: &str, path: &Path, error: &pem::Error, wanted: &str) -> String {
     let path = path.display();
     match error {
         pem::Error::NoItemsFound => format!("{setting} {path} has no {wanted} in PEM form"),

@@ -38,6 +38,7 @@ mod script;
 mod serve;
 mod settings;
 mod shell;
+mod sql_command;
 mod telemetry;
 
 pub use command_line::run_command_line;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use axum::Extension;
@@ -164,41 +165,24 @@ async fn run_one(script: &Script, index: usize, output: &mut Output) -> Result<(
             return output.flush_if_full().await;
         }
         Execution::Report(Report { rows, completion }) => {
-            let mut rendered = Vec::new();
-            write_rows(&rows, true, &mut rendered).map_err(|error| unwritable(&error))?;
-            let out = output.begin_result();
-            out.extend_from_slice(b"{\"columns\":");
-            write_columns(&rows.schema(), out);
-            out.extend_from_slice(b",\"rows\":[");
-            out.extend_from_slice(&rendered);
-            out.extend_from_slice(b"],");
-            end_result(rows.num_rows() as u64, &completion.message, out);
-            return output.flush_if_full().await;
+            begin_rows(&rows.schema(), output);
+            let mut count = 0;
+            let failed = write_batch(&rows, &mut count, output).await?;
+            let failed = failed.map(|error| Error {
+                message: format!("the statement is done ({}), but {}", completion.message, error.message),
+                ..error
+            });
+            return end_rows(count, completion.message, failed, output).await;
         }
         Execution::Rows(rows) => rows,
     };
     // The status of the answer is open until there are rows or their end.
     let mut batch = rows.next().await.transpose()?;
-    let out = output.begin_result();
-    out.extend_from_slice(b"{\"columns\":");
-    write_columns(&rows.schema(), out);
-    out.extend_from_slice(b",\"rows\":[");
-    let mut count: u64 = 0;
+    begin_rows(&rows.schema(), output);
+    let mut count = 0;
     let mut failed = None;
     while let Some(rendered) = batch.take() {
-        for start in (0..rendered.num_rows()).step_by(RENDER_ROWS) {
-            let part = rendered.slice(start, RENDER_ROWS.min(rendered.num_rows() - start));
-            let whole_bytes = output.buffer().len();
-            if let Err(error) = write_rows(&part, count == 0, output.buffer()) {
-                // Half a row would spoil the JSON: the part goes.
-                output.buffer().truncate(whole_bytes);
-                failed = Some(unwritable(&error));
-                break;
-            }
-            count += part.num_rows() as u64;
-            output.flush_if_full::<Stop>().await?;
-            tokio::task::yield_now().await;
-        }
+        failed = write_batch(&rendered, &mut count, output).await?;
         if failed.is_some() {
             break;
         }
@@ -207,19 +191,50 @@ async fn run_one(script: &Script, index: usize, output: &mut Output) -> Result<(
             Err(error) => failed = Some(error),
         }
     }
+    end_rows(count, counted(count), failed, output).await
+}
+
+fn begin_rows(schema: &Schema, output: &mut Output) {
+    let out = output.begin_result();
+    out.extend_from_slice(b"{\"columns\":");
+    write_columns(schema, out);
+    out.extend_from_slice(b",\"rows\":[");
+}
+
+/// Writes rows, counting them, and lets others have their turn now and then; the error that it ended by, if it did.
+async fn write_batch(batch: &RecordBatch, count: &mut u64, output: &mut Output) -> Result<Option<Error>, Stop> {
+    for start in (0..batch.num_rows()).step_by(RENDER_ROWS) {
+        let part = batch.slice(start, RENDER_ROWS.min(batch.num_rows() - start));
+        let whole_bytes = output.buffer().len();
+        if let Err(error) = write_rows(&part, *count == 0, output.buffer()) {
+            // Half a row would spoil the JSON: the part goes.
+            output.buffer().truncate(whole_bytes);
+            return Ok(Some(unwritable(&error)));
+        }
+        *count += part.num_rows() as u64;
+        output.flush_if_full::<Stop>().await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(None)
+}
+
+async fn end_rows(count: u64, message: String, failed: Option<Error>, output: &mut Output) -> Result<(), Stop> {
     output.buffer().extend_from_slice(b"],");
-    let counted = match count {
-        1 => "1 row".to_owned(),
-        _ => format!("{count} rows"),
-    };
     let message = match &failed {
-        Some(_) => format!("ended by an error after {counted}"),
-        None => counted,
+        Some(_) => format!("ended by an error after {}", counted(count)),
+        None => message,
     };
     end_result(count, &message, output.buffer());
     match failed {
         Some(error) => Err(Stop::Failed(error)),
         None => output.flush_if_full().await,
+    }
+}
+
+fn counted(count: u64) -> String {
+    match count {
+        1 => "1 row".to_owned(),
+        _ => format!("{count} rows"),
     }
 }
 

@@ -333,6 +333,22 @@ pub(crate) const OTHER_VARIABLES: &[OtherVariable] = &[
         name: "KALAMDB_USER",
         about: "As whom `kalamdb sql` logs in, as `--user`.",
     },
+    OtherVariable {
+        name: "KALAMDB_TLS_AUTHORITY",
+        about: "Whose certificates `kalamdb sql` trusts, as `--tls-authority`.",
+    },
+    OtherVariable {
+        name: "KALAMDB_TLS_CLIENT_CERTIFICATE",
+        about: "The certificate that `kalamdb sql` shows, as `--tls-client-certificate`.",
+    },
+    OtherVariable {
+        name: "KALAMDB_TLS_CLIENT_KEY",
+        about: "Its private key, as `--tls-client-key`.",
+    },
+    OtherVariable {
+        name: "KALAMDB_TLS_SERVER_NAME",
+        about: "The name in the server's certificate, as `--tls-server-name`.",
+    },
 ];
 
 /// The names of a setting outside the file.

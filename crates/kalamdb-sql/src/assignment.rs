@@ -17,7 +17,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use kalamdb_core::{Column, Error, ErrorCode, Result};
 
 use crate::definition::type_name;
-use crate::planning::plain_type;
+use crate::extension_types::{self, ExtensionType};
+use crate::planned::plain_type;
 use crate::time_zones::cast_in_zone;
 
 /// How much of a value an error message repeats, characters.
@@ -50,10 +51,7 @@ enum Depth {
 impl<'a> Target<'a> {
     /// A column of a table, in a session of that time zone.
     pub(crate) fn column(column: &'a Column, zone: &'a Arc<str>) -> Self {
-        let is_json = column
-            .metadata
-            .get("ARROW:extension:name")
-            .is_some_and(|name| name == "arrow.json");
+        let is_json = ExtensionType::of(&column.metadata) == Some(ExtensionType::Json);
         Target {
             data_type: &column.data_type,
             is_json,
@@ -67,7 +65,7 @@ impl<'a> Target<'a> {
     pub(crate) fn parameter(field: &'a Field, zone: &'a Arc<str>) -> Self {
         Target {
             data_type: field.data_type(),
-            is_json: false,
+            is_json: ExtensionType::of(field.metadata()) == Some(ExtensionType::Json),
             name: Name::Parameter(field),
             zone,
             depth: Depth::Whole,
@@ -318,7 +316,7 @@ fn check_json(values: &ArrayRef, target: &Target<'_>) -> Result<()> {
     let texts = texts.as_string::<i32>();
     for (row, text) in texts.iter().enumerate() {
         let Some(text) = text else { continue };
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        if let Err(error) = extension_types::check_json(text) {
             return Err(Error::new(
                 ErrorCode::TypeMismatch,
                 format!(

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::administration;
 use crate::environment::Environment;
 use crate::execution::{Completion, Execution, Report, RowStream};
+use crate::identifiers;
 use crate::ingest::{self, IngestRequest};
 use crate::interruption::aside;
 use crate::metadata::{self, TableFilter, TableInfo};
@@ -395,16 +396,19 @@ impl Database {
         Ok(may && self.queries.cancel(|id, _| id == query_id) > 0)
     }
 
-    /// Starts the flushes and compactions that are due and does not wait for them; the server calls it every second, and when
-    /// [`Engine::wait_for_due`] resolves.
+    /// Starts the flushes and compactions that are due and does not wait for them, and notes how far identifiers have come; the
+    /// server calls it every second, and when [`Engine::wait_for_due`] resolves.
     ///
     /// # Errors
-    /// UNAVAILABLE when the server is stopping.
+    /// UNAVAILABLE when the server is stopping, STORAGE_ERROR.
     pub async fn maintain(self: &Arc<Self>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         self.on_query_runtime(async move {
             engine.run_due();
-            Ok(())
+            match identifiers::latest_snowflake_micros() {
+                Some(latest_micros) => engine.keep_time_mark(latest_micros).await,
+                None => Ok(()),
+            }
         })
         .await
     }

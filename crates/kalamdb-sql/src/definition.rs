@@ -16,14 +16,16 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
-use crate::insert::row_count;
+use crate::insert::{self, row_count};
 use crate::missing;
 use crate::names::placed;
 use crate::planning::{Planner, stream_query};
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::statement::{self, ColumnDefinition, CreateTable, Definition, ObjectName};
+use crate::types::SqlType;
 use crate::values::has_subquery;
+use crate::views;
 use crate::write_memory::WriteMemory;
 
 /// Runs a definition; called on the query runtime.
@@ -37,7 +39,7 @@ pub(crate) async fn run(
     query: &RunningQuery,
 ) -> Result<Completion> {
     let engine = database.engine();
-    if !matches!(definition, Definition::CreateTable(_)) {
+    if !matches!(definition, Definition::CreateTable(_) | Definition::CreateView(_)) {
         // These are short: they end before a cancellation is heard, so that their outcome is known.
         query.committing();
     }
@@ -68,6 +70,8 @@ pub(crate) async fn run(
         }
         Definition::DropTable { names, if_exists } => drop_tables(database, session, &names, if_exists).await?,
         Definition::Truncate { names } => truncate_tables(database, session, &names).await?,
+        Definition::CreateView(create) => views::create(database, session, *create, query).await?,
+        Definition::DropView { names, if_exists } => views::drop_all(database, session, &names, if_exists).await?,
         Definition::CreateStorage {
             name,
             location,
@@ -226,7 +230,10 @@ async fn create_table(
     let Some(query) = query else {
         let columns = columns
             .into_iter()
-            .map(|column| checked(&planner, column))
+            .map(|column| match column.sql_type.clone() {
+                Some(sql_type) => checked(&planner, column, sql_type),
+                None => Err(Error::new(ErrorCode::Internal, "a column came without a type")),
+            })
             .collect::<Result<Vec<Column>>>()?;
         drop(planner);
         running.committing();
@@ -247,11 +254,16 @@ async fn create_table(
             message: outcome(&name, mode, false),
         });
     }
-    drop(planner);
     let statement = ast::Statement::Query(query);
     let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
-    let columns = query_columns(&rows.schema())?;
-    let schema = Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
+    let as_given = columns.iter().all(|column| column.sql_type.is_none());
+    let columns = defined_columns(&planner, &rows.schema(), columns)?;
+    let zone = Arc::clone(planner.time_zone());
+    drop(planner);
+    // NULL in a NOT NULL column is for the write handler to refuse, with the row's number.
+    let fields = columns.iter().map(|column| column.field().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let targets = columns.clone();
     let load = database
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
@@ -259,7 +271,13 @@ async fn create_table(
     let mut memory = WriteMemory::of_load(database.environment(), running.interruption(), kind);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
-        load.push(&with_schema(&batch, &schema)?)?;
+        let mut values = batch.columns().to_vec();
+        if !as_given {
+            for (values, column) in values.iter_mut().zip(&targets) {
+                *values = assign(values, &Target::column(column, &zone))?;
+            }
+        }
+        load.push(&insert::batch(Arc::clone(&schema), values, batch.num_rows())?)?;
         memory.hold(load.buffered_bytes())?;
     }
     // The query's snapshot is not held while waiting for the disk.
@@ -281,11 +299,11 @@ fn outcome(name: &TableName, mode: CreateMode, created: bool) -> String {
 }
 
 /// The column with its DEFAULT tried and kept as text.
-fn checked(planner: &Planner, definition: ColumnDefinition) -> Result<Column> {
+fn checked(planner: &Planner, definition: ColumnDefinition, sql_type: SqlType) -> Result<Column> {
+    let SqlType { data_type, metadata } = sql_type;
     let ColumnDefinition {
         name,
-        data_type,
-        metadata,
+        sql_type: _,
         nullable,
         default,
         position,
@@ -331,44 +349,69 @@ fn refuse_subquery(default: &ast::Expr) -> Result<()> {
     Ok(())
 }
 
-/// The columns of CREATE TABLE … AS: those of the query, each with a name of its own.
-fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
-    let mut columns: Vec<Column> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        if columns.iter().any(|column| column.name == *field.name()) {
-            let message = format!(
-                "the query gives two columns '{}'; name one of them with AS",
-                field.name()
-            );
-            return Err(Error::new(ErrorCode::InvalidStatement, message));
-        }
-        if *field.data_type() == DataType::Null {
-            let message = format!(
-                "column '{}' has no type; write CAST(… AS TEXT) or another type",
-                field.name()
-            );
-            return Err(Error::new(ErrorCode::TypeMismatch, message));
-        }
+/// The columns of CREATE TABLE … (…) AS: those of the query in their order, with names and types as far as some are given.
+fn defined_columns(planner: &Planner, query: &SchemaRef, definitions: Vec<ColumnDefinition>) -> Result<Vec<Column>> {
+    if let Some(beyond) = definitions.get(query.fields().len()) {
+        let message = format!(
+            "there are no values for column '{}': the query gives {} and no more",
+            beyond.name,
+            query.fields().len()
+        );
+        return Err(placed(
+            Error::new(ErrorCode::InvalidStatement, message),
+            beyond.position,
+        ));
+    }
+    let mut definitions = definitions.into_iter();
+    let mut defined = Vec::with_capacity(query.fields().len());
+    for field in query.fields() {
         // A constant is never NULL, but that says nothing of rows that come later.
-        columns.push(Column {
-            nullable: true,
-            ..column_of(field)
+        let of_query = field.as_ref().clone().with_nullable(true);
+        defined.push(match definitions.next() {
+            None => column_of(&of_query),
+            Some(mut definition) => {
+                let sql_type = definition.sql_type.take().unwrap_or_else(|| SqlType {
+                    data_type: of_query.data_type().clone(),
+                    metadata: of_query.metadata().clone(),
+                });
+                checked(planner, definition, sql_type)?
+            }
         });
     }
+    refuse_unusable(&defined)?;
+    Ok(defined)
+}
+
+/// The columns of CREATE VIEW: those of the query, each with a name of its own.
+///
+/// # Errors
+/// INVALID_STATEMENT for two of a name, TYPE_MISMATCH for one without a type.
+pub(crate) fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
+    let fields = schema.fields().iter();
+    let columns: Vec<Column> = fields
+        .map(|field| column_of(&field.as_ref().clone().with_nullable(true)))
+        .collect();
+    refuse_unusable(&columns)?;
     Ok(columns)
 }
 
-fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options).map_err(|error| {
-        Error::new(
-            ErrorCode::Internal,
-            format!("a query's rows do not fit its columns: {error}"),
-        )
-    })
+fn refuse_unusable(columns: &[Column]) -> Result<()> {
+    for (index, column) in columns.iter().enumerate() {
+        let name = &column.name;
+        if columns[..index].iter().any(|other| other.name == *name) {
+            let message = format!("the query gives two columns '{name}'; name one of them with AS");
+            return Err(Error::new(ErrorCode::InvalidStatement, message));
+        }
+        if column.data_type == DataType::Null {
+            let message = format!("column '{name}' has no type; write CAST(… AS TEXT) or another type");
+            return Err(Error::new(ErrorCode::TypeMismatch, message));
+        }
+    }
+    Ok(())
 }
 
-fn full_name(session: &Session, written: &ObjectName) -> TableName {
+/// A written name completed by the session's namespace.
+pub(crate) fn full_name(session: &Session, written: &ObjectName) -> TableName {
     TableName::new(
         written.namespace.clone().unwrap_or_else(|| session.namespace()),
         &written.name,
@@ -434,6 +477,9 @@ fn check_all(database: &Arc<Database>, session: &Arc<Session>, names: &[ObjectNa
             Some(table) => principal
                 .check(Action::Define, table)
                 .map_err(|error| placed(error, written.position))?,
+            None if views::visible(&view, &principal, &name).is_some() => {
+                return Err(placed(views::is_no_table(&name), written.position));
+            }
             None if if_exists => {}
             None => {
                 return Err(placed(missing::table(&view, &principal, &name), written.position));

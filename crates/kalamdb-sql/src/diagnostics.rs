@@ -1,5 +1,7 @@
 //! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
 
+pub(crate) mod subqueries;
+
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
@@ -61,7 +63,9 @@ fn translate(error: &DataFusionError) -> Error {
         DataFusionError::SchemaError(inner, _) => from_schema(inner),
         DataFusionError::SQL(inner, _) => from_parser(inner),
         DataFusionError::Plan(message) => from_plan(message),
-        DataFusionError::NotImplemented(message) => Error::new(ErrorCode::Unsupported, unsupported(message)),
+        DataFusionError::NotImplemented(message) => {
+            subqueries::of_message(message).unwrap_or_else(|| Error::new(ErrorCode::Unsupported, unsupported(message)))
+        }
         DataFusionError::Execution(message) => from_execution(message),
         DataFusionError::ResourcesExhausted(message) => match memory_share::breach(message) {
             Some(breach) => Error::new(Quota::Memory.breach(), tidy(breach)),
@@ -194,6 +198,9 @@ pub(crate) fn from_parser(error: &ParserError) -> Error {
 }
 
 fn from_plan(message: &str) -> Error {
+    if let Some(error) = subqueries::of_message(message).or_else(|| of_repeated_name(message)) {
+        return error;
+    }
     let text = tidy(message);
     let is_type_problem = [
         "Cannot infer common",
@@ -209,6 +216,22 @@ fn from_plan(message: &str) -> Error {
     Error::new(code, text)
 }
 
+/// Two expressions of one name, which a SELECT around or a wildcard stands in the way of telling apart.
+fn of_repeated_name(message: &str) -> Option<Error> {
+    let (_, expressions) = message.split_once("require unique expression names")?;
+    let place = |part: &str| -> Option<usize> {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse::<usize>().ok() // Left out if it is no number.
+    };
+    let places: Vec<usize> = expressions.split(" at position ").skip(1).filter_map(place).collect();
+    let which = match places.as_slice() {
+        [first, second] => format!("columns {} and {} of a SELECT", first + 1, second + 1),
+        _ => "two columns of a SELECT".to_owned(),
+    };
+    let message = format!("{which} have the same name; give one another with AS");
+    Some(Error::new(ErrorCode::InvalidStatement, message))
+}
+
 fn from_execution(message: &str) -> Error {
     let text = tidy(message);
     let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {
@@ -219,12 +242,18 @@ fn from_execution(message: &str) -> Error {
     Error::new(code, text)
 }
 
+/// What DataFusion calls a bug of its own, and is a value that a function does not take.
+const OF_ARGUMENTS: &[&str] = &["array_resize: failed to convert size to usize"];
+
 /// DataFusion reports a few mistakes in statements as its own bugs.
 fn from_internal(message: &str) -> Error {
-    if let Some(error) = of_pattern(message) {
+    if let Some(error) = of_pattern(message).or_else(|| subqueries::of_message(message)) {
         return error;
     }
     let text = tidy(message);
+    if OF_ARGUMENTS.contains(&text.as_str()) {
+        return Error::new(ErrorCode::InvalidArgument, text);
+    }
     tracing::warn!(reason = %text, "DataFusion reported an internal error");
     Error::new(ErrorCode::Internal, format!("the query cannot be run: {text}"))
 }
@@ -319,6 +348,15 @@ mod tests {
             "Invalid function 'nosuch'",
         );
         check(
+            DataFusionError::Plan(
+                "Projections require unique expression names but the expression \"t.v\" at position 0 and \"t.v\" at position 2 \
+                 have the same name. Consider aliasing (\"AS\") one of them."
+                    .into(),
+            ),
+            ErrorCode::InvalidStatement,
+            "columns 1 and 3 of a SELECT have the same name; give one another with AS",
+        );
+        check(
             ArrowError::DivideByZero.into(),
             ErrorCode::InvalidArgument,
             "division by zero",
@@ -329,6 +367,11 @@ mod tests {
             ),
             ErrorCode::Internal,
             "the query cannot be run: x is wrong",
+        );
+        check(
+            DataFusionError::Internal("array_resize: failed to convert size to usize".into()),
+            ErrorCode::InvalidArgument,
+            "array_resize: failed to convert size to usize",
         );
     }
 

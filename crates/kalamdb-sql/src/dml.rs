@@ -1,12 +1,15 @@
 //! UPDATE and DELETE: plans the affected rows as a SELECT and hands them to the write handler.
 //!
 //! The SELECT reads the row's key and location beside the new values, so that every predicate a SELECT can have is answered
-//! by the same planner. (DataFusion's own hooks for both drop join and constant predicates on their way to the table.)
+//! by the same planner. (DataFusion's own hooks for both drop join and constant predicates on their way to the table.) A row
+//! that FROM or USING match several times is changed once, by the match that comes first; which one that is, is not said.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::compute::filter;
 use arrow::datatypes::{FieldRef, Fields};
+use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{Action, Error, ErrorCode, Mutator, Result, Table};
@@ -16,11 +19,14 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
 use crate::insert::{batch, column_index, counted, visible, writable};
-use crate::names::{placed, position};
+use crate::names::{placed, position, table_reference};
 use crate::parameters::{self, Parameters};
-use crate::planning::{Planned, Planner};
+use crate::planned::{Planned, plain_type};
+use crate::planning::Planner;
 use crate::provider::{ROW_KEY, ROW_LOCATION, ROW_VALUES, SEQ};
 use crate::queries::RunningQuery;
+use crate::returning::{Names, Readable, Returning};
+use crate::run::Ended;
 use crate::session::Session;
 use crate::system_columns;
 use crate::values::{self, Defaults};
@@ -47,9 +53,17 @@ pub(crate) struct ChangePlan {
     planned: Planned,
     /// For each visible column where its new value comes from; `None` for DELETE.
     new_values: Option<Vec<NewValue>>,
+    returning: Option<ChangeReturning>,
 }
 
-/// Where the SELECT of an UPDATE has [`ROW_VALUES`], if any value stays.
+/// RETURNING of a change.
+struct ChangeReturning {
+    clause: Returning,
+    /// Where the SELECT has the columns of FROM or USING that the clause reads: from there to its end.
+    joined_at: usize,
+}
+
+/// Where the SELECT has [`ROW_VALUES`], if any value stays or is returned as it was.
 const ROW_VALUES_AT: usize = FOUND.len();
 
 enum NewValue {
@@ -68,12 +82,8 @@ enum NewValue {
 pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
     let (action, target, others, selection) = match change {
         Change::Update(update) => {
-            if update.returning.is_some()
-                || !update.table.joins.is_empty()
-                || !update.order_by.is_empty()
-                || update.limit.is_some()
-            {
-                return Err(unsupported("UPDATE with RETURNING, joins, ORDER BY or LIMIT"));
+            if !update.table.joins.is_empty() || !update.order_by.is_empty() || update.limit.is_some() {
+                return Err(unsupported("UPDATE with joins, ORDER BY or LIMIT"));
             }
             let others = match &update.from {
                 None => Vec::new(),
@@ -87,9 +97,8 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
             let [ast::TableWithJoins { relation, joins }] = from.as_slice() else {
                 return Err(unsupported("DELETE from several tables"));
             };
-            if delete.returning.is_some() || !joins.is_empty() || !delete.order_by.is_empty() || delete.limit.is_some()
-            {
-                return Err(unsupported("DELETE with RETURNING, joins, ORDER BY or LIMIT"));
+            if !joins.is_empty() || !delete.order_by.is_empty() || delete.limit.is_some() {
+                return Err(unsupported("DELETE with joins, ORDER BY or LIMIT"));
             }
             (
                 Action::Delete,
@@ -130,7 +139,12 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
     let mut projection: Vec<ast::Expr> = FOUND.iter().map(|column| of_target(column)).collect();
     let mut known: Vec<Option<FieldRef>> = Vec::new();
     let new_values = match change {
-        Change::Delete(_) => None,
+        Change::Delete(delete) => {
+            if delete.returning.is_some() {
+                projection.push(of_target(ROW_VALUES));
+            }
+            None
+        }
         Change::Update(update) => {
             let assigned = assignments(&table, update)?;
             let columns = visible(&table);
@@ -163,20 +177,96 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
         joins: Vec::new(),
     }];
     from.extend(others);
+    let returned = match change {
+        Change::Update(update) => update.returning.as_deref(),
+        Change::Delete(delete) => delete.returning.as_deref(),
+    };
+    let mut readable = Vec::new();
+    let joined_at = projection.len();
+    if let Some(items) = returned {
+        // What is given back is read.
+        planner.table(name, Action::Select)?;
+        let qualifier = table_reference(&qualifier);
+        if from.len() > 1 {
+            readable = joined_columns(planner, &from, &qualifier, &Names::of(items))?;
+            projection.extend(readable.iter().map(column_expr));
+        }
+        let own = table.schema.arrow.fields().iter().map(|field| Readable {
+            qualifier: Some(qualifier.clone()),
+            field: Arc::clone(field),
+        });
+        readable.splice(0..0, own);
+    }
     let query = select(projection, from, selection.clone());
     let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
+    let returning = match returned {
+        None => None,
+        Some(items) => Some(ChangeReturning {
+            clause: Returning::plan(planner, items, &readable, &planned.parameters)?,
+            joined_at,
+        }),
+    };
     Ok(ChangePlan {
         table,
         query,
         planned,
         new_values,
+        returning,
     })
+}
+
+/// The columns of the tables beside the one that is changed, as far as RETURNING may name them.
+fn joined_columns(
+    planner: &Planner,
+    from: &[ast::TableWithJoins],
+    target: &TableReference,
+    names: &Names,
+) -> Result<Vec<Readable>> {
+    let everything = ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+    let query = values::query(ast::SetExpr::Select(Box::new(values::select(
+        vec![everything],
+        from.to_vec(),
+        None,
+    ))));
+    let planned = planner.plan(ast::Statement::Query(query), &[])?;
+    let joined = planned
+        .plan
+        .schema()
+        .iter()
+        .filter(|(qualifier, field)| *qualifier != Some(target) && names.hold(field.name()));
+    let readable = joined.map(|(qualifier, field)| {
+        let plain = field.as_ref().clone().with_data_type(plain_type(field.data_type()));
+        Readable {
+            qualifier: qualifier.cloned(),
+            field: Arc::new(plain.with_nullable(true)),
+        }
+    });
+    Ok(readable.collect())
+}
+
+/// As the SELECT that finds the rows names it.
+fn column_expr(column: &Readable) -> ast::Expr {
+    let quoted = |part: &str| ast::Ident::with_quote('"', part);
+    let name = quoted(column.field.name());
+    let Some(qualifier) = &column.qualifier else {
+        return ast::Expr::Identifier(name);
+    };
+    let qualifier = [qualifier.catalog(), qualifier.schema(), Some(qualifier.table())];
+    ast::Expr::CompoundIdentifier(qualifier.into_iter().flatten().map(quoted).chain([name]).collect())
 }
 
 impl ChangePlan {
     /// `$1` first.
     pub(crate) fn parameters(&self) -> &Fields {
-        &self.planned.parameters
+        match &self.returning {
+            Some(returning) => returning.clause.parameters(),
+            None => &self.planned.parameters,
+        }
+    }
+
+    /// Its RETURNING, if it has one.
+    pub(crate) fn returning(&self) -> Option<&Returning> {
+        self.returning.as_ref().map(|returning| &returning.clause)
     }
 
     /// The query that finds the rows, for EXPLAIN.
@@ -196,7 +286,7 @@ pub(crate) async fn run(
     change: Change<'_>,
     given: &Parameters,
     query: &RunningQuery,
-) -> Result<Completion> {
+) -> Result<Ended> {
     let what = match change {
         Change::Update(_) => "updated",
         Change::Delete(_) => "deleted",
@@ -205,16 +295,17 @@ pub(crate) async fn run(
         let planner = Planner::new(database, session, query.interruption())?;
         // Held until the outcome is known, as the rows are.
         let mut memory = WriteMemory::of_changes(database.environment(), query.interruption());
-        let mutator = collect(&planner, change, given, query, &mut memory).await?;
+        let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);
         query.committing();
         match mutator.finish().await {
             Ok(rows) => {
-                return Ok(Completion {
+                let completion = Completion {
                     rows: Some(rows),
                     message: counted(rows, what),
-                });
+                };
+                return Ok(Ended::of_write(completion, returned));
             }
             Err(error) if error.code == ErrorCode::Conflict && attempt < CONFLICT_ATTEMPTS => query.not_committing(),
             Err(error) => return Err(error),
@@ -229,14 +320,20 @@ async fn collect(
     given: &Parameters,
     query: &RunningQuery,
     memory: &mut WriteMemory,
-) -> Result<Mutator> {
+) -> Result<(Mutator, Option<RecordBatch>)> {
+    let plan = plan(planner, change)?;
+    let given = given.columns(plan.parameters(), planner.time_zone())?;
     let ChangePlan {
         table,
         planned,
         new_values,
         query: _,
-    } = plan(planner, change)?;
-    let given = given.columns(&planned.parameters, planner.time_zone())?;
+        returning,
+    } = plan;
+    let mut returned = match &returning {
+        Some(returning) => Some((returning.clause.begin(planner, &given)?, returning.joined_at)),
+        None => None,
+    };
     let mut mutator = planner
         .database()
         .engine()
@@ -244,31 +341,53 @@ async fn collect(
     let mut defaults = Defaults::new(planner, &table);
     query.planned();
     for row in 0..given.num_rows() {
-        let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
-        let mut running = planner.run(plan, !planned.parameters.is_empty()).await?;
+        let bound = planner.bind(planned.clone(), parameters::row(&given, row)?)?;
+        let mut running = planner.run(bound).await?;
         let of_row = given.slice(row, 1);
         while let Some(selected) = running.stream.next().await {
             let selected = selected.map_err(diagnostics::from_datafusion)?;
             let found = found(&selected)?;
-            match &new_values {
-                None => mutator.delete(&found)?,
-                Some(new_values) => mutator.update(
-                    &found,
-                    &rows(
-                        &mut defaults,
-                        &table,
-                        new_values,
-                        &selected,
-                        &of_row,
-                        planner.time_zone(),
-                    )?,
-                )?,
+            let (changed, new_rows) = match &new_values {
+                None => (mutator.delete(&found)?, None),
+                Some(new_values) => {
+                    let zone = planner.time_zone();
+                    let rows = rows(&mut defaults, &table, new_values, &selected, &of_row, zone)?;
+                    (mutator.update(&found, &rows)?, Some(rows))
+                }
+            };
+            let mut bytes = mutator.buffered_bytes();
+            if let Some((returned, joined_at)) = &mut returned {
+                let mut columns = match new_rows {
+                    Some(rows) => rows.columns().to_vec(),
+                    None => row_values(&selected)?.columns().to_vec(),
+                };
+                columns.extend_from_slice(&selected.columns()[*joined_at..]);
+                let columns = columns.iter().map(|column| filter(column, &changed));
+                let columns = columns.collect::<std::result::Result<Vec<ArrayRef>, _>>();
+                let columns = columns.map_err(|error| diagnostics::from_arrow(&error))?;
+                returned.take(columns, changed.true_count()).await?;
+                bytes += returned.bytes();
             }
-            memory.hold(mutator.buffered_bytes())?;
+            memory.hold(bytes)?;
         }
         query.memory_peak(running.memory.peak_bytes() + memory.bytes());
     }
-    Ok(mutator)
+    let returned = match returned {
+        Some((returned, _)) => Some(returned.finish().await?),
+        None => None,
+    };
+    if let Some(rows) = &returned {
+        query.check_returning(rows)?;
+    }
+    Ok((mutator, returned))
+}
+
+/// The rows as they are.
+fn row_values(selected: &RecordBatch) -> Result<&StructArray> {
+    let values = selected.columns().get(ROW_VALUES_AT);
+    values
+        .and_then(|values| values.as_struct_opt())
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "the rows to change come without their values"))
 }
 
 /// The first columns under their names.
@@ -295,17 +414,11 @@ fn rows(
     zone: &Arc<str>,
 ) -> Result<RecordBatch> {
     let targets = visible(table);
-    let kept = || {
-        let values = selected.columns().get(ROW_VALUES_AT);
-        values
-            .and_then(|values| values.as_struct_opt())
-            .ok_or_else(|| Error::new(ErrorCode::Internal, "the rows to change come without their values"))
-    };
     let columns: Vec<ArrayRef> = new_values
         .iter()
         .zip(&targets)
         .map(|(value, target)| match value {
-            NewValue::Kept(place) => kept().map(|values| Arc::clone(values.column(*place))),
+            NewValue::Kept(place) => row_values(selected).map(|values| Arc::clone(values.column(*place))),
             NewValue::Selected(position) => assign(
                 selected.column(*position),
                 &Target::column(&table.schema.columns[*target], zone),

@@ -32,9 +32,11 @@ use crate::database::DatabaseOptions;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
+use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::json_functions;
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
@@ -92,7 +94,7 @@ impl Environment {
         runtime
             .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
             .map_err(diagnostics::from_datafusion)?;
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_file_formats(Vec::new())
             .with_table_factories(std::collections::HashMap::new())
@@ -102,6 +104,7 @@ impl Environment {
             .with_optimizer_rules(pauses::of_optimizer(before_merging(Optimizer::new().rules)))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -189,9 +192,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     all.execution.time_zone = Some(UTC.to_owned());
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
-    // Strings leave as plain Utf8: clients take views at half the rate.
+    // Strings leave as plain Utf8, which `planning` sees to: clients take views at half the rate.
     all.sql_parser.map_string_types_to_utf8view = false;
-    all.optimizer.expand_views_at_output = true;
     all.execution.sort_pushdown_buffer_capacity = ORDERED_READAHEAD_BYTES;
     config
 }
@@ -230,14 +232,15 @@ struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        types::check_text(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(match sql_type {
             // Before any rule sees the cast, a parameter would have a value of the type.
             ast::DataType::Array(_) => {
                 types::check_lengths(sql_type).map_err(|error| DataFusionError::External(Box::new(error)))?;
                 None
             }
-            ast::DataType::Uuid => Some(Arc::new(Field::new("", DataType::FixedSizeBinary(16), true))),
-            ast::DataType::JSON | ast::DataType::JSONB => Some(Arc::new(Field::new("", DataType::Utf8, true))),
+            ast::DataType::Uuid => Some(ExtensionType::Uuid.field("")),
+            ast::DataType::JSON | ast::DataType::JSONB => Some(ExtensionType::Json.field("")),
             // DataFusion would make a type of its own of each session's zone.
             ast::DataType::Timestamp(precision, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
                 let unit = match precision {

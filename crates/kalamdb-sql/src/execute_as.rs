@@ -13,7 +13,7 @@ use crate::provider::OWNER;
 use crate::queries::RunningQuery;
 use crate::rights::unknown_user;
 use crate::session::{Reach, Session};
-use crate::statement::{Actor, Statement, UserName};
+use crate::statement::{Actor, Definition, Statement, UserName};
 
 /// What `system.queries.executed_as` shows for EXECUTE AS ALL USERS. No user's id is this: it is no name that logs in.
 const ALL_USERS: &str = "all users:";
@@ -88,12 +88,22 @@ fn target(database: &Database, session: &Session, user: &UserName, query: &Runni
 /// Whether a statement may run in another's name.
 fn runs_for_another(statement: &Statement) -> bool {
     match statement {
+        // A view keeps nobody's name and nobody's rights, so that it does not matter as whom it is made.
+        Statement::Definition(Definition::CreateView(_) | Definition::DropView { .. }) => true,
         Statement::Query(_)
         | Statement::Explain { .. }
         | Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
-        | Statement::Definition(_)
+        | Statement::Definition(
+            Definition::CreateNamespace { .. }
+            | Definition::DropNamespace { .. }
+            | Definition::CreateTable(_)
+            | Definition::DropTable { .. }
+            | Definition::Truncate { .. }
+            | Definition::CreateStorage { .. }
+            | Definition::DropStorage { .. },
+        )
         | Statement::Show(_)
         | Statement::Operation(_) => true,
         Statement::Administration(_) | Statement::Rights(_) => false,

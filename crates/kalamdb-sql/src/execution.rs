@@ -16,7 +16,7 @@ pub enum Execution {
     Rows(RowStream),
     /// Done and durable.
     Done(Completion),
-    /// Done and durable, with rows that say what was done.
+    /// Done and durable, with rows about what was done.
     Report(Report),
 }
 
@@ -29,10 +29,10 @@ pub struct Completion {
     pub message: String,
 }
 
-/// A finished statement whose rows are about what it did.
+/// A finished statement whose rows are about what it did: those that say so, or those of RETURNING.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Few rows.
+    /// Some megabytes at most.
     pub rows: RecordBatch,
     /// The same in short.
     pub completion: Completion,

@@ -22,10 +22,7 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
         context.deregister_udf(name);
     }
     for kind in [IdentifierKind::Snowflake, IdentifierKind::UuidV7, IdentifierKind::Ulid] {
-        context.register_udf(ScalarUDF::from(IdentifierFunction::new(
-            kind,
-            Arc::clone(engine.clock()),
-        )));
+        context.register_udf(ScalarUDF::from(IdentifierFunction::new(kind, engine)));
     }
     context.register_udf(AtTimeZone::strict());
     let user = PrincipalFunction::new("current_user", &["session_user"], &principal.user_id);
@@ -46,14 +43,16 @@ enum IdentifierKind {
 struct IdentifierFunction {
     kind: IdentifierKind,
     clock: Arc<dyn Clock>,
+    floor_micros: i64,
     signature: Signature,
 }
 
 impl IdentifierFunction {
-    fn new(kind: IdentifierKind, clock: Arc<dyn Clock>) -> Self {
+    fn new(kind: IdentifierKind, engine: &Engine) -> Self {
         IdentifierFunction {
             kind,
-            clock,
+            clock: Arc::clone(engine.clock()),
+            floor_micros: engine.identifier_floor_micros(),
             signature: Signature::nullary(Volatility::Volatile),
         }
     }
@@ -97,7 +96,11 @@ impl ScalarUDFImpl for IdentifierFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
         let (clock, rows) = (self.clock.as_ref(), args.number_rows);
         let array: ArrayRef = match self.kind {
-            IdentifierKind::Snowflake => Arc::new(Int64Array::from(identifiers::snowflakes(clock, rows))),
+            IdentifierKind::Snowflake => Arc::new(Int64Array::from(identifiers::snowflakes(
+                clock,
+                self.floor_micros,
+                rows,
+            ))),
             IdentifierKind::UuidV7 => Arc::new(StringArray::from_iter_values(identifiers::uuids_v7(clock, rows))),
             IdentifierKind::Ulid => Arc::new(StringArray::from_iter_values(identifiers::ulids(clock, rows))),
         };

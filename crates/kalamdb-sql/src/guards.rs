@@ -4,6 +4,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
@@ -28,8 +29,13 @@ impl AnalyzerRule for Guards {
             } else {
                 merge_schema(&plan.inputs())
             };
-            // Names, types and nullability stay, and with them every schema.
-            plan.map_expressions(|expr| guarded(expr, &schema))
+            // Types and nullability stay, and with them every schema: so must names, in which DataFusion may show a function
+            // otherwise than the operator that it stands for (`rank() ORDER BY [a + 1 …]`).
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(guarded(expr, &schema)?.update_data(|expr| name.restore(expr)))
+            })
         })?;
         Ok(rewritten.data)
     }

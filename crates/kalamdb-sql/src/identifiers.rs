@@ -21,10 +21,16 @@ static SNOWFLAKES: Mutex<Snowflakes> = Mutex::new(Snowflakes {
 static UUIDS: Mutex<Random128> = Mutex::new(Random128 { time_ms: 0, tail: 0 });
 static ULIDS: Mutex<Random128> = Mutex::new(Random128 { time_ms: 0, tail: 0 });
 
-/// That many snowflakes: 41 bits of milliseconds, 10 of node, 12 of counter. The node is random at each start, so that a
-/// restart after the clock stepped back does not give an earlier identifier again.
-pub(crate) fn snowflakes(clock: &dyn Clock, count: usize) -> Vec<i64> {
-    SNOWFLAKES.lock().take(clock, count)
+/// That many snowflakes: 41 bits of milliseconds, 10 of node, 12 of counter. All are later than `floor_micros`, before which
+/// earlier starts made theirs. The node is random at each start: two servers rarely give the same identifier.
+pub(crate) fn snowflakes(clock: &dyn Clock, floor_micros: i64, count: usize) -> Vec<i64> {
+    SNOWFLAKES.lock().take(clock, floor_micros, count)
+}
+
+/// The time of the latest snowflake, µs; none if there is none yet.
+pub(crate) fn latest_snowflake_micros() -> Option<i64> {
+    let last_tick = SNOWFLAKES.lock().last_tick;
+    (last_tick > 0).then(|| ((last_tick >> COUNTER_BITS) + SNOWFLAKE_EPOCH_MS) * 1_000)
 }
 
 /// That many UUIDs of version 7 as text: 48 bits of milliseconds, then random bits that count up within a millisecond
@@ -55,11 +61,12 @@ struct Snowflakes {
 }
 
 impl Snowflakes {
-    fn take(&mut self, clock: &dyn Clock, count: usize) -> Vec<i64> {
+    fn take(&mut self, clock: &dyn Clock, floor_micros: i64, count: usize) -> Vec<i64> {
         let node = *self
             .node
             .get_or_insert_with(|| (random_bits(clock) & ((1 << NODE_BITS) - 1)) as i64);
-        let now_ms = (clock.now_micros() / 1_000 - SNOWFLAKE_EPOCH_MS).max(0);
+        let now_ms = (clock.now_micros() / 1_000).max(floor_micros / 1_000 + 1);
+        let now_ms = (now_ms - SNOWFLAKE_EPOCH_MS).max(0);
         let mut tick = self.last_tick.max((now_ms << COUNTER_BITS) - 1);
         let ids = std::iter::repeat_with(|| {
             tick += 1;
@@ -151,9 +158,25 @@ mod tests {
             node: None,
             last_tick: 0,
         };
-        check(|clock, count| generator.take(clock, count));
+        check(|clock, count| generator.take(clock, 0, count));
         check(|clock, count| uuids_v7(clock, count));
         check(|clock, count| ulids(clock, count));
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_the_last_one_ended() {
+        let clock = DrivenClock::new(START_MICROS);
+        let start = |node| Snowflakes {
+            node: Some(node),
+            last_tick: 0,
+        };
+        let before = start(9).take(&clock, 0, 2_000_000);
+        let latest_ms = (before[before.len() - 1] >> 22) + SNOWFLAKE_EPOCH_MS;
+        // The clock stepped back, and chance gives a lower node.
+        clock.advance_micros(-3_600_000_000);
+        let after = start(3).take(&clock, latest_ms * 1_000, 10);
+        assert!(before.is_sorted() && after.is_sorted());
+        assert!(before.last() < after.first(), "{before:?} {after:?}");
     }
 
     #[test]
@@ -163,7 +186,7 @@ mod tests {
             node: Some(5),
             last_tick: 0,
         };
-        let ids = generator.take(&clock, 4_097);
+        let ids = generator.take(&clock, 0, 4_097);
         let ms = |id: i64| (id >> 22) + SNOWFLAKE_EPOCH_MS;
         assert_eq!(ms(ids[0]), START_MICROS / 1_000);
         assert_eq!(ids[0] & ((1 << 22) - 1), 5 << 12, "node five, counter zero");

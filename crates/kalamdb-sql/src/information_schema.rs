@@ -202,7 +202,7 @@ impl CatalogTable {
 
     fn views(&self, views: &[TableInfo]) -> Vec<ArrayRef> {
         let mut columns = names(views.iter());
-        columns.push(new_null_array(&DataType::Utf8, views.len()));
+        columns.push(text(views.iter().map(|view| view.definition.as_deref())));
         columns.push(every("NONE", views.len()));
         columns.push(every("NO", views.len()));
         columns.push(every("NO", views.len()));

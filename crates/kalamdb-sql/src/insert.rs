@@ -12,11 +12,14 @@ use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
-use crate::names::{folded, name_position, placed, position_of, suggestion};
+use crate::names::{folded, name_position, placed, position_of, suggestion, table_reference};
 use crate::parameters::{self, Parameters};
-use crate::planning::{Planned, Planner};
+use crate::planned::Planned;
+use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
 use crate::queries::RunningQuery;
+use crate::returning::{Readable, Returned, Returning};
+use crate::run::Ended;
 use crate::session::Session;
 use crate::values::{self, Defaults};
 use crate::write_memory::WriteMemory;
@@ -29,6 +32,7 @@ pub(crate) struct InsertPlan {
     source: Source,
     /// `$1` first.
     parameters: Fields,
+    returning: Option<Returning>,
 }
 
 enum Source {
@@ -48,11 +52,8 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(Error::new(ErrorCode::Unsupported, "INSERT takes the name of a table"));
     };
-    if insert.on.is_some() || insert.returning.is_some() {
-        return Err(Error::new(
-            ErrorCode::Unsupported,
-            "ON CONFLICT and RETURNING are not supported yet",
-        ));
+    if insert.on.is_some() {
+        return Err(Error::new(ErrorCode::Unsupported, "ON CONFLICT is not supported yet"));
     }
     let table = writable(planner, name, Action::Insert)?;
     let targets = targets(&table, &insert.columns)?;
@@ -71,11 +72,35 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
         Source::Query(_, planned) => planned.parameters.clone(),
         Source::Defaults => Fields::empty(),
     };
+    let returning = match &insert.returning {
+        None => None,
+        Some(items) => {
+            // What is given back is read.
+            planner.table(name, Action::Select)?;
+            let parts: Vec<ast::Ident> = name
+                .0
+                .iter()
+                .filter_map(ast::ObjectNamePart::as_ident)
+                .cloned()
+                .collect();
+            let qualifier = table_reference(&parts);
+            let columns = table.schema.arrow.fields().iter().map(|field| Readable {
+                qualifier: Some(qualifier.clone()),
+                field: Arc::clone(field),
+            });
+            let columns: Vec<Readable> = columns.collect();
+            Some(Returning::plan(planner, items, &columns, &parameters)?)
+        }
+    };
     Ok(InsertPlan {
         table,
         targets,
         source,
-        parameters,
+        parameters: match &returning {
+            Some(returning) => returning.parameters().clone(),
+            None => parameters,
+        },
+        returning,
     })
 }
 
@@ -83,6 +108,11 @@ impl InsertPlan {
     /// `$1` first.
     pub(crate) fn parameters(&self) -> &Fields {
         &self.parameters
+    }
+
+    /// Its RETURNING, if it has one.
+    pub(crate) fn returning(&self) -> Option<&Returning> {
+        self.returning.as_ref()
     }
 
     /// The query whose rows it inserts, for EXPLAIN.
@@ -108,70 +138,101 @@ pub(crate) async fn run(
     insert: &ast::Insert,
     given: &Parameters,
     query: &RunningQuery,
-) -> Result<Completion> {
+) -> Result<Ended> {
     let planner = Planner::new(database, session, query.interruption())?;
     let InsertPlan {
         table,
         targets,
         source,
         parameters,
+        returning,
     } = plan(&planner, insert)?;
     let given = given.columns(&parameters, planner.time_zone())?;
-    let mut load = database
-        .engine()
-        .append(planner.principal(), &table, OnConflict::Error)?;
     let mut defaults = Defaults::new(&planner, &table);
-    let mut memory = WriteMemory::of_load(database.environment(), query.interruption(), table.kind);
+    let mut into = Destination {
+        load: database
+            .engine()
+            .append(planner.principal(), &table, OnConflict::Error)?,
+        returned: match &returning {
+            Some(returning) => Some(returning.begin(&planner, &given)?),
+            None => None,
+        },
+        memory: WriteMemory::of_load(database.environment(), query.interruption(), table.kind),
+    };
     query.planned();
     match source {
         Source::Defaults => {
             let rows = defaults.complete(&[], &[], given.num_rows())?;
-            load.push(&rows)?;
+            into.push(&rows).await?;
         }
         Source::Values(rows) => {
             for batch in values::evaluate(&mut defaults, &targets, &rows, &given)? {
-                load.push(&defaults.complete(&targets, batch.columns(), batch.num_rows())?)?;
-                memory.hold(load.buffered_bytes())?;
+                into.push(&defaults.complete(&targets, batch.columns(), batch.num_rows())?)
+                    .await?;
             }
         }
         Source::Query(_, planned) => {
             for row in 0..given.num_rows() {
-                let plan = planner.bind(planned.plan.clone(), parameters::row(&given, row)?)?;
-                let mut running = planner.run(plan, !parameters.is_empty()).await?;
+                let bound = planner.bind((*planned).clone(), parameters::row(&given, row)?)?;
+                let mut running = planner.run(bound).await?;
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
-                    append(&mut load, &mut defaults, &table, &targets, &batch, planner.time_zone())?;
-                    memory.hold(load.buffered_bytes())?;
+                    let columns = assigned(&table, &targets, &batch, planner.time_zone())?;
+                    into.push(&defaults.complete(&targets, &columns, batch.num_rows())?)
+                        .await?;
                 }
-                query.memory_peak(running.memory.peak_bytes() + memory.bytes());
+                query.memory_peak(running.memory.peak_bytes() + into.memory.bytes());
             }
         }
+    }
+    let Destination { load, returned, memory } = into;
+    let returned = match returned {
+        Some(returned) => Some(returned.finish().await?),
+        None => None,
+    };
+    if let Some(rows) = &returned {
+        query.check_returning(rows)?;
     }
     // The view's snapshot is not held while waiting for the disk.
     drop(defaults);
     drop(planner);
     query.committing();
     let rows = load.finish().await?;
-    Ok(Completion {
+    drop(memory);
+    let completion = Completion {
         rows: Some(rows),
         message: counted(rows, "inserted"),
-    })
+    };
+    Ok(Ended::of_write(completion, returned))
 }
 
-fn append(
-    load: &mut Appender,
-    defaults: &mut Defaults<'_>,
-    table: &Table,
-    targets: &[usize],
-    batch: &RecordBatch,
-    zone: &Arc<str>,
-) -> Result<()> {
-    let columns: Vec<ArrayRef> = targets
+/// Where the rows of an INSERT go.
+struct Destination<'a> {
+    load: Appender,
+    returned: Option<Returned<'a>>,
+    memory: WriteMemory,
+}
+
+impl Destination<'_> {
+    /// Takes rows with all columns that SQL sees.
+    async fn push(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.load.push(rows)?;
+        let mut bytes = self.load.buffered_bytes();
+        if let Some(returned) = &mut self.returned {
+            returned.take(rows.columns().to_vec(), rows.num_rows()).await?;
+            bytes += returned.bytes();
+        }
+        self.memory.hold(bytes)
+    }
+}
+
+/// A query's columns as those that they are for.
+fn assigned(table: &Table, targets: &[usize], batch: &RecordBatch, zone: &Arc<str>) -> Result<Vec<ArrayRef>> {
+    targets
         .iter()
         .zip(batch.columns())
         .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index], zone)))
-        .collect::<Result<_>>()?;
-    load.push(&defaults.complete(targets, &columns, batch.num_rows())?)
+        .collect()
 }
 
 /// `3 rows inserted`.

@@ -1,10 +1,11 @@
-//! Literals that DataFusion alone would round or misread: long numbers, PostgreSQL's BYTEA input, UUIDs.
+//! Literals that DataFusion alone would round or misread: long numbers, numbers beside decimals, PostgreSQL's BYTEA input, UUIDs.
 
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -15,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
+use crate::extension_types::{ExtensionType, OnMisfit, conversion};
 use crate::names::{placed, position_of};
 use crate::tree::walk_mut;
 
@@ -324,18 +326,24 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             }
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
-        Expr::Cast(cast) if is_binary(cast.field.data_type()) => {
-            let typed = match cast.expr.as_ref() {
-                Expr::Literal(value, _) => text_of(value)
-                    .map(|text| binary_or_error(text, cast.field.data_type()))
-                    .transpose()?,
-                _ => None,
-            };
-            Ok(match typed {
-                Some(value) => Transformed::yes(Expr::Literal(value, None)),
+        Expr::Cast(cast) => {
+            if is_binary(cast.field.data_type())
+                && let Expr::Literal(value, _) = cast.expr.as_ref()
+                && let Some(text) = text_of(value)
+            {
+                let value = binary_or_error(text, cast.field.data_type())?;
+                let metadata = (!cast.field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(&cast.field));
+                return Ok(Transformed::yes(Expr::Literal(value, metadata)));
+            }
+            Ok(match conversion(&cast.expr, &cast.field, schema, OnMisfit::Fail)? {
+                Some(converted) => Transformed::yes(converted),
                 None => Transformed::no(Expr::Cast(cast)),
             })
         }
+        Expr::TryCast(cast) => Ok(match conversion(&cast.expr, &cast.field, schema, OnMisfit::Null)? {
+            Some(converted) => Transformed::yes(converted),
+            None => Transformed::no(Expr::TryCast(cast)),
+        }),
         other => Ok(Transformed::no(other)),
     }
 }
@@ -358,28 +366,76 @@ fn decimal_replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> Opt
         // What has no type here is not ours to refuse.
         Ok(_) | Err(_) => return None,
     }
-    let text = number.to_string();
-    let digits = text.trim_start_matches('-');
-    let (precision, scale) = any_decimal(digits).or_else(|| any_decimal(&format!("{digits}.0")))?;
-    let precision = u8::try_from(precision)
-        .ok()
-        .filter(|precision| *precision <= DECIMAL128_MAX_PRECISION)?;
-    let unscaled = text.replace('.', "") + if text.contains('.') { "" } else { "0" };
-    let value = unscaled.parse::<i128>().ok()?; // At most 38 digits.
-    let value = ScalarValue::Decimal128(Some(value), precision, i8::try_from(scale).ok()?);
+    let (text, precision, scale) = as_written(*number)?;
+    if precision > DECIMAL128_MAX_PRECISION {
+        return None;
+    }
+    let value = ScalarValue::try_from_string(text, &DataType::Decimal128(precision, scale)).ok()?; // Digits that were counted for it.
     Some(Expr::Literal(value, None))
+}
+
+/// The shortest digits that mean this double, which are those that were written, as longer ones are no doubles; and the precision
+/// and scale of a DECIMAL that holds them.
+fn as_written(number: f64) -> Option<(String, u8, i8)> {
+    let text = number.to_string();
+    let text = if text.contains('.') { text } else { format!("{text}.0") };
+    let (precision, scale) = any_decimal(text.trim_start_matches('-'))?;
+    Some((text, u8::try_from(precision).ok()?, i8::try_from(scale).ok()?)) // Bounded by `any_decimal`.
 }
 
 /// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
 fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
     let Expr::Literal(value, _) = literal else {
-        return Ok(None);
+        return compared_with_uuid(operand, literal, schema);
     };
+    if let ScalarValue::Float64(Some(number)) = value {
+        return Ok(match operand.get_type(schema) {
+            Ok(data_type) => beside_decimal(*number, &data_type).map(|value| Expr::Literal(value, None)),
+            Err(_) => None, // As below.
+        });
+    }
     let Some(text) = text_of(value) else { return Ok(None) };
     match operand.get_type(schema) {
         Ok(data_type) if is_binary(&data_type) => Ok(Some(Expr::Literal(binary_or_error(text, &data_type)?, None))),
         // What has no type here is not ours to refuse: later rules say what is wrong with it.
         Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+/// A number as a DECIMAL that compares exactly with one of this type; `None` for other types, and where no DECIMAL holds both.
+/// DataFusion compares the two as doubles, which takes decimals for equal that differ in their last digits.
+fn beside_decimal(number: f64, data_type: &DataType) -> Option<ScalarValue> {
+    let (DataType::Decimal32(precision, scale)
+    | DataType::Decimal64(precision, scale)
+    | DataType::Decimal128(precision, scale)
+    | DataType::Decimal256(precision, scale)) = *data_type
+    else {
+        return None;
+    };
+    let (text, own_precision, own_scale) = as_written(number)?;
+    let whole = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
+    let both = whole(precision, scale).max(whole(own_precision, own_scale)) + i16::from(scale.max(own_scale));
+    let own_type = match both {
+        ..=38 => DataType::Decimal128(own_precision, own_scale),
+        39..=76 => DataType::Decimal256(own_precision, own_scale),
+        _ => return None,
+    };
+    ScalarValue::try_from_string(text, &own_type).ok() // Digits that were counted for it.
+}
+
+/// Text beside a UUID is read as one.
+fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    let Ok((_, field)) = operand.to_field(schema) else {
+        return Ok(None);
+    };
+    if ExtensionType::of(field.metadata()) != Some(ExtensionType::Uuid) {
+        return Ok(None);
+    }
+    match text.get_type(schema) {
+        Ok(data_type) if data_type.is_string() => {
+            conversion(text, &ExtensionType::Uuid.field(""), schema, OnMisfit::Fail)
+        }
+        Ok(_) | Err(_) => Ok(None), // As above.
     }
 }
 
@@ -421,6 +477,26 @@ mod tests {
         check("a\\\\b\\000\\377", Some(&[b'a', b'\\', b'b', 0x00, 0xff]));
         check("a\\b", None);
         check("", Some(b""));
+    }
+
+    #[test]
+    fn numbers_beside_decimals_are_decimals() {
+        let check = |number: f64, precision: u8, scale: i8, expected: Option<(&str, DataType)>| {
+            let found = beside_decimal(number, &DataType::Decimal128(precision, scale));
+            let found = found.map(|value| (value.to_string(), value.data_type()));
+            assert_eq!(
+                found,
+                expected.map(|(text, data_type)| (text.to_owned(), data_type)),
+                "{number}"
+            );
+        };
+        check(1.5, 38, 10, Some(("1.5", DataType::Decimal128(2, 1))));
+        check(-0.1, 10, 2, Some(("-0.1", DataType::Decimal128(1, 1))));
+        check(7.0, 38, 38, Some(("7.0", DataType::Decimal256(2, 1))));
+        check(1e300, 10, 2, None);
+        check(f64::NAN, 10, 2, None);
+        check(f64::INFINITY, 10, 2, None);
+        assert_eq!(beside_decimal(1.5, &DataType::Float64), None);
     }
 
     #[test]

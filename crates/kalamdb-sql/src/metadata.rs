@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, Table, View, field_type_name};
+use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name};
 
 use crate::database::Database;
 use crate::definition;
@@ -45,9 +45,11 @@ pub struct TableInfo {
     pub type_names: Vec<String>,
     /// DEFAULT of each column as SQL, in order.
     pub defaults: Vec<Option<String>>,
+    /// Of a view, its query as SQL.
+    pub definition: Option<String>,
 }
 
-/// What `information_schema` holds.
+/// Views, and what `information_schema` holds.
 pub(crate) const VIEW_TYPE: &str = "VIEW";
 
 /// The namespaces that the session's principal sees, by name.
@@ -79,6 +81,10 @@ pub(crate) fn visible_tables(view: &View, principal: &Principal, filter: &TableF
     let wanted =
         seen.filter(|table| filter.admits(&table.name.namespace, &table.name.table, table.kind.protocol_type()));
     let mut tables: Vec<TableInfo> = wanted.map(|table| stored_table(table)).collect();
+    let catalog = view.catalog();
+    let views = catalog.views.values().filter(|view| principal.sees_view(view, catalog));
+    let wanted = views.filter(|view| filter.admits(&view.name.namespace, &view.name.table, VIEW_TYPE));
+    tables.extend(wanted.map(|view| stored_view(view)));
     for name in information_schema::TABLES {
         if filter.admits(INFORMATION_SCHEMA, name, VIEW_TYPE) {
             tables.extend(information_schema_table(name)?);
@@ -107,7 +113,9 @@ pub(crate) fn sees_namespace(view: &View, principal: &Principal, name: &str) -> 
         Role::Dba | Role::System => catalog.namespaces.contains_key(name) || name == SYSTEM_NAMESPACE,
         Role::User | Role::Service => {
             let granted = principal.grants.namespaces().contains(name);
-            granted || catalog.tables_in(name).any(|table| principal.sees(table))
+            granted
+                || catalog.tables_in(name).any(|table| principal.sees(table))
+                || catalog.views_in(name).any(|view| principal.sees_view(view, catalog))
         }
     }
 }
@@ -187,6 +195,21 @@ fn stored_table(table: &Table) -> TableInfo {
             .collect(),
         type_names: columns().map(definition::type_name).collect(),
         defaults: columns().map(|column| column.default.clone()).collect(),
+        definition: None,
+    }
+}
+
+fn stored_view(view: &StoredView) -> TableInfo {
+    let columns = &view.schema.columns;
+    TableInfo {
+        namespace: view.name.namespace.clone(),
+        name: view.name.table.clone(),
+        table_type: VIEW_TYPE.to_string(),
+        schema: Arc::clone(&view.schema.arrow),
+        primary_key: Vec::new(),
+        type_names: columns.iter().map(definition::type_name).collect(),
+        defaults: vec![None; columns.len()],
+        definition: Some(view.definition.query.clone()),
     }
 }
 
@@ -205,6 +228,7 @@ pub(crate) fn information_schema_table(name: &str) -> Result<Option<TableInfo>> 
         primary_key: Vec::new(),
         type_names: schema.fields().iter().map(|field| field_type_name(field)).collect(),
         defaults: vec![None; schema.fields().len()],
+        definition: None,
         schema: plain_schema(&schema),
     }))
 }

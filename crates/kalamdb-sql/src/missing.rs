@@ -7,9 +7,11 @@ use crate::names::{distance, nearest_table, suggestion};
 
 /// TABLE_NOT_FOUND, worded alike for a table that is not there and for one that the principal may not know of.
 pub(crate) fn table(view: &View, principal: &Principal, name: &TableName) -> Error {
+    let catalog = view.catalog();
     let visible = || {
-        let tables = view.catalog().tables.values();
-        tables.filter(|table| principal.sees(table)).map(|table| &table.name)
+        let tables = catalog.tables.values().filter(|table| principal.sees(table));
+        let views = catalog.views.values().filter(|view| principal.sees_view(view, catalog));
+        tables.map(|table| &table.name).chain(views.map(|view| &view.name))
     };
     // A namespace is easily forgotten.
     let elsewhere = || {

@@ -1,5 +1,6 @@
 //! Names: the catalog's, how written names become stored ones, and which known name is nearest to a wrong one.
 
+use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
@@ -89,6 +90,16 @@ pub(crate) fn table_name(name: &ast::ObjectName, namespace: &str) -> Result<Tabl
             ErrorCode::InvalidStatement,
             format!("{name} is not a table name: expected name, or namespace.name"),
         )),
+    }
+}
+
+/// How DataFusion refers to a table of that name; of more than three parts the last ones count.
+pub(crate) fn table_reference(parts: &[ast::Ident]) -> TableReference {
+    match parts {
+        [] => TableReference::bare(""),
+        [table] => TableReference::bare(folded(table)),
+        [namespace, table] => TableReference::partial(folded(namespace), folded(table)),
+        [.., catalog, namespace, table] => TableReference::full(folded(catalog), folded(namespace), folded(table)),
     }
 }
 

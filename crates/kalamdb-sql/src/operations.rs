@@ -51,19 +51,19 @@ pub(crate) fn schema(operation: &Operation) -> SchemaRef {
 ///
 /// # Errors
 /// TABLE_NOT_FOUND and PERMISSION_DENIED with the place of the name; those of the engine's calls. With ALL every table is
-/// tried, and the first failure is told at the end.
+/// tried, and the failures are told at the end.
 pub(crate) async fn run(database: &Arc<Database>, session: &Arc<Session>, operation: &Operation) -> Result<Report> {
     let engine = database.engine();
     let (kind, tables) = match operation {
-        Operation::Flush(tables) => (JobKind::Flush, tables.clone()),
-        Operation::Compact(tables) => (JobKind::Compact, tables.clone()),
-        Operation::Check(table) => (JobKind::Check, Tables::One(table.clone())),
+        Operation::Flush(tables) => (JobKind::Flush, tables),
+        Operation::Compact(tables) => (JobKind::Compact, tables),
+        Operation::Check(tables) => (JobKind::Check, tables),
     };
     let view = engine.view();
     let principal = database.principal(&view, session)?;
     let reports = match tables {
         Tables::One(written) => {
-            let name = show::find_table(session, &principal, &view, &written)?.name.clone();
+            let name = show::find_table(session, &principal, &view, written)?.name.clone();
             drop(view);
             let report = run_one(database, &principal, &name, kind).await;
             vec![report.map_err(|error| match error.code {
@@ -108,30 +108,46 @@ async fn run_all(
     kind: JobKind,
 ) -> Result<Vec<JobReport>> {
     let mut reports = Vec::with_capacity(names.len());
-    let mut failures: Vec<Error> = Vec::new();
+    let mut failures: Vec<(&TableName, Error)> = Vec::new();
     for name in &names {
         match run_one(database, principal, name, kind).await {
             Ok(report) => reports.push(report),
             // Dropped since it was listed.
             Err(error) if error.code == ErrorCode::TableNotFound => {}
             Err(error) if error.code == ErrorCode::Unavailable => return Err(error),
-            Err(error) => failures.push(error),
+            Err(error) => failures.push((name, error)),
         }
     }
-    let count = failures.len();
-    match failures.into_iter().next() {
+    match all_failures(&failures, names.len(), reports.len()) {
         None => Ok(reports),
-        Some(first) => Err(Error {
-            message: format!(
-                "{} of {} tables failed, {} are done; the first: {}",
-                count,
-                names.len(),
-                reports.len(),
-                first.message
-            ),
-            ..first
-        }),
+        Some(error) => Err(error),
     }
+}
+
+/// Tables named in one error at most.
+const MOST_NAMED: usize = 20;
+
+/// The failures of a statement about all tables: which tables they are of, and why the first of them failed.
+fn all_failures(failures: &[(&TableName, Error)], tables: usize, done: usize) -> Option<Error> {
+    let (_, first) = failures.first()?;
+    let named: Vec<String> = failures
+        .iter()
+        .take(MOST_NAMED)
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let more = match failures.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let count = failures.len();
+    let named = named.join(", ");
+    Some(Error {
+        message: format!(
+            "{count} of {tables} tables failed ({named}{more}), {done} are done; the first: {}",
+            first.message
+        ),
+        ..first.clone()
+    })
 }
 
 /// A row for each table.
@@ -291,6 +307,28 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_a_statement_about_all_tables_name_the_tables() {
+        let names: Vec<TableName> = (0..25)
+            .map(|number| TableName::new("n", format!("t{number}")))
+            .collect();
+        let failure = |name| (name, Error::new(ErrorCode::DataCorrupted, format!("{name} is damaged")));
+        let failures: Vec<_> = names.iter().map(failure).collect();
+        let check = |count: usize, expected: &str| {
+            let error = all_failures(&failures[..count], 30, 5).expect("some failed");
+            assert_eq!(error.code, ErrorCode::DataCorrupted);
+            assert!(error.message.contains(expected), "{error}");
+        };
+        assert_eq!(all_failures(&[], 30, 30), None);
+        check(
+            1,
+            "1 of 30 tables failed (n.t0), 5 are done; the first: n.t0 is damaged",
+        );
+        check(2, "2 of 30 tables failed (n.t0, n.t1), 5");
+        check(20, "n.t19), 5");
+        check(25, "n.t19 and 5 more), 5");
+    }
+
+    #[test]
     fn operations_are_refused_where_they_make_no_sense() {
         let fixture = Fixture::new();
         fixture.run(&[
@@ -345,6 +383,7 @@ mod tests {
             "t",
         );
         check(&sue, "STORAGE COMPACT ALL", ErrorCode::PermissionDenied, None, "dba");
+        check(&sue, "STORAGE CHECK ALL", ErrorCode::PermissionDenied, None, "dba");
         check(&ann, "STORAGE FLUSH ALL", ErrorCode::PermissionDenied, None, "service");
         check(root, "KILL JOB 'x'", ErrorCode::NotFound, None, "system.jobs");
         check(
@@ -361,7 +400,12 @@ mod tests {
     fn describing_an_operation_starts_nothing() {
         let fixture = Fixture::new();
         fixture.run(&["CREATE TABLE t (id BIGINT PRIMARY KEY)"]);
-        for sql in ["FLUSH TABLE t", "STORAGE COMPACT ALL", "STORAGE CHECK TABLE t"] {
+        for sql in [
+            "FLUSH TABLE t",
+            "STORAGE COMPACT ALL",
+            "STORAGE CHECK TABLE t",
+            "STORAGE CHECK ALL",
+        ] {
             let described = fixture
                 .block_on(fixture.database.describe(&fixture.root, sql))
                 .expect(sql);

@@ -37,6 +37,10 @@ pub(crate) fn guard_binary(binary: BinaryExpr, schema: &DFSchema) -> Transformed
         Operator::StringConcat => Kind::Join,
         _ => return Transformed::no(Expr::BinaryExpr(binary)),
     };
+    // The simplifier knows what comes of an operator with NULL, and nothing in it can overflow.
+    if is_null(&binary.left) || is_null(&binary.right) {
+        return Transformed::no(Expr::BinaryExpr(binary));
+    }
     match (type_of(&binary.left, schema), type_of(&binary.right, schema)) {
         (Some(left), Some(right)) if left == right && kind.takes(&left) => {
             Transformed::yes(call(kind, left, vec![*binary.left, *binary.right]))
@@ -52,6 +56,14 @@ pub(crate) fn guard_negation(operand: Box<Expr>, schema: &DFSchema) -> Transform
             Transformed::yes(call(Kind::Negate, data_type, vec![*operand]))
         }
         _ => Transformed::no(Expr::Negative(operand)),
+    }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => value.is_null(),
+        Expr::Cast(cast) => is_null(&cast.expr),
+        _ => false,
     }
 }
 
@@ -297,6 +309,14 @@ mod tests {
             &["31", "21"],
         );
         fixture.check("SELECT sum(a * 2) - 1, count(*) + 1 FROM t", &["119|4"]);
+        fixture.check(
+            "SELECT first_value(id ORDER BY -id), array_agg(DISTINCT id * 2 ORDER BY id * 2 DESC) FROM t",
+            &["3|[6, 4, 2]"],
+        );
+        fixture.check(
+            "SELECT id, rank() OVER (ORDER BY id - 1 DESC), nth_value(a, id * NULL) OVER (ORDER BY id) FROM t ORDER BY id",
+            &["1|3|NULL", "2|2|NULL", "3|1|NULL"],
+        );
         fixture.check("SELECT id FROM t ORDER BY id LIMIT 1 + 1 OFFSET 2 - 1", &["2", "3"]);
         fixture.check("SELECT value FROM generate_series(2 - 1, 1 + 2)", &["1", "2", "3"]);
         fixture.check(
@@ -355,7 +375,7 @@ mod tests {
             let interruption = Interruption::new(CancellationToken::new(), None);
             let planner = Planner::new(&fixture.database, &fixture.root, &interruption).expect("a planner");
             let planned = planner.plan(*statement, &[]).expect("it plans");
-            let result = planner.result_schema(&planned.plan, false).expect("it is analyzed");
+            let result = planner.result_schema(&planned).expect("it is analyzed");
             assert_eq!(
                 described(result.fields()),
                 described(planned.plan.schema().fields()),

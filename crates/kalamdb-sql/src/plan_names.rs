@@ -1,5 +1,6 @@
 //! How DataFusion's planner finds tables and functions: through one statement's view and principal, and nothing else.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -11,35 +12,89 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use kalamdb_core::{Error, ErrorCode};
+use kalamdb_core::{Error, ErrorCode, TableName};
 
 use crate::names::suggestion;
 use crate::planning::{Planner, simplified};
 use crate::relations::CountedRelations;
 use crate::system_columns::MarkedTables;
 
-/// Names for one statement.
+/// Names for one statement, or for the query of a view in it.
 pub(crate) struct PlanNames<'a> {
     planner: &'a Planner,
-    relation_planners: [Arc<dyn RelationPlanner>; 2],
+    /// Where names without a namespace are looked up.
+    namespace: &'a str,
+    /// The views whose queries are being planned, outermost first.
+    within: Vec<TableName>,
+    /// The tables and views that were asked for.
+    read: RefCell<Vec<TableName>>,
+    counted: Arc<CountedRelations>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
 }
 
 impl<'a> PlanNames<'a> {
     pub(crate) fn new(planner: &'a Planner) -> Self {
+        PlanNames::of_view(planner, planner.namespace(), Vec::new())
+    }
+
+    /// The same, and a relation of the statement's own.
+    pub(crate) fn with(planner: &'a Planner, relation: Arc<dyn RelationPlanner>) -> Self {
+        let mut names = PlanNames::new(planner);
+        names.relation_planners.push(relation);
+        names
+    }
+
+    /// For the query of a view, the last of `within`.
+    pub(crate) fn of_view(planner: &'a Planner, namespace: &'a str, within: Vec<TableName>) -> Self {
+        let counted = Arc::new(CountedRelations::new(planner.interruption()));
         PlanNames {
             planner,
-            relation_planners: [
-                Arc::new(CountedRelations::new(planner.interruption())),
-                Arc::new(MarkedTables),
-            ],
+            namespace,
+            within,
+            read: RefCell::default(),
+            counted: Arc::clone(&counted),
+            relation_planners: vec![counted, Arc::new(MarkedTables)],
         }
+    }
+
+    /// Begins to plan the text, perhaps again.
+    pub(crate) fn begin(&self) {
+        self.counted.begin();
+    }
+
+    /// Where names without a namespace are looked up.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace
+    }
+
+    /// The views whose queries are being planned, outermost first.
+    pub(crate) fn within(&self) -> &[TableName] {
+        &self.within
+    }
+
+    /// Notes a table or view that the query names.
+    pub(crate) fn note(&self, name: &TableName) {
+        let mut read = self.read.borrow_mut();
+        if !read.contains(name) {
+            read.push(name.clone());
+        }
+    }
+
+    /// Whether any table or view that the query names is such.
+    pub(crate) fn any_read(&self, is_such: impl Fn(&TableName) -> bool) -> bool {
+        self.read.borrow().iter().any(is_such)
+    }
+
+    /// The tables and views that the query names.
+    pub(crate) fn into_read(self) -> Vec<TableName> {
+        self.read.into_inner()
     }
 }
 
 impl ContextProvider for PlanNames<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         self.planner
-            .source(&name)
+            .source(&name, self)
             .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 

@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ParamValues, TableReference};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::planner::RelationPlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -27,6 +26,7 @@ use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
+use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::execute_as;
 use crate::guards::guarded;
@@ -38,7 +38,10 @@ use crate::names::{name_position, placed, table_name};
 use crate::parameters::{self, untyped};
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
+use crate::planned::{Planned, plain_batch};
 use crate::provider::{self, Exposure, has_system_columns};
+use crate::qualified_wildcards;
+use crate::repeated_names::{self, Renamed};
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
@@ -46,6 +49,7 @@ use crate::single_value;
 use crate::system_columns;
 use crate::time_zones;
 use crate::values;
+use crate::views;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,7 @@ pub enum StatementKind {
     Query,
     /// Returns a count or nothing.
     Update,
-    /// Does something, once, and returns rows that say what: FLUSH, COMPACT, CHECK.
+    /// Does something, once, and returns rows about it: FLUSH, COMPACT, CHECK, and writes with RETURNING.
     Operation,
 }
 
@@ -83,12 +87,11 @@ pub(crate) struct Planner {
     interruption: Interruption,
 }
 
-/// A logical plan with the types of its parameters, before they have values.
-#[derive(Clone, Debug)]
-pub(crate) struct Planned {
-    pub(crate) plan: LogicalPlan,
-    /// `$1` first; as [`Description::parameters`].
-    pub(crate) parameters: Fields,
+/// A plan of a statement's text, or of the same with other names for some columns.
+struct Distinct {
+    plan: LogicalPlan,
+    statement: ast::Statement,
+    names: Option<Arc<[String]>>,
 }
 
 /// A running plan.
@@ -111,7 +114,7 @@ pub(crate) async fn stream_query(
 ) -> Result<SendableRecordBatchStream> {
     let planner = Planner::new(database, session, interruption)?;
     let planned = planner.plan(statement.clone(), &[])?;
-    Ok(planner.run(planned.plan, !planned.parameters.is_empty()).await?.stream)
+    Ok(planner.run(planned).await?.stream)
 }
 
 impl Planner {
@@ -146,8 +149,18 @@ impl Planner {
         &self.principal
     }
 
+    /// The session's.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
+    }
+
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// The session's.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The session's.
@@ -180,14 +193,17 @@ impl Planner {
             .table(name)
             .filter(|table| self.principal.sees(table))
         else {
-            return Err(missing::table(&self.view, &self.principal, name));
+            return Err(match views::visible(&self.view, &self.principal, name) {
+                Some(_) => views::is_no_table(name),
+                None => missing::table(&self.view, &self.principal, name),
+            });
         };
         self.principal.check(action, table)?;
         Ok(Arc::clone(table))
     }
 
-    /// What the planner reads for a table reference.
-    pub(crate) fn source(&self, reference: &TableReference) -> Result<Arc<dyn TableSource>> {
+    /// What the planner reads for a table reference. A view is its query, planned for this statement's principal.
+    pub(crate) fn source(&self, reference: &TableReference, names: &PlanNames<'_>) -> Result<Arc<dyn TableSource>> {
         let exposure = system_columns::exposure(reference);
         if exposure == Exposure::Plain
             && let Some(catalog) = reference.catalog()
@@ -204,13 +220,19 @@ impl Planner {
         let namespace = reference
             .schema()
             .filter(|namespace| !namespace.is_empty())
-            .unwrap_or(&self.namespace);
+            .unwrap_or(names.namespace());
         let name = TableName::new(namespace, reference.table());
+        names.note(&name);
+        views::check_cycle(&name, names.within())?;
         if name.namespace == crate::names::INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(missing::table(&self.view, &self.principal, &name)),
             };
+        }
+        if let Some(view) = views::visible(&self.view, &self.principal, &name) {
+            let plan = views::plan(self, view, names.within())?;
+            return Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
         let action = match self.reach {
             Reach::Own => Action::Select,
@@ -247,10 +269,41 @@ impl Planner {
     /// # Errors
     /// SYNTAX_ERROR, TABLE_NOT_FOUND, COLUMN_NOT_FOUND, INVALID_STATEMENT, UNSUPPORTED, ...
     pub(crate) fn plan(&self, statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
-        aside(|| self.plan_here(statement, known))
+        self.plan_with(statement, known, &PlanNames::new(self))
     }
 
-    fn plan_here(&self, mut statement: ast::Statement, known: &[Option<FieldRef>]) -> Result<Planned> {
+    /// The same with a relation of the statement's own.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub(crate) fn plan_over(
+        &self,
+        statement: ast::Statement,
+        known: &[Option<FieldRef>],
+        relation: Arc<dyn RelationPlanner>,
+    ) -> Result<Planned> {
+        self.plan_with(statement, known, &PlanNames::with(self, relation))
+    }
+
+    /// The same with names as given.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub(crate) fn plan_with(
+        &self,
+        statement: ast::Statement,
+        known: &[Option<FieldRef>],
+        names: &PlanNames<'_>,
+    ) -> Result<Planned> {
+        aside(|| self.plan_here(statement, known, names))
+    }
+
+    fn plan_here(
+        &self,
+        mut statement: ast::Statement,
+        known: &[Option<FieldRef>],
+        names: &PlanNames<'_>,
+    ) -> Result<Planned> {
         if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
             return Err(Error::new(
                 ErrorCode::Internal,
@@ -263,7 +316,7 @@ impl Planner {
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
         let find = |name: &ast::ObjectName| {
-            let name = table_name(name, &self.namespace).ok()?; // A bad name is reported when the query is planned.
+            let name = table_name(name, names.namespace()).ok()?; // A bad name is reported when the query is planned.
             catalog
                 .table(&name)
                 .map(Arc::as_ref)
@@ -271,7 +324,12 @@ impl Planner {
         };
         system_columns::check_catalogs(&statement)?;
         system_columns::expose(&mut statement, &find)?;
-        let plan = self.logical(statement.clone(), known.to_vec())?;
+        qualified_wildcards::complete(&mut statement);
+        let Distinct {
+            plan,
+            statement,
+            names: output,
+        } = self.distinct(names, statement, known)?;
         let fields = plan.get_parameter_fields().map_err(diagnostics::from_datafusion)?;
         let types = ordered(fields, known)?;
         let plan = if types.iter().any(Option::is_none) {
@@ -279,7 +337,8 @@ impl Planner {
                 .iter()
                 .map(|known| Some(known.clone().unwrap_or_else(untyped)))
                 .collect();
-            self.logical(statement, types)?
+            self.logical(names, statement, types)
+                .map_err(diagnostics::from_datafusion)?
         } else {
             plan
         };
@@ -292,13 +351,64 @@ impl Planner {
                     .with_metadata(known.metadata().clone())
             })
             .collect();
-        Ok(Planned { plan, parameters })
+        let mut correlation = Correlation::of(&plan).map_err(diagnostics::from_datafusion)?;
+        if names.any_read(|name| self.view.catalog().view(name).is_some()) {
+            // A place in the text of a view is none in the statement's.
+            correlation.forget_place();
+        }
+        Ok(Planned {
+            plan,
+            parameters,
+            names: output,
+            correlation,
+        })
     }
 
-    fn logical(&self, statement: ast::Statement, types: Vec<Option<FieldRef>>) -> Result<LogicalPlan> {
-        let names = PlanNames::new(self);
+    /// The plan, whether or not columns of the result share a name.
+    fn distinct(
+        &self,
+        names: &PlanNames<'_>,
+        statement: ast::Statement,
+        types: &[Option<FieldRef>],
+    ) -> Result<Distinct> {
+        let refusal = match self.logical(names, statement.clone(), types.to_vec()) {
+            Ok(plan) => {
+                return Ok(Distinct {
+                    plan,
+                    statement,
+                    names: None,
+                });
+            }
+            Err(error) if repeated_names::caused(&error) => error,
+            Err(error) => return Err(diagnostics::from_datafusion(error)),
+        };
+        for which in [Renamed::Repeated, Renamed::All] {
+            let mut renamed = statement.clone();
+            if !repeated_names::rename(&mut renamed, which)? {
+                continue;
+            }
+            // Where this fails too, the first refusal is about what was written.
+            if let Ok(plan) = self.logical(names, renamed.clone(), types.to_vec()) {
+                let output = repeated_names::given_back(&plan).map_err(diagnostics::from_datafusion)?;
+                return Ok(Distinct {
+                    plan,
+                    statement: renamed,
+                    names: output.map(Arc::from),
+                });
+            }
+        }
+        Err(diagnostics::from_datafusion(refusal))
+    }
+
+    fn logical(
+        &self,
+        names: &PlanNames<'_>,
+        statement: ast::Statement,
+        types: Vec<Option<FieldRef>>,
+    ) -> DataFusionResult<LogicalPlan> {
+        names.begin();
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
-        let plan = SqlToRel::new(&names)
+        let plan = SqlToRel::new(names)
             .sql_statement_to_plan_with_context(statement, &mut context)
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
@@ -308,17 +418,14 @@ impl Planner {
                     Reach::Own => Ok(plan),
                     Reach::Everyone => execute_as::with_owner(plan),
                 }
-            })
-            .map_err(diagnostics::from_datafusion)?;
+            })?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|_| {
-            Error::new(
-                ErrorCode::Unsupported,
-                "a query may only read: SELECT INTO, COPY and the like are not supported",
-            )
+            let message = "a query may only read: SELECT INTO, COPY and the like are not supported";
+            DataFusionError::External(Box::new(Error::new(ErrorCode::Unsupported, message)))
         })?;
         Ok(plan)
     }
@@ -327,19 +434,24 @@ impl Planner {
     ///
     /// # Errors
     /// STATEMENT_TOO_LARGE when large values are mentioned often; TYPE_MISMATCH.
-    pub(crate) fn bind(&self, plan: LogicalPlan, values: ParamValues) -> Result<LogicalPlan> {
-        PlanSize::of_bound(&plan, &values)
+    pub(crate) fn bind(&self, planned: Planned, values: ParamValues) -> Result<Planned> {
+        let plan = PlanSize::of_bound(&planned.plan, &values)
             .and_then(PlanSize::check)
-            .and_then(|()| plan.with_param_values(values))
-            .map_err(diagnostics::from_datafusion)
+            .and_then(|()| planned.plan.with_param_values(values))
+            .map_err(diagnostics::from_datafusion)?;
+        Ok(Planned { plan, ..planned })
     }
 
     /// The schema that running the plan gives: types after coercion, none of them a view or a dictionary. With parameters
     /// every column may be NULL, whatever the values are, so that a prepared statement's schema holds for each execution.
-    pub(crate) fn result_schema(&self, plan: &LogicalPlan, has_parameters: bool) -> Result<SchemaRef> {
-        match plan {
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(plain_schema(plan.schema(), has_parameters)),
-            _ => Ok(plain_schema(self.analyze(plan.clone())?.schema(), has_parameters)),
+    pub(crate) fn result_schema(&self, planned: &Planned) -> Result<SchemaRef> {
+        match &planned.plan {
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(planned.schema_of(planned.plan.schema())),
+            plan => {
+                let analyzed = self.analyze(plan.clone());
+                let analyzed = analyzed.map_err(|error| planned.correlation.explain(error))?;
+                Ok(planned.schema_of(analyzed.schema()))
+            }
         }
     }
 
@@ -355,8 +467,8 @@ impl Planner {
     ///
     /// # Errors
     /// Whatever coercion and physical planning say.
-    pub(crate) async fn run(&self, plan: LogicalPlan, has_parameters: bool) -> Result<Running> {
-        let (schema, state, physical) = self.physical(plan, has_parameters).await?;
+    pub(crate) async fn run(&self, planned: Planned) -> Result<Running> {
+        let (schema, state, physical) = self.physical(planned).await?;
         let (runtime, memory) = self.database.environment().query_runtime(&self.interruption);
         let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
@@ -371,32 +483,29 @@ impl Planner {
     }
 
     /// The result's schema, the plan, and the state that it is planned with and is to be run with.
-    async fn physical(
-        &self,
-        plan: LogicalPlan,
-        has_parameters: bool,
-    ) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
-        aside_waiting(async {
-            let (schema, optimized) = self.optimize(plan, has_parameters)?;
+    async fn physical(&self, planned: Planned) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
+        let correlation = planned.correlation;
+        let physical = aside_waiting(async {
+            let (schema, optimized) = self.optimize(planned)?;
             let state = self.state_for(&optimized)?;
             let physical = tokio::select! {
                 physical = state.query_planner().create_physical_plan(&optimized, state.as_ref()) => physical,
                 error = self.interruption.wait() => return Err(error),
             };
             Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
-        })
-        .await
+        });
+        physical.await.map_err(|error| correlation.explain(error))
     }
 
-    fn optimize(&self, plan: LogicalPlan, has_parameters: bool) -> Result<(SchemaRef, LogicalPlan)> {
-        let (schema, optimized) = match &plan {
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
-                let optimized = self.state.optimize(&plan).map_err(diagnostics::from_datafusion)?;
-                (plain_schema(plan.schema(), has_parameters), optimized)
+    fn optimize(&self, mut planned: Planned) -> Result<(SchemaRef, LogicalPlan)> {
+        let (schema, optimized) = match &planned.plan {
+            plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => {
+                let optimized = self.state.optimize(plan).map_err(diagnostics::from_datafusion)?;
+                (planned.schema_of(plan.schema()), optimized)
             }
             _ => {
-                let analyzed = self.analyze(plan)?;
-                let schema = plain_schema(analyzed.schema(), has_parameters);
+                let analyzed = self.analyze(std::mem::take(&mut planned.plan))?;
+                let schema = planned.schema_of(analyzed.schema());
                 let optimized = self.state.optimizer().optimize(analyzed, &self.state, |_, _| {});
                 (schema, optimized.map_err(diagnostics::from_datafusion)?)
             }
@@ -450,13 +559,6 @@ impl Planner {
             .map_err(diagnostics::from_datafusion)?;
         parameters::placeholder_types(&expr).map_err(diagnostics::from_datafusion)
     }
-
-    /// For each output column the table it comes straight from.
-    pub(crate) fn origins(&self, plan: &LogicalPlan) -> Vec<Option<TableName>> {
-        (0..plan.schema().fields().len())
-            .map(|index| origin(plan, index))
-            .collect()
-    }
 }
 
 /// An expression outside a plan as the rules make those inside: coerced, guarded, simplified.
@@ -491,94 +593,4 @@ fn ordered(fields: HashMap<String, Option<FieldRef>>, known: &[Option<FieldRef>]
         }
     }
     Ok(types)
-}
-
-fn origin(plan: &LogicalPlan, index: usize) -> Option<TableName> {
-    match plan {
-        LogicalPlan::TableScan(scan) => {
-            let provider = source_as_provider(&scan.source).ok()?; // Work tables of recursive queries are no providers.
-            provider::table_of(provider.as_ref()).map(|table| table.name.clone())
-        }
-        LogicalPlan::Projection(projection) => {
-            let mut expr = projection.expr.get(index)?;
-            while let Expr::Alias(alias) = expr {
-                expr = &alias.expr;
-            }
-            let Expr::Column(column) = expr else { return None };
-            origin(
-                &projection.input,
-                projection.input.schema().maybe_index_of_column(column)?,
-            )
-        }
-        LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
-        LogicalPlan::Filter(filter) => origin(&filter.input, index),
-        LogicalPlan::Sort(sort) => origin(&sort.input, index),
-        LogicalPlan::Limit(limit) => origin(&limit.input, index),
-        LogicalPlan::Join(join) => {
-            let left = join.left.schema().fields().len();
-            if index < left {
-                origin(&join.left, index)
-            } else {
-                origin(&join.right, index - left)
-            }
-        }
-        _ => None,
-    }
-}
-
-fn plain_schema(schema: &DFSchema, has_parameters: bool) -> SchemaRef {
-    let fields: Fields = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let plain = field.as_ref().clone().with_data_type(plain_type(field.data_type()));
-            Arc::new(if has_parameters {
-                plain.with_nullable(true)
-            } else {
-                plain
-            })
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
-}
-
-/// The type without views, dictionaries and run-end encoding, at any depth.
-pub(crate) fn plain_type(data_type: &DataType) -> DataType {
-    let plain_field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(plain_type(field.data_type())));
-    match data_type {
-        DataType::Utf8View => DataType::Utf8,
-        DataType::BinaryView => DataType::Binary,
-        DataType::Dictionary(_, values) => plain_type(values),
-        DataType::RunEndEncoded(_, values) => plain_type(values.data_type()),
-        DataType::List(field) | DataType::ListView(field) => DataType::List(plain_field(field)),
-        DataType::LargeList(field) | DataType::LargeListView(field) => DataType::LargeList(plain_field(field)),
-        DataType::FixedSizeList(field, size) => DataType::FixedSizeList(plain_field(field), *size),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_field).collect()),
-        DataType::Map(field, sorted) => DataType::Map(plain_field(field), *sorted),
-        other => other.clone(),
-    }
-}
-
-fn plain_batch(batch: RecordBatch, schema: &SchemaRef) -> DataFusionResult<RecordBatch> {
-    if batch.schema_ref() == schema {
-        return Ok(batch);
-    }
-    let options = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let columns: Vec<ArrayRef> = batch
-        .columns()
-        .iter()
-        .zip(schema.fields())
-        .map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
-            } else {
-                cast_with_options(column, field.data_type(), &options)
-            }
-        })
-        .collect::<Result<_, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(DataFusionError::from)
 }

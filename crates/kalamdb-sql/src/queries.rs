@@ -430,25 +430,39 @@ impl RunningQuery {
             .rows
             .load(Ordering::Relaxed)
             .saturating_add(batch.num_rows() as u64);
-        let breach = |quota: Quota, limit: u64| {
-            let message = format!(
-                "the statement returns more than {limit} {}, the quota; it was ended there",
-                quota.as_str()
-            );
-            Err(Error::new(quota.breach(), message))
-        };
-        if rows > entry.row_limit {
-            return breach(Quota::Rows, entry.row_limit);
-        }
-        if let Some(limit) = entry.byte_limit {
+        let bytes = entry.byte_limit.map_or(0, |_| {
             let size_bytes = data_bytes(batch);
             let before = entry.returned_bytes.fetch_add(size_bytes, Ordering::Relaxed);
-            if before.saturating_add(size_bytes) > limit {
-                return breach(Quota::Bytes, limit);
-            }
-        }
+            before.saturating_add(size_bytes)
+        });
+        self.check_returned(rows, bytes)?;
         self.add_rows(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
         Ok(())
+    }
+
+    /// All rows of a RETURNING, before the write is committed: a breach changes nothing. They are counted at its end, as rows that
+    /// it changed, however often it is tried.
+    ///
+    /// # Errors
+    /// As [`RunningQuery::return_rows`].
+    pub(crate) fn check_returning(&self, batch: &RecordBatch) -> Result<()> {
+        let bytes = self.entry.byte_limit.map_or(0, |_| data_bytes(batch));
+        self.check_returned(batch.num_rows() as u64, bytes)
+    }
+
+    /// Whether the statement may return so much.
+    fn check_returned(&self, rows: u64, bytes: u64) -> Result<()> {
+        let entry = &self.entry;
+        let (quota, limit) = match entry.byte_limit {
+            _ if rows > entry.row_limit => (Quota::Rows, entry.row_limit),
+            Some(limit) if bytes > limit => (Quota::Bytes, limit),
+            Some(_) | None => return Ok(()),
+        };
+        let message = format!(
+            "the statement returns more than {limit} {}, the quota; it was ended there",
+            quota.as_str()
+        );
+        Err(Error::new(quota.breach(), message))
     }
 
     pub(crate) fn add_rows(&self, rows: u64, bytes: u64) {

@@ -27,6 +27,12 @@ impl CountedRelations {
             handed_on: AtomicBool::new(false),
         }
     }
+
+    /// For a text that is planned again.
+    pub(crate) fn begin(&self) {
+        *self.so_far.lock() = PlanSize::default();
+        self.handed_on.store(false, Ordering::Relaxed);
+    }
 }
 
 impl RelationPlanner for CountedRelations {

@@ -10,6 +10,7 @@ use kalamdb_core::{
 };
 
 use crate::database::Database;
+use crate::definition::full_name;
 use crate::execution::Completion;
 use crate::missing;
 use crate::names::placed;
@@ -17,6 +18,7 @@ use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::show;
 use crate::statement::{Rights, UserName, WrittenObject, WrittenSubject};
+use crate::views;
 
 /// Runs a statement about rights; called on the query runtime.
 ///
@@ -74,6 +76,12 @@ async fn change_grants(
 ) -> Result<String> {
     let (on, position) = match written {
         WrittenObject::Table(name) => {
+            let full = full_name(session, name);
+            if views::visible(view, principal, &full).is_some() {
+                let reason = "which has no rights of its own; grant them on the tables that it reads";
+                let message = format!("{full} is a view, {reason}");
+                return Err(placed(Error::new(ErrorCode::InvalidStatement, message), name.position));
+            }
             let table = show::find_table(session, principal, view, name)?;
             (GrantedOn::Table(table.name.clone()), name.position)
         }

@@ -16,8 +16,10 @@ use crate::dml::{self, Change};
 use crate::execution::{Completion, Report};
 use crate::insert;
 use crate::parameters::Parameters;
-use crate::planning::{Description, Planned, Planner, StatementKind};
+use crate::planned::Planned;
+use crate::planning::{Description, Planner, StatementKind};
 use crate::queries::RunningQuery;
+use crate::returning::Returning;
 use crate::session::Session;
 use crate::statement::{self, Statement};
 use crate::{administration, definition, execute_as, operations, rights, show};
@@ -83,6 +85,14 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// A write, with the rows of its RETURNING if it has one.
+    pub(crate) fn of_write(completion: Completion, returned: Option<RecordBatch>) -> Self {
+        match returned {
+            Some(rows) => Ended::Report(Report { rows, completion }),
+            None => Ended::Completion(completion),
+        }
+    }
+
     /// Rows that it changed.
     pub(crate) fn changed_rows(&self) -> Option<u64> {
         match self {
@@ -125,15 +135,13 @@ pub(crate) async fn statement(
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
         }
-        Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query)
-            .await
-            .map(Ended::Completion),
-        Statement::Update(statement) => dml::run(database, session, Change::Update(&statement), &parameters, query)
-            .await
-            .map(Ended::Completion),
-        Statement::Delete(statement) => dml::run(database, session, Change::Delete(&statement), &parameters, query)
-            .await
-            .map(Ended::Completion),
+        Statement::Insert(statement) => insert::run(database, session, &statement, &parameters, query).await,
+        Statement::Update(statement) => {
+            dml::run(database, session, Change::Update(&statement), &parameters, query).await
+        }
+        Statement::Delete(statement) => {
+            dml::run(database, session, Change::Delete(&statement), &parameters, query).await
+        }
         Statement::Definition(statement) => {
             parameters.check_count(0)?;
             query.planned();
@@ -191,8 +199,8 @@ pub(crate) fn describe(
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,
-            result: planner.result_schema(&planned.plan, !planned.parameters.is_empty())?,
-            origins: planner.origins(&planned.plan),
+            result: planner.result_schema(&planned)?,
+            origins: planned.origins(),
             parameters: Arc::new(Schema::new(planned.parameters)),
         })
     };
@@ -201,6 +209,16 @@ pub(crate) fn describe(
         result: Arc::new(Schema::empty()),
         origins: Vec::new(),
         parameters: Arc::new(Schema::new(parameters)),
+    };
+    let operation = |result: SchemaRef, parameters: Fields| Description {
+        kind: StatementKind::Operation,
+        origins: vec![None; result.fields().len()],
+        result,
+        parameters: Arc::new(Schema::new(parameters)),
+    };
+    let write = |parameters: &Fields, returning: Option<&Returning>| match returning {
+        Some(returning) => Ok(operation(returning.schema(&planner)?, parameters.clone())),
+        None => Ok(update(parameters.clone())),
     };
     match statement {
         Statement::Query(statement) => query(planner.plan(*statement, &[])?),
@@ -211,13 +229,18 @@ pub(crate) fn describe(
             statement,
             original,
         } => query(explained(&planner, analyze, verbose, format, &statement, *original)?),
-        Statement::Insert(statement) => Ok(update(insert::plan(&planner, &statement)?.parameters().clone())),
-        Statement::Update(statement) => Ok(update(
-            dml::plan(&planner, Change::Update(&statement))?.parameters().clone(),
-        )),
-        Statement::Delete(statement) => Ok(update(
-            dml::plan(&planner, Change::Delete(&statement))?.parameters().clone(),
-        )),
+        Statement::Insert(statement) => {
+            let plan = insert::plan(&planner, &statement)?;
+            write(plan.parameters(), plan.returning())
+        }
+        Statement::Update(statement) => {
+            let plan = dml::plan(&planner, Change::Update(&statement))?;
+            write(plan.parameters(), plan.returning())
+        }
+        Statement::Delete(statement) => {
+            let plan = dml::plan(&planner, Change::Delete(&statement))?;
+            write(plan.parameters(), plan.returning())
+        }
         Statement::Definition(_) | Statement::Administration(_) | Statement::Rights(_) => Ok(update(Fields::empty())),
         Statement::Show(show) => {
             let result = show::schema(&show);
@@ -228,15 +251,7 @@ pub(crate) fn describe(
                 parameters: Arc::new(Schema::empty()),
             })
         }
-        Statement::Operation(operation) => {
-            let result = operations::schema(&operation);
-            Ok(Description {
-                kind: StatementKind::Operation,
-                origins: vec![None; result.fields().len()],
-                result,
-                parameters: Arc::new(Schema::empty()),
-            })
-        }
+        Statement::Operation(statement) => Ok(operation(operations::schema(&statement), Fields::empty())),
     }
 }
 
@@ -266,7 +281,12 @@ fn explained(
             ));
         }
     };
-    let Planned { plan, parameters } = planner.plan(query, &[])?;
+    let Planned {
+        plan,
+        parameters,
+        correlation,
+        names: _,
+    } = planner.plan(query, &[])?;
     let option = ExplainOption::default()
         .with_analyze(analyze)
         .with_verbose(verbose)
@@ -277,6 +297,8 @@ fn explained(
     Ok(Planned {
         plan: plan.map_err(diagnostics::from_datafusion)?,
         parameters,
+        names: None,
+        correlation,
     })
 }
 
@@ -287,14 +309,13 @@ async fn rows(
     query: &RunningQuery,
     output: &mut Output,
 ) -> Result<()> {
-    let has_parameters = !planned.parameters.is_empty();
     let values = given.one_row(&planned.parameters, planner.time_zone())?;
-    let plan = if has_parameters {
-        planner.bind(planned.plan, values)?
+    let bound = if planned.parameters.is_empty() {
+        planned
     } else {
-        planned.plan
+        planner.bind(planned, values)?
     };
-    let mut running = planner.run(plan, has_parameters).await?;
+    let mut running = planner.run(bound).await?;
     query.planned();
     output.start(running.stream.schema());
     while let Some(batch) = running.stream.next().await {

@@ -9,7 +9,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_core::{
     Error, ErrorCode, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder, ScanRequest,
-    SystemTable, Table, TableName, View,
+    SystemTable, Table, TableName, TableSchema, View,
 };
 
 use crate::database::{Database, Setting};
@@ -17,7 +17,7 @@ use crate::missing;
 use crate::names::{INFORMATION_SCHEMA, placed, suggestion};
 use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
-use crate::{administration, definition, information_schema, metadata, rights, system_tables};
+use crate::{administration, definition, information_schema, metadata, rights, system_tables, views};
 
 /// The columns of the rows, known without running anything. Each may be NULL.
 pub(crate) fn schema(show: &Show) -> SchemaRef {
@@ -114,9 +114,9 @@ pub(crate) async fn rows(
             columns(schema, session, principal, view, table)
         }
         Show::Describe { table, history: true } => {
-            let table = find_table(session, principal, view, table)?;
+            let (id, _) = find_relation(session, principal, view, table)?;
             let key = KeyConstraint {
-                equal: vec![Arc::new(StringArray::from(vec![table.table_id.as_str()])) as ArrayRef],
+                equal: vec![Arc::new(StringArray::from(vec![id])) as ArrayRef],
                 lower: std::ops::Bound::Unbounded,
                 upper: std::ops::Bound::Unbounded,
             };
@@ -164,33 +164,57 @@ fn tables(
     if namespace == Some(INFORMATION_SCHEMA) {
         return standard_tables(schema, like);
     }
-    let tables: Vec<&Arc<Table>> = view
-        .catalog()
-        .tables
-        .values()
-        .filter(|table| match namespace {
-            Some(namespace) => table.name.namespace == namespace,
+    let is_wanted = |name: &TableName| {
+        let in_namespace = match namespace {
+            Some(namespace) => name.namespace == namespace,
             // The database's own tables show when asked for.
-            None => table.name.namespace != SYSTEM_NAMESPACE,
-        })
-        .filter(|table| like.is_none_or(|pattern| metadata::like(&table.name.table, pattern)))
-        .filter(|table| principal.sees(table))
-        .collect();
-    let text = |value: fn(&Table) -> String| {
-        Arc::new(StringArray::from_iter_values(tables.iter().map(|table| value(table)))) as ArrayRef
+            None => name.namespace != SYSTEM_NAMESPACE,
+        };
+        in_namespace && like.is_none_or(|pattern| metadata::like(&name.table, pattern))
     };
-    let created: TimestampMicrosecondArray = tables.iter().map(|table| Some(table.created_at_micros)).collect();
+    let catalog = view.catalog();
+    let tables = catalog.tables.values().filter(|table| principal.sees(table));
+    let tables = tables.map(|table| ShownTable {
+        name: &table.name,
+        table_type: table.kind.as_str(),
+        access_level: Some(table.options.access_level.as_str()),
+        options: table.options.to_json(),
+        created_at_micros: table.created_at_micros,
+    });
+    let views = catalog.views.values().filter(|view| principal.sees_view(view, catalog));
+    let views = views.map(|view| ShownTable {
+        name: &view.name,
+        table_type: metadata::VIEW_TYPE,
+        access_level: None,
+        options: "{}".to_owned(),
+        created_at_micros: view.created_at_micros,
+    });
+    let mut shown: Vec<ShownTable<'_>> = tables.chain(views).filter(|table| is_wanted(table.name)).collect();
+    shown.sort_by_key(|table| table.name);
+    let text = |value: fn(&ShownTable<'_>) -> Option<String>| {
+        Arc::new(shown.iter().map(value).collect::<StringArray>()) as ArrayRef
+    };
+    let created: TimestampMicrosecondArray = shown.iter().map(|table| Some(table.created_at_micros)).collect();
     batch(
         schema,
         vec![
-            text(|table| table.name.namespace.clone()),
-            text(|table| table.name.table.clone()),
-            text(|table| table.kind.as_str().to_string()),
-            text(|table| table.options.access_level.as_str().to_string()),
-            text(|table| table.options.to_json()),
+            text(|table| Some(table.name.namespace.clone())),
+            text(|table| Some(table.name.table.clone())),
+            text(|table| Some(table.table_type.to_owned())),
+            text(|table| table.access_level.map(str::to_owned)),
+            text(|table| Some(table.options.clone())),
             Arc::new(created.with_timezone("UTC")),
         ],
     )
+}
+
+/// One row of SHOW TABLES.
+struct ShownTable<'a> {
+    name: &'a TableName,
+    table_type: &'static str,
+    access_level: Option<&'static str>,
+    options: String,
+    created_at_micros: i64,
 }
 
 /// The tables of `information_schema`, which are not in the catalog.
@@ -228,7 +252,7 @@ fn columns(
                 return Err(placed(missing::table(view, principal, &full), name.position));
             }
         },
-        _ => definition::describe_columns(&find_table(session, principal, view, name)?.schema),
+        _ => definition::describe_columns(&find_relation(session, principal, view, name)?.1),
     };
     let text = |value: fn(&definition::DescribedColumn) -> Option<&str>| {
         Arc::new(described.iter().map(value).collect::<StringArray>()) as ArrayRef
@@ -257,12 +281,30 @@ pub(crate) fn find_table(
     view: &View,
     name: &ObjectName,
 ) -> Result<Arc<Table>> {
-    let full = TableName::new(
-        name.namespace.clone().unwrap_or_else(|| session.namespace()),
-        &name.name,
-    );
+    let full = definition::full_name(session, name);
     match view.catalog().table(&full).filter(|table| principal.sees(table)) {
         Some(table) => Ok(Arc::clone(table)),
+        None if views::visible(view, principal, &full).is_some() => {
+            Err(placed(views::is_no_table(&full), name.position))
+        }
+        None => Err(placed(missing::table(view, principal, &full), name.position)),
+    }
+}
+
+/// Id and columns of the table or view of that name, if the principal sees one.
+fn find_relation<'a>(
+    session: &Session,
+    principal: &Principal,
+    view: &'a View,
+    name: &ObjectName,
+) -> Result<(&'a str, Arc<TableSchema>)> {
+    let full = definition::full_name(session, name);
+    let table = view.catalog().table(&full).filter(|table| principal.sees(table));
+    if let Some(table) = table {
+        return Ok((&table.table_id, Arc::clone(&table.schema)));
+    }
+    match views::visible(view, principal, &full) {
+        Some(view) => Ok((&view.view_id, Arc::clone(&view.schema))),
         None => Err(placed(missing::table(view, principal, &full), name.position)),
     }
 }

@@ -8,16 +8,19 @@ mod refusals;
 mod rights_grammar;
 mod syntax;
 mod table_grammar;
+mod type_grammar;
+mod view_grammar;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-use arrow::datatypes::DataType;
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, Role, TableKind};
 
 use crate::names::{CATALOG, folded, placed};
+use crate::types::SqlType;
 
 pub(crate) use rights_grammar::{Actor, Rights, UserName, WrittenObject, WrittenSubject};
 
@@ -68,7 +71,7 @@ pub(crate) enum Statement {
 pub(crate) enum Operation {
     Flush(Tables),
     Compact(Tables),
-    Check(ObjectName),
+    Check(Tables),
 }
 
 /// Which tables.
@@ -99,6 +102,11 @@ pub(crate) enum Definition {
     Truncate {
         names: Vec<ObjectName>,
     },
+    CreateView(Box<CreateView>),
+    DropView {
+        names: Vec<ObjectName>,
+        if_exists: bool,
+    },
     CreateStorage {
         name: String,
         location: String,
@@ -116,7 +124,7 @@ pub(crate) struct CreateTable {
     pub(crate) name: ObjectName,
     pub(crate) kind: TableKind,
     pub(crate) mode: CreateMode,
-    /// Empty where a query gives them.
+    /// Where a query gives the rows: of its first columns, as far as something is said of them.
     pub(crate) columns: Vec<ColumnDefinition>,
     /// Column names in key order, from the column or the table constraint.
     pub(crate) primary_key: Vec<String>,
@@ -126,13 +134,24 @@ pub(crate) struct CreateTable {
     pub(crate) query: Option<Box<ast::Query>>,
 }
 
+/// CREATE VIEW.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateView {
+    pub(crate) name: ObjectName,
+    pub(crate) mode: CreateMode,
+    /// Names for the first columns; the others have those of the query.
+    pub(crate) columns: Vec<String>,
+    pub(crate) query: Box<ast::Query>,
+    /// The query as written.
+    pub(crate) text: String,
+}
+
 /// One column of CREATE TABLE.
 #[derive(Clone, Debug)]
 pub(crate) struct ColumnDefinition {
     pub(crate) name: String,
-    pub(crate) data_type: DataType,
-    /// Names the extension type, if it is one.
-    pub(crate) metadata: HashMap<String, String>,
+    /// `None`: that of the query's column.
+    pub(crate) sql_type: Option<SqlType>,
     pub(crate) nullable: bool,
     pub(crate) default: Option<ast::Expr>,
     pub(crate) position: Option<Position>,
@@ -231,11 +250,10 @@ pub(crate) fn parse_whole(sql: &str) -> Result<(Actor, Statement)> {
     with_source(sql, rights_grammar::whole)
 }
 
-/// Parses exactly one statement that runs in one's own name.
+/// Parses exactly one statement that does not say on whose behalf it runs, as the query of a view does not.
 ///
 /// # Errors
 /// As [`parse_whole`]; INVALID_STATEMENT for EXECUTE AS.
-#[cfg(test)]
 pub(crate) fn parse(sql: &str) -> Result<Statement> {
     with_source(sql, grammar::statement)
 }
@@ -270,9 +288,23 @@ pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
 /// # Errors
 /// SYNTAX_ERROR where it cannot be tokenized.
 pub fn split(sql: &str) -> Result<Vec<String>> {
+    let ranges = statement_ranges(sql)?;
+    Ok(ranges.into_iter().map(|range| sql[range].to_string()).collect())
+}
+
+/// The same as where the statements stand in the script, in bytes. A comment before a statement belongs to it.
+///
+/// # Errors
+/// As [`split`].
+pub fn statement_ranges(sql: &str) -> Result<Vec<Range<usize>>> {
     let dialect = dialect::KalamDialect::for_text(sql);
     let tokens = syntax::tokenize(&dialect, sql)?;
     let mut lines = syntax::Lines::new(sql);
+    let trimmed = |start: usize, end: usize| {
+        let text = &sql[start..end];
+        let start = start + text.len() - text.trim_start().len();
+        start..start + text.trim().len()
+    };
     let mut statements = Vec::new();
     let mut start = 0;
     let mut holds_something = false;
@@ -281,7 +313,7 @@ pub fn split(sql: &str) -> Result<Vec<String>> {
             Token::SemiColon => {
                 let end = lines.offset(token.span.start);
                 if holds_something {
-                    statements.push(sql[start..end].trim().to_string());
+                    statements.push(trimmed(start, end));
                 }
                 start = end + 1;
                 holds_something = false;
@@ -291,7 +323,7 @@ pub fn split(sql: &str) -> Result<Vec<String>> {
         }
     }
     if holds_something {
-        statements.push(sql[start..].trim().to_string());
+        statements.push(trimmed(start, sql.len()));
     }
     Ok(statements)
 }
@@ -332,5 +364,7 @@ pub(crate) fn object_name(name: &ast::ObjectName) -> Result<ObjectName> {
     })
 }
 
+#[cfg(test)]
+mod robustness;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A database in a temporary directory for this crate's tests, called from one runtime and run on another, as the doors do.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -22,7 +23,7 @@ pub(crate) struct Fixture {
     pub(crate) clock: Arc<DrivenClock>,
     caller: tokio::runtime::Runtime,
     _queries: tokio::runtime::Runtime,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -79,8 +80,13 @@ impl Fixture {
             clock,
             caller,
             _queries: queries,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Where the database is.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     fn session_of(database: &Arc<Database>, user_id: &str) -> Arc<Session> {
@@ -160,6 +166,18 @@ impl Fixture {
     #[track_caller]
     pub(crate) fn check_error(&self, sql: &str, code: ErrorCode, place: Option<(u64, u64)>, part: &str) {
         self.check_error_as(&self.root, sql, Parameters::none(), code, place, part);
+    }
+
+    /// A statement of `root` fails so, wherever.
+    #[track_caller]
+    pub(crate) fn check_error_part(&self, sql: &str, code: ErrorCode, part: &str) {
+        match self.execute_as(&self.root, sql, Parameters::none()) {
+            Ok(_) => panic!("{sql}: no error"),
+            Err(error) => {
+                assert_eq!(error.code, code, "{sql}: {error}");
+                assert!(error.message.contains(part), "{sql}: {error}");
+            }
+        }
     }
 
     #[track_caller]

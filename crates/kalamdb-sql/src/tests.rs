@@ -1,5 +1,6 @@
 //! What a statement does from its text to its outcome, against an engine in a temporary directory.
 
+mod damage;
 mod errors;
 mod exactness;
 mod parameters;
@@ -7,6 +8,9 @@ mod planning;
 mod pruning;
 mod queries;
 mod reads;
+mod repeated_names;
+mod returning;
 mod rights;
 mod time_zones;
+mod views;
 mod writes;

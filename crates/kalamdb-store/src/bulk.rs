@@ -344,7 +344,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             let entry = Arc::new(self.entry_of(output));
             let opened = entry.clone();
             Unopened::new(&entry, move || {
-                let file = self.open(output)?.file;
+                let file = self.open(output)?;
                 let all = Deleted::default();
                 Ok(Source::new(&opened, &file, all, &self.schema, self.shape, |_| true))
             })
@@ -400,22 +400,19 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         output.entry(0, self.schema.version, Seq(0), 0)
     }
 
-    fn open(&self, output: &NewSegment) -> Result<Loaded, StoreError> {
-        let entry = self.entry_of(output);
-        let file = SegmentFile::open(self.store.engine().files(), &entry, &self.schema)?;
-        Ok(Loaded {
-            entry,
-            file: Arc::new(file),
-        })
+    /// A run that is merged and gone: nobody else opens it.
+    fn open(&self, output: &NewSegment) -> Result<Arc<SegmentFile>, StoreError> {
+        SegmentFile::open(self.store.engine().files(), &self.entry_of(output), &self.schema).map(Arc::new)
     }
 
     /// Finds the keys that exist, and has what others do from now on settled.
     fn resolve(&mut self, publication: &mut Publication) -> Result<(), StoreError> {
-        let loaded: Vec<Loaded> = publication
-            .outputs
-            .iter()
-            .map(|output| self.open(output))
-            .collect::<Result<_, _>>()?;
+        let outputs = publication.outputs.iter();
+        let loaded = outputs.map(|output| Loaded {
+            entry: self.entry_of(output),
+            damage: output.damage.clone(),
+        });
+        let loaded = loaded.collect();
         let watch = self.store.watch(self.target, true)?;
         let state = self.store.state();
         self.store.engine().moment("load-begun");

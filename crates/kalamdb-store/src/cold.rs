@@ -328,10 +328,10 @@ fn views(entry: &SegmentEntry, file: &Arc<SegmentFile>, rows: &[u32]) -> Result<
     if views.len() == rows.len() {
         Ok(views)
     } else {
-        Err(StoreError::Corrupt {
+        file.noted(Err(StoreError::Corrupt {
             object: entry.describe(),
             problem: "it has fewer rows than its index".to_string(),
-        })
+        }))
     }
 }
 
@@ -348,13 +348,13 @@ pub(crate) fn ranges_of(rows: impl IntoIterator<Item = u32>) -> Vec<Range<u32>> 
     ranges
 }
 
-/// Reads the row of one key as a batch of zero or one rows.
+/// Reads the row of one key as a batch of zero or one rows, and says how many segments more were seen.
 pub(crate) fn get<C>(
     state: &Arc<DbState<C>>,
     schema: &Arc<StoreSchema>,
     spec: &ScanSpec,
     key: &[u8],
-) -> Result<RecordBatch, StoreError> {
+) -> Result<(RecordBatch, u64), StoreError> {
     let (table, visible) = state.live(spec.store, spec.scope)?;
     if visible {
         for segment in table.segments.runs().iter().rev().flatten() {
@@ -379,11 +379,12 @@ pub(crate) fn get<C>(
             };
             let mut read = part.file.read(&columns.read, vec![part.rows.clone()], 1)?;
             if let Some((numbers, arrays, rows)) = read.next()? {
-                return columns.batch(spec, &part, &numbers, &arrays, rows);
+                let row = columns.batch(spec, &part, &numbers, &arrays, rows)?;
+                return Ok((row, spec.seen.add(part.segment.entry.segment)));
             }
         }
     }
-    Ok(RecordBatch::new_empty(spec.schema.clone()))
+    Ok((RecordBatch::new_empty(spec.schema.clone()), 0))
 }
 
 /// `scope | key`, as entries have it.

@@ -201,7 +201,7 @@ impl ColdScan {
         if ranges.is_empty() {
             return Ok(None);
         }
-        self.counters.segments_read += 1;
+        self.counters.segments_read += self.spec.seen.add(part.segment.entry.segment);
         self.columns = Columns::of(&self.spec, &part.segment.entry);
         // No batch longer than the limit, so that no page is decoded further than that.
         let batch_rows = self.spec.batch_rows.max(1).min(wanted);

@@ -33,6 +33,7 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
     let _one_at_a_time = store.compactions().enter_blocking(target);
+    store.state().check_segments(target)?;
     let mut moved = Moved::default();
     if full {
         let state = store.state();

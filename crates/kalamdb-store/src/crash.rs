@@ -13,12 +13,17 @@ pub(crate) fn point(name: &str) {
     let _ = name;
 }
 
-/// Fails here, as the operating system would, if a test asks for it.
+/// Fails here, as the operating system would, if a test asks for it: `os error 28` is what it says of a full disk, other words are
+/// a disk's own.
 #[inline]
 pub(crate) fn failure(name: &str) -> io::Result<()> {
     #[cfg(test)]
-    if let Some(error) = fail::eval(name, |words| io::Error::other(words.unwrap_or_default())) {
-        return Err(error);
+    if let Some(words) = fail::eval(name, Option::unwrap_or_default) {
+        let number = words.strip_prefix("os error ").and_then(|number| number.parse().ok());
+        return Err(match number {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::other(words),
+        });
     }
     #[cfg(not(test))]
     let _ = name;

@@ -8,6 +8,7 @@ use rocksdb::{
     statistics::{StatsLevel, Ticker},
 };
 
+use crate::damage::Damages;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     durability: Durability,
     files: Arc<Files>,
     opened: OpenSegments,
+    damages: Damages,
     /// Holds the statistics.
     common: Options,
     log_syncs_at_open: u64,
@@ -100,6 +102,7 @@ impl Engine {
             durability: options.durability,
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
+            damages: Damages::default(),
             log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
             common,
             directory,
@@ -134,6 +137,11 @@ impl Engine {
     /// Segments that were opened lately.
     pub(crate) fn opened(&self) -> &OpenSegments {
         &self.opened
+    }
+
+    /// Those of all segments.
+    pub(crate) fn damages(&self) -> &Damages {
+        &self.damages
     }
 
     pub(crate) fn deletion_vectors(&self) -> &ColumnFamily {

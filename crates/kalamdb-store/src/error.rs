@@ -36,6 +36,15 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file of a segment is missing or not as it was written. Its table is refused until [`crate::Store::check`] finds the file
+    /// sound.
+    #[error("{file} cannot be read: {problem}")]
+    Damaged {
+        /// Which segment and file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A value or type the codec cannot keep.
     #[error("{0}")]
     Unsupported(String),

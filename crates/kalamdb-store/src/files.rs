@@ -108,6 +108,7 @@ impl Files {
     }
 
     /// The size of a file, bytes; `None` if there is none.
+    #[cfg(test)]
     pub(crate) fn size(&self, storage: StorageId, path: &str) -> Result<Option<u64>, StoreError> {
         self.file(storage, path)?.size()
     }
@@ -274,6 +275,7 @@ pub(crate) struct FileWriter {
 
 impl FileWriter {
     fn create(file: StoredFile) -> Result<Self, StoreError> {
+        crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         Ok(Self {
             file,
@@ -326,13 +328,16 @@ impl FileWriter {
         }
         let part = PutPayload::from(Bytes::from(std::mem::take(&mut self.part)));
         let upload = self.upload.as_mut().ok_or_else(|| stopped(&self.file))?;
-        if let Err(error) = wait(upload.put_part(part)) {
-            if let Some(upload) = self.upload.take() {
-                abandon(upload);
-            }
-            return Err(self.file.failed(&error));
+        let written = match crate::crash::failure("file-write") {
+            Ok(()) => wait(upload.put_part(part)).map_err(|error| self.file.failed(&error)),
+            Err(error) => Err(self.file.failed(&error)),
+        };
+        if written.is_err()
+            && let Some(upload) = self.upload.take()
+        {
+            abandon(upload);
         }
-        Ok(())
+        written
     }
 }
 
@@ -387,6 +392,7 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
 
 /// Creates, syncs and removes a file.
 fn probe(root: &Path) -> io::Result<()> {
+    crate::crash::failure("file-create")?;
     let path = root.join(format!("probe-{}", std::process::id()));
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(b"kalamdb")?;

@@ -52,6 +52,7 @@ pub(crate) fn flush<C: Send + Sync + 'static>(
     if version.lifetime == Lifetime::Expiring {
         return Err(StoreError::Unsupported("rows that expire are not flushed".to_string()));
     }
+    store.state().check_segments(target)?;
     // What an interrupted flush had sealed goes first.
     if let [sealed, _] = version.epochs.as_slice() {
         moved.add(move_epoch(store, target, schema, *sealed, options, progress)?);

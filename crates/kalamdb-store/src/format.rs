@@ -17,6 +17,7 @@ const LOCK_FILE: &str = "LOCK-kalamdb";
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_DRAFT: &str = "FORMAT.new";
 const FORMAT_LEAD: &str = "kalamdb data directory, format ";
 
 /// A locked data directory of a format that this build reads.
@@ -80,12 +81,15 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Refuses a directory of a newer format; marks a new one.
+/// Refuses a directory of a newer format, and one with something in it that does not say its format; marks a new one.
 fn check_format(path: &Path) -> Result<(), StoreError> {
     let file_path = path.join(FORMAT_FILE);
     let text = match fs::read_to_string(&file_path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return mark_format(path, &file_path),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            refuse_unmarked(path)?;
+            return mark_format(path, &file_path);
+        }
         Err(error) => return Err(io(&file_path, &error)),
     };
     let found = text
@@ -117,9 +121,42 @@ pub(crate) fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A directory without the marker has to be new: with something in it, either the marker was lost and a start would read it as
+/// whatever this build writes, or it is somebody else's.
+fn refuse_unmarked(path: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(path).map_err(|error| io(path, &error))? {
+        let entry = entry.map_err(|error| io(path, &error))?;
+        let name = entry.file_name();
+        // What a first start leaves that ends before the marker is there, and what a file system begins with.
+        if [LOCK_FILE, FORMAT_DRAFT, "lost+found"]
+            .iter()
+            .any(|known| name == *known)
+        {
+            continue;
+        }
+        let within = entry.path();
+        // Whoever gives `segments` a disk of its own makes the directory before the first start.
+        let is_empty = entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && fs::read_dir(&within).is_ok_and(|mut entries| {
+                entries.all(|below| below.is_ok_and(|below| below.file_name() == "lost+found"))
+            });
+        if is_empty || mistake!(UnmarkedDirectoriesAreTaken) {
+            continue;
+        }
+        return Err(StoreError::Unsupported(format!(
+            "the directory {} holds {} and no file {FORMAT_FILE}: it is not a new data directory, and does not say which format \
+             it is of; if it is a data directory, put its {FORMAT_FILE} back (one line, '{FORMAT_LEAD}<number>'; \
+             {FORMAT_VERSION} if this kalamdb wrote it), otherwise choose another --data-dir",
+            path.display(),
+            name.display()
+        )));
+    }
+    Ok(())
+}
+
 fn mark_format(path: &Path, file_path: &Path) -> Result<(), StoreError> {
     // Written beside and renamed, so that a crash leaves no half-written marker.
-    let draft = path.join("FORMAT.new");
+    let draft = path.join(FORMAT_DRAFT);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
             .create(true)

@@ -7,15 +7,14 @@ use arrow::array::{ArrayRef, Int64Array};
 use futures::executor::block_on;
 use futures::future::join_all;
 
-use crate::engine::Fault;
 use crate::testing::{
-    GLOBAL, T, VERSION, begin_load, claim, collect, columns, copy_directory, create, ids, insert, key, load_rows,
-    new_store, open, options, put, removal, request, rows, schema, schema_of, segment_files, spec, step,
+    GLOBAL, T, VERSION, begin_load, claim, collect, columns, create, ids, insert, key, load_rows, new_store, open,
+    options, put, removal, request, rows, schema, schema_of, spec, step,
 };
 use crate::{
-    BulkLoad, CommitError, Counter, Durability, Epoch, KeyEncoder, KeyRange, Lifetime, OnDuplicate, Put, PutKey,
-    RowEncoder, ScanColumn, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId, TableChange, TableClaim,
-    TableVersion, WriteRequest,
+    BulkLoad, CommitError, Counter, Epoch, KeyEncoder, KeyRange, Lifetime, OnDuplicate, Put, PutKey, RowEncoder,
+    ScanColumn, SchemaVersion, ScopeId, Seq, Step, Store, StoreError, StoreId, TableChange, TableClaim, TableVersion,
+    WriteRequest,
 };
 
 #[test]
@@ -90,6 +89,41 @@ fn other_formats_are_refused_and_a_broken_marker_named() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_directory_with_something_in_it_that_does_not_say_its_format_is_refused() {
+    let opened = |path: &std::path::Path| Store::open(options(path), 0u64, |_, _| Ok::<_, StoreError>(0));
+    let refused = |path: &std::path::Path, named: &str| match opened(path).err() {
+        Some(StoreError::Unsupported(words)) => {
+            assert!(words.contains(named) && words.contains("FORMAT"), "{words}");
+            assert!(words.contains(&path.display().to_string()), "{words}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let (directory, store) = new_store();
+    insert(&store, T, 1, "kept").expect("commits");
+    drop(store);
+    let marker = directory.path().join("FORMAT");
+    let text = std::fs::read(&marker).expect("reads");
+    std::fs::remove_file(&marker).expect("removed");
+    refused(directory.path(), "rocksdb");
+    assert!(!marker.exists(), "nothing was changed");
+    std::fs::write(&marker, text).expect("written");
+    assert_eq!(ids(&open(directory.path()), T), [1]);
+
+    let foreign = tempfile::tempdir().expect("a directory");
+    std::fs::write(foreign.path().join("letter.txt"), "Dear").expect("written");
+    refused(foreign.path(), "letter.txt");
+
+    // What a first start that was cut short left, and places for other disks.
+    let new = tempfile::tempdir().expect("a directory");
+    for file in ["LOCK-kalamdb", "FORMAT.new"] {
+        std::fs::write(new.path().join(file), "kalamdb data").expect("written");
+    }
+    std::fs::create_dir_all(new.path().join("segments/lost+found")).expect("made");
+    std::fs::create_dir(new.path().join("lost+found")).expect("made");
+    drop(opened(new.path()).map_err(|error| panic!("{error}")));
 }
 
 #[test]
@@ -175,7 +209,7 @@ fn exclusive_claims_of_one_scope_exclude_each_other() {
 }
 
 #[test]
-fn a_schema_change_conflicts_with_writers_planned_before_it() {
+fn hazard_9_a_schema_change_conflicts_with_writers_planned_before_it() {
     let (_directory, store) = new_store();
     let planned = request(&store, vec![put(T, GLOBAL, 1, "x")]);
     step(&store, vec![TableChange::SetSchemaVersion(T, SchemaVersion(2))]).expect("commits");
@@ -213,56 +247,27 @@ fn rows_without_a_key_get_their_number_as_key() {
 }
 
 #[test]
-fn an_expired_row_is_not_found_not_scanned_and_not_counted_to_a_limit() {
-    let (_directory, store) = new_store();
-    let table = StoreId(9);
-    step(
-        &store,
-        vec![TableChange::Create(
-            table,
-            TableVersion::new(VERSION, Lifetime::Expiring),
-        )],
-    )
-    .expect("created");
-    let schema = schema_of(Lifetime::Expiring, vec![0]);
-    let encoder = RowEncoder::new(schema.clone()).expect("a schema");
-    let puts = [(1, 100), (2, 200), (3, 300)].map(|(id, expiry)| Put {
-        store: table,
-        scope: GLOBAL,
-        key: PutKey::Key(key(id)),
-        value: encoder.encode(&columns(id, "x"), 0, Some(expiry)).expect("encodes"),
+fn updated_goes_up_with_each_commit_whatever_the_clock_does() {
+    let (directory, store) = new_store();
+    let commit = |store: &crate::testing::TestStore, id, now_micros| {
+        let request = WriteRequest {
+            now_micros,
+            ..request(store, vec![put(T, GLOBAL, id, "row")])
+        };
+        block_on(store.commit(request)).expect("commits").updated_micros
+    };
+    assert_eq!(commit(&store, 1, 1_000_000), 1_000_000);
+    assert_eq!(commit(&store, 2, 1_000_000), 1_000_001);
+    assert_eq!(commit(&store, 3, 5), 1_000_002);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(commit(&store, 4, 6), 1_000_003);
+    assert_eq!(commit(&store, 5, 2_000_000), 2_000_000);
+    let shown = [1, 2, 3, 4, 5].map(|id| {
+        let found = store.state().find(&schema(), T, GLOBAL, &key(id), 0);
+        found.expect("reads").expect("found").row.updated_micros
     });
-    block_on(store.commit(request(&store, puts.to_vec()))).expect("commits");
-    let state = store.state();
-    for (now, expected) in [(99, vec![1, 2, 3]), (100, vec![2, 3]), (200, vec![3]), (300, vec![])] {
-        let mut spec = spec(table, GLOBAL);
-        spec.now_micros = now;
-        spec.limit = Some(expected.len() + 1);
-        let found = collect(state.scan(&schema, spec.clone()).expect("a scan"));
-        assert_eq!(found.iter().map(|row| row.0).collect::<Vec<_>>(), expected, "at {now}");
-        for id in 1..=3 {
-            let there = expected.contains(&id);
-            assert_eq!(
-                state
-                    .find(&schema, table, GLOBAL, &key(id), now)
-                    .expect("reads")
-                    .is_some(),
-                there
-            );
-            assert_eq!(
-                state.get(&schema, &spec, &key(id)).expect("reads").num_rows(),
-                usize::from(there)
-            );
-        }
-        let all = state
-            .find_all(&schema, table, GLOBAL, &[key(1), key(4), key(3)])
-            .expect("reads");
-        assert_eq!(
-            all.iter().map(Option::is_some).collect::<Vec<_>>(),
-            [true, false, true],
-            "expired ones as well"
-        );
-    }
+    assert_eq!(shown, [1_000_000, 1_000_001, 1_000_002, 1_000_003, 2_000_000]);
 }
 
 #[test]
@@ -314,77 +319,6 @@ fn a_scan_reads_its_scope_its_range_and_its_limit_only() {
         }
         assert_eq!(counted, read);
     }
-}
-
-#[test]
-fn hazard_7_acknowledged_rows_are_in_a_copy_of_the_files() {
-    let (directory, store) = new_store();
-    let before = store.statistics();
-    let count = 50;
-    for id in 0..count {
-        insert(&store, T, id, "kept").expect("commits");
-    }
-    let after = store.statistics();
-    assert_eq!(after.commits - before.commits, count as u64);
-    // One after the other, each was a group, and each group was synced.
-    assert_eq!(after.log_syncs - before.log_syncs, count as u64);
-    let copy = tempfile::tempdir().expect("a directory");
-    copy_directory(directory.path(), copy.path());
-    let copied = open(copy.path());
-    assert_eq!(ids(&copied, T), (0..count).collect::<Vec<_>>());
-    assert_eq!(copied.state().seq(), store.state().seq());
-}
-
-#[test]
-fn hazard_7_a_torn_log_loses_nothing_that_was_acknowledged() {
-    let (directory, store) = new_store();
-    for id in 0..10 {
-        insert(&store, T, id, "kept").expect("commits");
-    }
-    let copy = tempfile::tempdir().expect("a directory");
-    copy_directory(directory.path(), copy.path());
-    let newest_log = std::fs::read_dir(copy.path().join("rocksdb"))
-        .expect("a directory")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .max()
-        .expect("a log");
-    let mut log = std::fs::read(&newest_log).expect("read");
-    // The start of a record that never got to the disk whole.
-    let start = log[..200].to_vec();
-    log.extend_from_slice(&start[..57]);
-    std::fs::write(&newest_log, log).expect("written");
-    assert_eq!(ids(&open(copy.path()), T), (0..10).collect::<Vec<_>>());
-}
-
-#[test]
-fn concurrent_commits_share_syncs() {
-    let (_directory, store) = new_store();
-    let before = store.statistics();
-    let count = 500;
-    let futures: Vec<_> = (0..count)
-        .map(|id| store.commit(request(&store, vec![put(T, GLOBAL, id, "x")])))
-        .collect();
-    let results = block_on(join_all(futures));
-    assert!(results.iter().all(Result::is_ok));
-    let after = store.statistics();
-    assert_eq!(after.commits - before.commits, count as u64);
-    assert!(after.log_syncs - before.log_syncs < count as u64);
-    assert_eq!(ids(&store, T).len(), count as usize);
-}
-
-#[test]
-fn relaxed_durability_syncs_nothing_and_survives_a_tidy_end() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut relaxed = options(directory.path());
-    relaxed.durability = Durability::Relaxed;
-    let store = Store::open(relaxed, 0, |_, _| Ok::<_, StoreError>(1)).expect("opens");
-    create(&store, T);
-    let before = store.statistics();
-    insert(&store, T, 1, "x").expect("commits");
-    assert_eq!(store.statistics().log_syncs, before.log_syncs);
-    drop(store);
-    assert_eq!(ids(&open(directory.path()), T), [1]);
 }
 
 #[test]
@@ -579,80 +513,6 @@ fn hazard_18_a_user_dropped_and_made_again_sees_nothing_old() {
     assert_eq!(rows(&store.state(), T, old), []);
     assert_eq!(rows(&store.state(), T, new), [(1, "2".to_string())]);
     assert_eq!(rows(&store.state(), T, other), [(1, "3".to_string())]);
-}
-
-#[test]
-fn hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible() {
-    let (directory, store) = new_store();
-    insert(&store, T, 1, "before").expect("commits");
-    let before = store.state().seq();
-    let engine = store.engine().clone();
-
-    engine.set_fault(Some(Fault::Sync));
-    assert!(matches!(
-        insert(&store, T, 2, "unknown"),
-        Err(CommitError::UnknownOutcome(_))
-    ));
-    assert_eq!((store.state().seq(), ids(&store, T)), (before, vec![1]));
-    // It goes on when the disk does, without using a number twice, and the same key is not in conflict with what failed.
-    let after = insert(&store, T, 2, "again").expect("commits");
-    assert!(after.seq.0 > before.0 + 1);
-
-    engine.set_fault(Some(Fault::Refuse));
-    assert!(matches!(insert(&store, T, 3, "refused"), Err(CommitError::Storage(_))));
-    insert(&store, T, 3, "again").expect("commits");
-
-    engine.set_fault(Some(Fault::SyncForEver));
-    assert!(matches!(
-        insert(&store, T, 4, "unknown"),
-        Err(CommitError::UnknownOutcome(_))
-    ));
-    // From now on nothing is attempted, and each caller is told so; reads go on.
-    for _ in 0..2 {
-        assert!(matches!(
-            insert(&store, T, 5, "not tried"),
-            Err(CommitError::Storage(_))
-        ));
-        assert!(matches!(
-            step(&store, vec![TableChange::Retire(T)]),
-            Err(CommitError::Storage(_))
-        ));
-    }
-    assert_eq!(ids(&store, T), [1, 2, 3]);
-    engine.set_fault(None);
-    let last = insert(&store, T, 5, "again").expect("commits");
-    drop((store, engine));
-    let store = open(directory.path());
-    assert_eq!(ids(&store, T), [1, 2, 3, 5]);
-    assert_eq!(store.state().seq(), last.seq);
-}
-
-#[test]
-fn hazard_19_a_load_whose_publication_is_unknown_is_not_erased() {
-    let (directory, store) = new_store();
-    let mut load_under_way = begin_load(&store, GLOBAL, OnDuplicate::Fail);
-    load_rows(&mut load_under_way, 0..10);
-    let load = block_on(load_under_way.finish()).expect("finishes");
-    let file = segment_files(directory.path());
-    assert_eq!(file.len(), 1);
-    store.engine().set_fault(Some(Fault::Refuse));
-    assert!(matches!(
-        step(&store, vec![TableChange::Publish(load.clone())]),
-        Err(CommitError::Storage(_))
-    ));
-    store.engine().set_fault(Some(Fault::Sync));
-    assert!(matches!(
-        step(&store, vec![TableChange::Publish(load)]),
-        Err(CommitError::UnknownOutcome(_))
-    ));
-    store.wait_for_eraser();
-    assert_eq!(segment_files(directory.path()), file);
-    drop(store);
-    // It did not get into the log, so the restart finds the file announced and erases it.
-    let store = open(directory.path());
-    store.wait_for_eraser();
-    assert_eq!(segment_files(directory.path()), [] as [std::path::PathBuf; 0]);
-    assert_eq!(ids(&store, T), [] as [i64; 0]);
 }
 
 #[test]

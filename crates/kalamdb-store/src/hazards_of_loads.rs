@@ -7,9 +7,11 @@ use std::sync::mpsc;
 use futures::executor::block_on;
 
 use crate::engine::Fault;
+use crate::hazards_of_movers::text_of;
 use crate::testing::{
-    At, AtEach, GLOBAL, T, TestStore, assert_rows, begin_load, collect, delete, finish, flush, ids, insert, key, load,
-    load_all, new_store, open, put, removal, request, rows, schema, segment_files, segment_options, spec, step, update,
+    At, AtEach, GLOBAL, T, TestStore, assert_rows, begin_load, collect, compact_while, delete, finish, flush, ids,
+    insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows, schema, segment_files,
+    segment_options, spec, step, update,
 };
 use crate::{CommitError, Lifetime, OnDuplicate, Publication, StoreError, StoreId, TableChange, TableVersion};
 
@@ -352,4 +354,114 @@ fn loaded_rows_take_numbers_that_nobody_else_has() {
     seqs.sort_unstable();
     seqs.dedup();
     assert_eq!(seqs.len(), 9);
+}
+
+#[test]
+fn hazard_17_a_row_inserted_between_a_loads_check_and_its_publication() {
+    for (on_duplicate, expected) in [
+        (OnDuplicate::Fail, None),
+        (OnDuplicate::Replace, Some("loaded 5")),
+        (OnDuplicate::Ignore, Some("inserted")),
+    ] {
+        let (_directory, store) = new_store();
+        let mut load = begin_load(&store, GLOBAL, on_duplicate);
+        load_rows(&mut load, 0..10);
+        let publication = block_on(load.finish()).expect("finishes");
+        insert(&store, T, 5, "inserted").expect("commits");
+        let published = step(&store, vec![TableChange::Publish(publication)]);
+        match expected {
+            None => {
+                assert!(matches!(published, Err(CommitError::DuplicateKey { key: found }) if found == key(5)));
+                assert_eq!(ids(&store, T), [5]);
+            }
+            Some(text) => {
+                published.expect("publishes");
+                assert_eq!(ids(&store, T), (0..10).collect::<Vec<_>>());
+                assert_eq!(text_of(&store, 5).as_deref(), Some(text));
+            }
+        }
+    }
+}
+
+#[test]
+fn hazard_17_a_row_inserted_from_a_state_before_a_publication() {
+    let (_directory, store) = new_store();
+    let planned = request(&store, vec![put(T, GLOBAL, 5, "planned")]);
+    let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+    load_rows(&mut load, 0..10);
+    step(
+        &store,
+        vec![TableChange::Publish(block_on(load.finish()).expect("finishes"))],
+    )
+    .expect("publishes");
+    assert!(matches!(block_on(store.commit(planned)), Err(CommitError::Stale)));
+    assert_eq!(text_of(&store, 5).as_deref(), Some("loaded 5"));
+}
+
+#[test]
+fn loads_in_any_order_with_duplicates_inside_and_against_the_table() {
+    type Case = (OnDuplicate, Option<&'static str>, &'static str);
+    let cases: [Case; 2] = [
+        (OnDuplicate::Replace, Some("second 100"), "second 7"),
+        (OnDuplicate::Ignore, Some("first 100"), "hot"),
+    ];
+    for (on_duplicate, inside, against) in cases {
+        let (_directory, store) = new_store();
+        insert(&store, T, 8, "cold").expect("commits");
+        flush(&store);
+        insert(&store, T, 7, "hot").expect("commits");
+        let mut load = begin_load(&store, GLOBAL, on_duplicate);
+        // 7,919 is prime to 6,000: all of them, in no order; then some again.
+        let shuffled: Vec<i64> = (0..6000).map(|id| (id * 7919) % 6000).collect();
+        for part in shuffled.chunks(700) {
+            load_all(&mut load, part, "first").expect("writes");
+        }
+        load_all(&mut load, &[100, 7, 5999, 0], "second").expect("writes");
+        assert_eq!(load.rows(), 6004);
+        let publication = block_on(load.finish()).expect("finishes");
+        assert_eq!(
+            publication.rows(),
+            if on_duplicate == OnDuplicate::Replace {
+                6000
+            } else {
+                5998
+            }
+        );
+        step(&store, vec![TableChange::Publish(publication)]).expect("publishes");
+        assert_eq!(ids(&store, T), (0..6000).collect::<Vec<_>>());
+        assert_eq!(text_of(&store, 100).as_deref(), inside);
+        assert_eq!(text_of(&store, 7).as_deref(), Some(against));
+        compact_while(&store, |_, _| {});
+        flush(&store);
+        assert_eq!(ids(&store, T), (0..6000).collect::<Vec<_>>());
+        assert_eq!(text_of(&store, 7).as_deref(), Some(against));
+    }
+}
+
+#[test]
+fn a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file() {
+    for (name, before, loaded) in [
+        ("inside, in order", None, vec![1, 2, 2]),
+        ("inside, out of order", None, vec![3, 1, 3]),
+        ("against a hot row", Some(false), vec![1, 2, 9]),
+        ("against a cold row", Some(true), vec![1, 2, 9]),
+    ] {
+        let (directory, store) = new_store();
+        if let Some(cold) = before {
+            insert(&store, T, 9, "there").expect("commits");
+            if cold {
+                flush(&store);
+            }
+        }
+        let files = segment_files(directory.path());
+        let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+        let refused = load_all(&mut load, &loaded, "no").and_then(|()| block_on(load.finish()).map(|_| ()));
+        assert!(
+            matches!(refused, Err(StoreError::DuplicateKey { .. })),
+            "{name}: {refused:?}"
+        );
+        store.wait_for_eraser();
+        assert_eq!(segment_files(directory.path()), files, "{name}");
+        assert_eq!(ids(&store, T), if before.is_some() { vec![9] } else { vec![] });
+    }
 }

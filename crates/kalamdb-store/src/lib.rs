@@ -63,6 +63,7 @@ mod counters;
 mod crash;
 #[cfg(test)]
 mod crashes;
+mod damage;
 mod decode;
 mod deletion_vector;
 mod engine;
@@ -79,6 +80,10 @@ mod hazards;
 #[cfg(test)]
 mod hazards_of_commits;
 #[cfg(test)]
+mod hazards_of_files;
+#[cfg(test)]
+mod hazards_of_limits;
+#[cfg(test)]
 mod hazards_of_loads;
 #[cfg(test)]
 mod hazards_of_movers;
@@ -86,6 +91,12 @@ mod hazards_of_movers;
 mod hazards_of_publications;
 #[cfg(test)]
 mod hazards_of_reads;
+#[cfg(test)]
+mod hazards_of_restarts;
+#[cfg(test)]
+mod hazards_of_streams;
+#[cfg(test)]
+mod hazards_of_syncs;
 #[cfg(test)]
 mod hazards_of_tables;
 #[cfg(test)]
@@ -128,7 +139,7 @@ pub use manifest::{SegmentEntry, SegmentSeqs};
 pub use mover::{Checked, HotUsage, Moved, Progress, SegmentCompression, SegmentOptions};
 pub use publication::Publication;
 pub use row::{RowEncoder, RowView};
-pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec};
+pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec, SeenSegments};
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
 pub use segment::Bounds;
 pub use snapshot::{DbState, Found, TableVersion};

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::damage::Damage;
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::StoreError;
+use crate::files::StoredFile;
 use crate::ids::{SchemaVersion, ScopeId, SegmentId, Seq, StorageId};
 
 /// One segment of a live store, never changed.
@@ -78,8 +80,7 @@ pub(crate) struct FileName {
 pub(crate) struct Segment {
     pub(crate) entry: Arc<SegmentEntry>,
     dead: AtomicBool,
-    /// What start-up found wrong with the file.
-    damage: OnceLock<String>,
+    pub(crate) damage: Arc<Damage>,
     /// How many rows of scopes that are gone it has, and how many scopes were gone when that was counted.
     retired_rows: Mutex<Option<(usize, u32)>>,
     eraser: EraserHandle,
@@ -101,6 +102,11 @@ impl SegmentEntry {
         }
     }
 
+    /// For messages about the file.
+    pub(crate) fn in_file(&self, file: &StoredFile) -> String {
+        format!("segment {} ({})", self.segment, file.name())
+    }
+
     /// For messages.
     pub(crate) fn describe(&self) -> String {
         format!("segment {} (storage {}, {})", self.segment, self.storage, self.path)
@@ -108,11 +114,11 @@ impl SegmentEntry {
 }
 
 impl Segment {
-    pub(crate) fn new(entry: SegmentEntry, eraser: &EraserHandle) -> Arc<Self> {
+    pub(crate) fn new(entry: SegmentEntry, damage: Arc<Damage>, eraser: &EraserHandle) -> Arc<Self> {
         Arc::new(Self {
             entry: Arc::new(entry),
             dead: AtomicBool::new(false),
-            damage: OnceLock::new(),
+            damage,
             retired_rows: Mutex::new(None),
             eraser: eraser.clone(),
         })
@@ -121,11 +127,6 @@ impl Segment {
     /// No newer state shows it, and a record says so that start-up finds.
     pub(crate) fn retire(&self) {
         self.dead.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn set_damage(&self, problem: String) {
-        // The first one found is as good as any.
-        self.damage.set(problem).ok();
     }
 
     /// Rows of scopes that are gone, counted anew only after more of them went: a scope that is gone never comes back, so as many
@@ -159,14 +160,9 @@ impl Segment {
         scopes.iter().any(|scope| between.contains(&scope.0))
     }
 
+    /// An error if its file is known to be damaged.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        match self.damage.get() {
-            None => Ok(()),
-            Some(problem) => Err(StoreError::Corrupt {
-                object: self.entry.describe(),
-                problem: problem.clone(),
-            }),
-        }
+        self.damage.check()
     }
 }
 
@@ -230,7 +226,7 @@ impl Segments {
         &self.runs
     }
 
-    /// An error if one of them cannot be read.
+    /// An error if one of them is known to be damaged.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.by_id.values().try_for_each(|segment| segment.check())
     }

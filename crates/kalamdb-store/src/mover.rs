@@ -122,7 +122,8 @@ impl<C: Send + Sync + 'static> Store<C> {
         matches!(crate::compact::next_inputs(&self.state(), target, schema), Ok(Some(_)))
     }
 
-    /// Reads every segment of a store and verifies all its checksums. Blocks.
+    /// Reads every segment of a store and verifies all its checksums: the table of one that is missing or damaged is refused from
+    /// then on, and one that is sound is no reason any more. Blocks.
     ///
     /// # Errors
     /// As [`Store::flush`]; damage is no error but in the answer.
@@ -144,8 +145,11 @@ impl<C: Send + Sync + 'static> Store<C> {
             // Opened anew, so that the file is read and not what is in memory.
             let verified =
                 SegmentFile::open(self.engine().files(), &segment.entry, schema).and_then(|file| file.verify(progress));
-            match verified {
-                Ok(bytes) => checked.bytes += bytes,
+            match segment.damage.note(verified) {
+                Ok(bytes) => {
+                    segment.damage.is_repaired();
+                    checked.bytes += bytes;
+                }
                 Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
                 Err(error) => checked.problems.push((segment.entry.segment, error.to_string())),
             }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::ids::SegmentId;
-use crate::manifest::Segment;
+use crate::manifest::{Segment, SegmentEntry};
 use crate::schema::StoreSchema;
 use crate::segment::SegmentFile;
 
@@ -41,11 +42,22 @@ impl OpenSegments {
     /// The open segment, its file opened and checked if it is not open.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] names a file that is missing or damaged.
+    /// [`StoreError::Damaged`] names a file that is missing or damaged.
     pub(crate) fn get(&self, segment: &Segment, schema: &Arc<StoreSchema>) -> Result<Arc<SegmentFile>, StoreError> {
         segment.check()?;
-        self.cache.get_or_insert_with(&segment.entry.segment, || {
-            SegmentFile::open(&self.files, &segment.entry, schema).map(Arc::new)
+        self.open(&segment.entry, &segment.damage, schema)
+    }
+
+    /// The same of a file that no state shows yet.
+    pub(crate) fn open(
+        &self,
+        entry: &SegmentEntry,
+        damage: &Arc<Damage>,
+        schema: &Arc<StoreSchema>,
+    ) -> Result<Arc<SegmentFile>, StoreError> {
+        self.cache.get_or_insert_with(&entry.segment, || {
+            let opened = damage.note(SegmentFile::open(&self.files, entry, schema))?;
+            Ok(Arc::new(opened.of_table(damage)))
         })
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::damage::Damage;
 use crate::deletion_vector::Deleted;
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::{CommitError, StoreError};
@@ -63,6 +64,8 @@ pub(crate) struct NewSegment {
     pub(crate) summary: SegmentSummary,
     /// The smallest and the largest `_seq` in it; `None` if it has none.
     pub(crate) seqs: Option<(Seq, Seq)>,
+    /// What a load finds wrong with it when it looks its own keys up, for the table.
+    pub(crate) damage: Arc<Damage>,
     /// Whether dropping it erases it.
     armed: AtomicBool,
     eraser: EraserHandle,
@@ -74,6 +77,7 @@ impl NewSegment {
         file: FileName,
         summary: SegmentSummary,
         seqs: Option<(Seq, Seq)>,
+        damage: Arc<Damage>,
         eraser: &EraserHandle,
     ) -> Self {
         Self {
@@ -81,6 +85,7 @@ impl NewSegment {
             file,
             summary,
             seqs,
+            damage,
             armed: AtomicBool::new(true),
             eraser: eraser.clone(),
         }

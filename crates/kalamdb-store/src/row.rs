@@ -446,7 +446,8 @@ impl RowView {
 
     /// Whether the row does not exist any more at `now_micros`.
     pub(crate) fn expired(&self, now_micros: i64) -> bool {
-        self.expiry_micros.is_some_and(|expiry| expiry <= now_micros)
+        self.expiry_micros
+            .is_some_and(|expiry| expiry <= now_micros && !mistake!(ExpiredRowsAreShown))
     }
 }
 

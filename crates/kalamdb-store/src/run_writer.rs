@@ -9,6 +9,7 @@ use arrow::datatypes::UInt64Type;
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 
+use crate::damage::Damage;
 use crate::engine::Engine;
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::StoreError;
@@ -152,6 +153,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
             file,
             summary,
             current.seqs,
+            Damage::none(self.store.engine().damages()),
             self.store.eraser(),
         ));
         Ok(())

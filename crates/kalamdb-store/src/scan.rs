@@ -1,16 +1,18 @@
 //! Reading rows of one scope of one store: those in segments, then the hot ones, one after the other, unless an order is asked for.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::{AddAssign, Bound};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
 
 use crate::cold_scan::{self, ColdScan};
 use crate::error::StoreError;
 use crate::hot::HotScan;
-use crate::ids::{ScopeId, StoreId};
+use crate::ids::{ScopeId, SegmentId, StoreId};
 use crate::ordered::OrderedScan;
 use crate::schema::StoreSchema;
 use crate::segment::Bounds;
@@ -86,6 +88,19 @@ pub struct ScanSpec {
     pub prune: Option<Arc<dyn Prune>>,
     /// Rows per batch at most; a batch is also cut at 2 MiB of encoded rows.
     pub batch_rows: usize,
+    /// The segments that were read already, for [`ScanCounters::segments_read`].
+    pub seen: SeenSegments,
+}
+
+/// The segments that a statement took rows from, shared by its scans: each counts once.
+#[derive(Clone, Debug, Default)]
+pub struct SeenSegments(Arc<Mutex<HashSet<SegmentId>>>);
+
+impl SeenSegments {
+    /// How many more they are with this one.
+    pub(crate) fn add(&self, segment: SegmentId) -> u64 {
+        u64::from(self.0.lock().insert(segment))
+    }
 }
 
 /// What a scan looked at, and what it did not have to. Nothing in it depends on rows of other scopes.
@@ -93,7 +108,7 @@ pub struct ScanSpec {
 pub struct ScanCounters {
     /// Rows looked at: keys read from RocksDB, expired ones included, and rows of segments of which a column was read.
     pub keys_read: u64,
-    /// Segments that rows were taken from.
+    /// Segments that rows were taken from and that no scan before had seen: see [`SeenSegments`].
     pub segments_read: u64,
     /// Row groups that the bounds of their columns ruled out.
     pub row_groups_pruned: u64,

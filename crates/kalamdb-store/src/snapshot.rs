@@ -15,7 +15,7 @@ use crate::location::Location;
 use crate::manifest::{SegmentEntry, Segments};
 use crate::pinned::Pinned;
 use crate::row::RowView;
-use crate::scan::{Scan, ScanSpec};
+use crate::scan::{Scan, ScanCounters, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
 use crate::tuning::LOOKUP_KEYS;
 
@@ -163,6 +163,22 @@ impl<C> DbState<C> {
             .collect()
     }
 
+    /// Whether a live store can be read and written, as far as is known of its segments.
+    ///
+    /// # Errors
+    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`].
+    pub fn check_segments(&self, store: StoreId) -> Result<(), StoreError> {
+        let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
+        self.check_segments_of(table)
+    }
+
+    fn check_segments_of(&self, table: &TableVersion) -> Result<(), StoreError> {
+        match self.pinned.engine().damages().any() {
+            false => Ok(()),
+            true => table.segments.check(),
+        }
+    }
+
     /// Every live store.
     pub(crate) fn tables(&self) -> &Arc<HashMap<StoreId, Arc<TableVersion>>> {
         &self.tables
@@ -179,7 +195,7 @@ impl<C> DbState<C> {
     /// A live store, or the error that says that it is not; and whether the scope's rows can be seen.
     pub(crate) fn live(&self, store: StoreId, scope: ScopeId) -> Result<(&TableVersion, bool), StoreError> {
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
-        table.segments.check()?;
+        self.check_segments_of(table)?;
         let visible = !self.retired_scopes.contains(&scope) || mistake!(RetiredScopesAreShown);
         Ok((table, visible))
     }
@@ -187,7 +203,8 @@ impl<C> DbState<C> {
     /// Finds a live row by its encoded key. Expired rows (`now_micros`) are not found.
     ///
     /// # Errors
-    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Storage`] when reading fails.
+    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`] if a segment of it is, whether or not it is
+    /// needed; [`StoreError::Storage`] when reading fails.
     pub fn find(
         &self,
         schema: &Arc<StoreSchema>,
@@ -293,15 +310,34 @@ impl<C> DbState<C> {
         spec: &ScanSpec,
         key: &[u8],
     ) -> Result<RecordBatch, StoreError> {
+        self.get_counted(schema, spec, key).map(|(row, _)| row)
+    }
+
+    /// [`DbState::get`], and what it looked at: one key, whether or not it is there.
+    ///
+    /// # Errors
+    /// As [`DbState::find`].
+    pub fn get_counted(
+        self: &Arc<Self>,
+        schema: &Arc<StoreSchema>,
+        spec: &ScanSpec,
+        key: &[u8],
+    ) -> Result<(RecordBatch, ScanCounters), StoreError> {
         let decoder = RowDecoder::new(schema, spec.store, spec.scope, &spec.columns, &spec.schema)?;
         let mut rows = RowBuffer::default();
         let hot = self.find_value(spec.store, spec.scope, key, |epoch, whole, value| {
             decoder.push(&mut rows, epoch, spec.now_micros, whole, value)
         })?;
-        match hot {
-            Some(_) => decoder.decode(&mut rows),
-            None => cold::get(self, schema, spec, key),
-        }
+        let (row, segments_read) = match hot {
+            Some(_) => (decoder.decode(&mut rows)?, 0),
+            None => cold::get(self, schema, spec, key)?,
+        };
+        let counters = ScanCounters {
+            keys_read: 1,
+            segments_read,
+            ..ScanCounters::default()
+        };
+        Ok((row, counters))
     }
 
     /// Looks a key up in one epoch after the other and hands the value to `read`.

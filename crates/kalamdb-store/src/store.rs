@@ -14,9 +14,11 @@ use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
 use crate::counters::Counters;
+use crate::damage::Damage;
 use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
+use crate::files::StoredFile;
 use crate::gate::Gate;
 use crate::ids::{SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, Segment, Segments};
@@ -136,10 +138,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         }
         let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
         for (store, entry) in inventory.segments {
-            segments
-                .entry(store)
-                .or_default()
-                .push(Segment::new(entry, eraser.handle()));
+            segments.entry(store).or_default().push(Segment::new(
+                entry,
+                Damage::none(engine.damages()),
+                eraser.handle(),
+            ));
         }
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
             // The directories of other storages are told later.
@@ -198,7 +201,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             store.shared.clone(),
             receiver,
             store.eraser.handle().clone(),
-            updated_micros,
+            if mistake!(UpdatedBeginsAnew) { 0 } else { updated_micros },
         );
         let thread = std::thread::Builder::new()
             .name("kalamdb-committer".to_string())
@@ -401,14 +404,15 @@ impl<C> Drop for Store<C> {
 /// Notes what is wrong with a segment's file by its name and size alone; its table is refused then, and no other.
 fn look_at_file(engine: &Engine, segment: &Segment) {
     let entry = &segment.entry;
-    let problem = match engine.files().size(entry.storage, &entry.path) {
+    let file = engine.files().file(entry.storage, &entry.path);
+    let problem = match file.as_ref().map_err(Clone::clone).and_then(StoredFile::size) {
         Ok(Some(size)) if size == entry.size_bytes => return,
         Ok(Some(size)) => format!("the file has {size} bytes, not {}", entry.size_bytes),
         Ok(None) => "the file is missing".to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::error!(segment = %entry.describe(), problem, "a segment cannot be read; its table is refused");
-    segment.set_damage(problem);
+    let name = file.map_or_else(|_| entry.describe(), |file| entry.in_file(&file));
+    segment.damage.found(name, problem);
 }
 
 /// How far the numbers had come.

@@ -14,8 +14,8 @@ use futures::executor::block_on;
 use crate::{
     BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
     OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec,
-    SchemaVersion, ScopeId, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError, StoreId,
-    StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
+    SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError,
+    StoreId, StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 /// The catalog of tests.
@@ -188,6 +188,7 @@ pub(crate) fn spec(table: StoreId, scope: ScopeId) -> ScanSpec {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: 8192,
+        seen: SeenSegments::default(),
     }
 }
 

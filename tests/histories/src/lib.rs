@@ -1,4 +1,5 @@
-//! Random histories of operations on a few tables, and a plain model of what they leave behind.
+//! What tests of several crates share: random histories of operations on a few tables, a plain model of what they leave behind, and
+//! how mistakes are put back.
 //!
 //! Whoever runs a history (the test of the engine, the one over the wire) takes its steps one by one, does what they say, and
 //! compares outcome and rows with the model's. Nothing here knows the product; the mix of operations is a table in `history`.
@@ -17,12 +18,14 @@
 //! ```
 
 mod history;
+mod mistakes;
 mod model;
 mod operation;
 mod random;
 mod runs;
 
 pub use history::{History, Place, Probe};
+pub use mistakes::{Listed, chosen, list};
 pub use model::{Model, Row, Table};
 pub use operation::{Change, Duplicates, Filter, Kind, Operation, Outcome, Shape};
 pub use random::Random;

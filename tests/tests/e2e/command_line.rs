@@ -24,7 +24,7 @@ fn help_documents_each_flag_with_its_variable_and_default() {
         assert!(help.contains(word), "{word} is not in:\n{help}");
     }
     // Every flag has its variable.
-    for line in help.lines().filter_map(|line| line.trim_start().strip_prefix("--")) {
+    for line in help.lines().filter_map(|line| line.strip_prefix("      --")) {
         let flag = line.split([' ', '=', '<', '[', ',']).next().unwrap_or_default();
         let variable = format!("KALAMDB_{}", flag.replace('-', "_").to_uppercase());
         assert!(
@@ -65,6 +65,29 @@ fn unknown_settings_name_the_nearest_one() {
     );
     check(&[], &[], "http_listn = \"127.0.0.1:0\"\n", "http_listn", "http_listen");
     assert!(!data_dir.exists(), "a server that does not start makes nothing");
+}
+
+#[test]
+fn a_word_that_is_no_option_is_not_taken_for_one() {
+    let check = |args: &[&str], expected: &str| {
+        let output = run(args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(stderr, format!("kalamdb: {expected}\n"), "{args:?}");
+    };
+    check(
+        &["serve", "extra"],
+        "kalamdb serve takes options only, and 'extra' is none. See kalamdb serve --help",
+    );
+    check(
+        &["serve", "--max-sessions", "7", "data-dir=x"],
+        "kalamdb serve takes options only, and 'data-dir=x' is none; did you mean --data-dir=x?",
+    );
+    check(
+        &["sql", "SELECT 1"],
+        "kalamdb sql takes options only, and 'SELECT 1' is none; statements stand behind -c, and a file of them behind \
+         -f. See kalamdb sql --help",
+    );
 }
 
 #[test]
@@ -244,11 +267,11 @@ fn sql(data_dir: &Path, flight: &str, _http: &str, args: &[&str], env: &[(&str, 
     run(&all, env)
 }
 
-fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     run_with_input(args, env, "")
 }
 
-fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
+pub(crate) fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
     let mut command = Command::new(binary_path());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KALAMDB_")) {
         command.env_remove(name);
@@ -267,6 +290,6 @@ fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
     child.wait_with_output().expect("the binary runs")
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

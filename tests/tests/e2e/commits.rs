@@ -1,9 +1,10 @@
 //! Many writers at once: every read shows whole commits of one moment, and commits share their syncs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::net::SocketAddr;
 
-use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, Settings, SqlError};
+use kalamdb_tests::{Client, Http, Server};
+
+use crate::writers::{AtWork, login, retried, server_for_many, transfer};
 
 const WRITERS: i64 = 16;
 const STATEMENTS: i64 = 25;
@@ -16,11 +17,7 @@ const BALANCE: i64 = 1000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_writers_keep_their_sums_whole() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    // All writers and readers are one user here.
-    let server = Server::start_with(
-        directory.path(),
-        &Settings::with_args(&["--max-queries-per-user", "64"]),
-    );
+    let server = server_for_many(directory.path());
     let mut root = server.root().await;
     root.ok("CREATE TABLE accounts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)")
         .await;
@@ -40,49 +37,16 @@ async fn sixteen_writers_keep_their_sums_whole() {
     }
     let before = counters(&server);
 
-    let done = Arc::new(AtomicBool::new(false));
-    let conflicts = Arc::new(AtomicI64::new(0));
+    let at_work = AtWork::default();
     let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let (flight, conflicts) = (server.flight, Arc::clone(&conflicts));
-            tokio::spawn(async move {
-                let mut client = Client::login(flight, "root", ROOT_PASSWORD).await.expect("root can log in");
-                for n in 1..=STATEMENTS {
-                    // Rows of others too, so that commits do conflict.
-                    let (from, to) = ((writer * 2 + n) % (2 * WRITERS), (writer * 2 + n * 7 + 1) % (2 * WRITERS));
-                    if from != to {
-                        let sql = format!(
-                            "UPDATE accounts SET amount = amount + CASE WHEN id = {from} THEN -{n} ELSE {n} END WHERE id IN ({from}, {to})"
-                        );
-                        assert_eq!(retried(&mut client, &sql, &conflicts).await, 2);
-                    }
-                    for table in ["left", "right"] {
-                        let sql = format!("UPDATE \"{table}\" SET n = n + 1 WHERE writer = {writer}");
-                        assert_eq!(retried(&mut client, &sql, &conflicts).await, 1);
-                    }
-                }
-            })
-        })
+        .map(|writer| at_work.run(write(server.flight, writer)))
         .collect();
     let readers: Vec<_> = (0..2)
-        .map(|_| {
-            let (flight, done) = (server.flight, Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut client = Client::login(flight, "root", ROOT_PASSWORD)
-                    .await
-                    .expect("root can log in");
-                let mut reads = 0;
-                while !done.load(Ordering::SeqCst) || reads == 0 {
-                    check_sums(&mut client).await;
-                    reads += 1;
-                }
-            })
-        })
+        .map(|_| tokio::spawn(read(server.flight, at_work.clone())))
         .collect();
     for writer in writers {
         writer.await.expect("no writer fails");
     }
-    done.store(true, Ordering::SeqCst);
     for reader in readers {
         reader.await.expect("no reader sees half a commit");
     }
@@ -108,17 +72,30 @@ async fn sixteen_writers_keep_their_sums_whole() {
     server.terminate();
 }
 
-/// Runs a statement again as long as it conflicts, as its error says.
-async fn retried(client: &mut Client, sql: &str, conflicts: &AtomicI64) -> i64 {
-    loop {
-        match client.update(sql).await {
-            Ok(count) => return count,
-            Err(error @ SqlError { .. }) if error.code() == "CONFLICT" => {
-                assert_eq!(error.grpc, tonic::Code::Aborted, "{error}");
-                conflicts.fetch_add(1, Ordering::SeqCst);
-            }
-            Err(error) => panic!("{sql}: {error}"),
+async fn write(flight: SocketAddr, writer: i64) {
+    let mut client = login(flight).await;
+    for n in 1..=STATEMENTS {
+        // Rows of others too, so that commits do conflict.
+        let (from, to) = (
+            (writer * 2 + n) % (2 * WRITERS),
+            (writer * 2 + n * 7 + 1) % (2 * WRITERS),
+        );
+        if from != to {
+            transfer(&mut client, from, to, n).await;
         }
+        for table in ["left", "right"] {
+            let sql = format!("UPDATE \"{table}\" SET n = n + 1 WHERE writer = {writer}");
+            assert_eq!(retried(&mut client, &sql).await, 1);
+        }
+    }
+}
+
+async fn read(flight: SocketAddr, at_work: AtWork) {
+    let mut client = login(flight).await;
+    let mut reads = 0;
+    while at_work.any() || reads == 0 {
+        check_sums(&mut client).await;
+        reads += 1;
     }
 }
 

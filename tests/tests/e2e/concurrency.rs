@@ -2,14 +2,12 @@
 //! amounts and the count of rows, so that a query that finds anything else has read two moments, or a row twice or never.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
-use kalamdb_tests::{Client, ROOT_PASSWORD, Server, Settings};
-use tokio::task::JoinHandle;
+use kalamdb_tests::{Client, Server};
 
 use crate::batches::{batch, ingest_command, int64};
+use crate::writers::{AtWork, login, retried, server_for_many, transfer};
 
 /// Rows between which amounts go to and fro, two in a statement: hot ones, most of the time.
 const ACCOUNTS: i64 = 100;
@@ -37,11 +35,7 @@ const READERS: [&str; 4] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_sees_one_moment_while_rows_are_written_and_moved() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    // Everybody here is one user.
-    let server = Server::start_with(
-        directory.path(),
-        &Settings::with_args(&["--max-queries-per-user", "64"]),
-    );
+    let server = server_for_many(directory.path());
     let mut root = server.root().await;
     root.ok("CREATE TABLE accounts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)")
         .await;
@@ -53,16 +47,16 @@ async fn every_query_sees_one_moment_while_rows_are_written_and_moved() {
         check(&mut root, sql).await;
     }
 
-    let left = Arc::new(AtomicUsize::new(0));
-    let mut writers: Vec<JoinHandle<()>> = Vec::new();
+    let at_work = AtWork::default();
+    let mut writers = Vec::new();
     for writer in 0..TRANSFERRERS {
-        writers.push(counted(&left, transfer(server.flight, writer)));
+        writers.push(at_work.run(transfers(server.flight, writer)));
     }
-    writers.push(counted(&left, load_again_and_again(server.flight)));
-    writers.push(counted(&left, change_everything_that_is_loaded(server.flight)));
-    let mut others = vec![tokio::spawn(flush_and_compact(server.flight, Arc::clone(&left)))];
+    writers.push(at_work.run(load_again_and_again(server.flight)));
+    writers.push(at_work.run(change_everything_that_is_loaded(server.flight)));
+    let mut others = vec![tokio::spawn(flush_and_compact(server.flight, at_work.clone()))];
     for sql in READERS {
-        others.push(tokio::spawn(read(server.flight, sql, Arc::clone(&left))));
+        others.push(tokio::spawn(read(server.flight, sql, at_work.clone())));
     }
     for writer in writers {
         writer.await.expect("no writer fails");
@@ -84,28 +78,6 @@ async fn every_query_sees_one_moment_while_rows_are_written_and_moved() {
     server.terminate();
 }
 
-/// Runs a writer; it is counted out even when it fails, so that the others come to their end.
-fn counted(left: &Arc<AtomicUsize>, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    struct Left(Arc<AtomicUsize>);
-    impl Drop for Left {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-    left.fetch_add(1, Ordering::SeqCst);
-    let left = Left(Arc::clone(left));
-    tokio::spawn(async move {
-        let _left = left;
-        work.await;
-    })
-}
-
-async fn login(flight: SocketAddr) -> Client {
-    Client::login(flight, "root", ROOT_PASSWORD)
-        .await
-        .expect("root can log in")
-}
-
 async fn check(client: &mut Client, sql: &str) {
     let sum = |rows: i64| rows * (rows - 1) / 2;
     let (rows, amounts) = match READERS.iter().position(|reader| *reader == sql) {
@@ -120,26 +92,12 @@ async fn check(client: &mut Client, sql: &str) {
     );
 }
 
-/// Runs a statement until nobody else changed its rows meanwhile. The others come to their end, so this does.
-async fn retried(client: &mut Client, sql: &str) -> i64 {
-    loop {
-        match client.update(sql).await {
-            Ok(count) => return count,
-            Err(error) if error.code() == "CONFLICT" => {}
-            Err(error) => panic!("{sql}: {error}"),
-        }
-    }
-}
-
-async fn transfer(flight: SocketAddr, writer: i64) {
+async fn transfers(flight: SocketAddr, writer: i64) {
     let mut client = login(flight).await;
     for n in 1..=TRANSFERS {
         let from = (writer * 31 + n * 7) % ACCOUNTS;
         let to = (from + 1 + n % (ACCOUNTS - 1)) % ACCOUNTS;
-        let sql = format!(
-            "UPDATE accounts SET amount = amount + CASE WHEN id = {from} THEN -{n} ELSE {n} END WHERE id IN ({from}, {to})"
-        );
-        assert_eq!(retried(&mut client, &sql).await, 2, "{sql}");
+        transfer(&mut client, from, to, n).await;
     }
 }
 
@@ -184,20 +142,20 @@ async fn change_everything_that_is_loaded(flight: SocketAddr) {
     }
 }
 
-async fn flush_and_compact(flight: SocketAddr, left: Arc<AtomicUsize>) {
+async fn flush_and_compact(flight: SocketAddr, at_work: AtWork) {
     let mut client = login(flight).await;
     let mut flushes = 0;
-    while left.load(Ordering::SeqCst) > 0 || flushes < FLUSHES {
+    while at_work.any() || flushes < FLUSHES {
         client.ok("FLUSH TABLE accounts").await;
         client.ok("STORAGE COMPACT TABLE accounts").await;
         flushes += 1;
     }
 }
 
-async fn read(flight: SocketAddr, sql: &str, left: Arc<AtomicUsize>) {
+async fn read(flight: SocketAddr, sql: &str, at_work: AtWork) {
     let mut client = login(flight).await;
     let mut reads = 0;
-    while left.load(Ordering::SeqCst) > 0 || reads < READS {
+    while at_work.any() || reads < READS {
         check(&mut client, sql).await;
         reads += 1;
     }

@@ -7,6 +7,7 @@ mod tidy;
 mod slt;
 
 mod batches;
+mod writers;
 
 mod command_line;
 mod commits;
@@ -14,6 +15,8 @@ mod concurrency;
 mod crash;
 mod crash_of_movers;
 mod credentials;
+mod datafusion_logic;
+mod docs;
 mod histories;
 mod http;
 mod isolation;
@@ -26,5 +29,8 @@ mod refusals;
 mod restart;
 mod rights;
 mod shell;
+mod shell_scripts;
+mod shell_sessions;
+mod shell_tls;
 mod stream_lifetime;
 mod visibility;

@@ -207,8 +207,15 @@ async fn every_other_statement_needs_its_role() {
                     format!("DROP NAMESPACE {name}")
                 }
                 "CREATE TABLE" => format!("CREATE TABLE {name} (a INT)"),
+                "CREATE VIEW" => format!("CREATE VIEW v_{role} AS SELECT 1 AS a"),
+                "DROP VIEW" => {
+                    root.ok(&format!("CREATE OR REPLACE VIEW v_{role} AS SELECT 1 AS a"))
+                        .await;
+                    format!("DROP VIEW v_{role}")
+                }
                 "FLUSH ALL" => "STORAGE FLUSH ALL".to_owned(),
                 "COMPACT ALL" => "STORAGE COMPACT ALL".to_owned(),
+                "CHECK ALL" => "STORAGE CHECK ALL".to_owned(),
                 "CREATE STORAGE" => format!("CREATE STORAGE {name} PATH '{}'", place.display()),
                 "DROP STORAGE" => {
                     root.ok(&format!(

@@ -25,12 +25,15 @@ macro_rules! slt_files {
 }
 
 slt_files!(
+    create_as,
     flush,
+    json_and_uuid,
     literals,
     names,
     namespaces,
     operations,
     refused,
+    returning,
     rights,
     rows,
     select,
@@ -40,6 +43,7 @@ slt_files!(
     system_tables,
     tables,
     users,
+    views,
 );
 
 fn directory() -> PathBuf {

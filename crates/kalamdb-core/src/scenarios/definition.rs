@@ -80,6 +80,21 @@ fn ddl_shows_in_the_catalog_and_in_the_system_tables() {
 }
 
 #[test]
+fn hazard_6_a_namespace_with_tables_is_dropped_by_cascade_alone() {
+    let db = Database::new();
+    assert!(block_on(db.engine.create_namespace(&db.root, "chat", false)).expect("made"));
+    let mut new = new_table("t", TableKind::Shared, &[]);
+    new.name.namespace = "chat".to_owned();
+    let (table, _) = block_on(db.engine.create_table(&db.root, new, CreateMode::New)).expect("made");
+    let drop = |cascade| block_on(db.engine.drop_namespace(&db.root, "chat", false, cascade));
+    let error = refused(drop(false), ErrorCode::DependentObjects);
+    assert!(error.message.contains("CASCADE"), "{error}");
+    assert!(db.view().catalog().table(&table.name).is_some());
+    assert!(drop(true).expect("dropped"));
+    assert!(db.view().catalog().table(&table.name).is_none());
+}
+
+#[test]
 fn storages_count_the_tables_that_use_them() {
     let db = Database::new();
     let count = || system_rows(&db.view(), &db.root, "storages");

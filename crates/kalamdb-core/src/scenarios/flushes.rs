@@ -134,8 +134,134 @@ fn a_check_reads_everything_and_names_what_is_damaged() {
     );
 }
 
+/// Changes a byte of a segment's columns; where it is and what it was before.
+fn damage(db: &Database, segment: usize) -> (std::path::PathBuf, Vec<u8>) {
+    let shown = db.view().segments().expect("reads");
+    let file = db.directory.path().join("segments").join(&shown[segment].path);
+    let before = std::fs::read(&file).expect("read");
+    let mut bytes = before.clone();
+    bytes[8] ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+    (file, before)
+}
+
 #[test]
-fn the_schedule_flushes_by_rows_and_by_age() {
+fn a_table_with_a_damaged_segment_is_refused_by_whatever_met_the_damage() {
+    type Meet = fn(&Database, &Arc<Table>) -> Result<()>;
+    let meets: [(&str, Meet); 3] = [
+        ("scan", |db, table| {
+            let mut scan = db.view().scan(&db.root, table, everything())?;
+            while scan.next_batch()?.is_some() {}
+            Ok(())
+        }),
+        ("insert", |db, table| {
+            db.insert(&db.root, table, &[("again", 1)]).map(|_| ())
+        }),
+        ("check", |db, table| {
+            let report = block_on(db.engine.check_table(&db.root, &table.name))?;
+            assert_eq!((report.segments, report.problems.len()), (2, 1));
+            Err(Error::new(ErrorCode::DataCorrupted, report.problems[0].problem.clone()))
+        }),
+    ];
+    for (way, meet) in meets {
+        let db = Database::new();
+        let (table, other) = (
+            db.table("t", TableKind::Shared, &[("FLUSH_POLICY", "rows:1")]),
+            db.table("other", TableKind::Shared, &[]),
+        );
+        for first in [0, 10] {
+            let rows = [("a", first), ("b", first + 1), ("c", first + 2)];
+            for table in [&table, &other] {
+                db.insert(&db.root, table, &rows).expect("inserted");
+            }
+            flush(&db, &table);
+        }
+        db.insert(&db.root, &table, &[("hot", 20)]).expect("inserted");
+        let view = db.view();
+        let hot = found(&view, &db.root, &table, &[20]);
+        let (file, before) = damage(&db, 0);
+        let met = refused(meet(&db, &table), ErrorCode::DataCorrupted);
+        assert!(met.message.contains(&file.display().to_string()), "{way}: {met}");
+
+        let jobs = db.engine.job_snapshots().len();
+        let refusals = [
+            db.view().scan(&db.root, &table, everything()).map(|_| ()),
+            db.insert(&db.root, &table, &[("b", 30)]).map(|_| ()),
+            db.engine.mutate(&view, &db.root, &table).map(|_| ()),
+            block_on(db.engine.flush_table(&db.root, &table.name)).map(|_| ()),
+            block_on(db.engine.compact_table(&db.root, &table.name)).map(|_| ()),
+        ];
+        for (at, refusal) in refusals.into_iter().enumerate() {
+            let error = refused(refusal, ErrorCode::DataCorrupted);
+            for part in ["public.t", "STORAGE CHECK TABLE", &file.display().to_string()] {
+                assert!(error.message.contains(part), "{way}, {at}: {error}");
+            }
+        }
+        let failed = db.engine.job_snapshots().split_off(jobs);
+        let failed = failed.iter().map(|job| (job.status, job.error.is_some()));
+        assert_eq!(failed.collect::<Vec<_>>(), [(JobStatus::Failed, true); 2], "{way}");
+        // The schedule does not try what can only fail, not even once it may try again; and others are served.
+        db.clock.advance_micros(60 * SECOND);
+        assert_eq!(db.engine.run_due(), 0, "{way}");
+        assert_eq!(db.rows(&db.root, &other).len(), 6);
+        db.insert(&db.root, &other, &[("d", 30)]).expect("inserted");
+
+        std::fs::write(&file, before).expect("written");
+        let checked = block_on(db.engine.check_table(&db.root, &table.name)).expect("checked");
+        assert_eq!(checked.problems, Vec::new(), "{way}");
+        assert_eq!(db.rows(&db.root, &table).len(), 7);
+        let mut mutator = db.engine.mutate(&view, &db.root, &table).expect("starts");
+        mutator.delete(&hot).expect("taken");
+        assert_eq!(block_on(mutator.finish()).expect("deleted"), 1);
+        db.insert(&db.root, &table, &[("hot", 20)]).expect("inserted");
+        assert_eq!(flush(&db, &table).rows, 1);
+    }
+}
+
+#[test]
+fn a_damaged_table_can_be_truncated_and_is_served_after_a_restart_with_the_file_back() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    flush(&db, &table);
+    let (file, before) = damage(&db, 0);
+    refused(db.insert(&db.root, &table, &[("again", 1)]), ErrorCode::DataCorrupted);
+    std::fs::write(&file, before).expect("written");
+    refused(db.insert(&db.root, &table, &[("b", 2)]), ErrorCode::DataCorrupted);
+    let db = db.reopen();
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
+    damage(&db, 0);
+    let report = block_on(db.engine.check_table(&db.root, &table.name)).expect("checked");
+    assert_eq!(report.problems.len(), 1);
+    let error = db
+        .engine
+        .job_snapshots()
+        .pop()
+        .expect("a job")
+        .error
+        .expect("it says what it found");
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    refused(db.insert(&db.root, &table, &[("b", 2)]), ErrorCode::DataCorrupted);
+    block_on(db.engine.truncate_table(&db.root, &table.name)).expect("truncated");
+    let table = db.find(&table);
+    db.insert(&db.root, &table, &[("b", 2)]).expect("inserted");
+    assert_eq!(db.rows(&db.root, &table), owned(&[("b", 2)]));
+}
+
+fn everything() -> ScanRequest {
+    ScanRequest {
+        fields: vec![ScanField::Column(0), ScanField::Column(1)],
+        key: None,
+        limit: None,
+        part: (0, 1),
+        order: ScanOrder::Any,
+        prune: None,
+        batch_rows: 1000,
+    }
+}
+
+#[test]
+fn hazard_5_the_schedule_flushes_by_rows_and_by_age() {
     let db = Database::new();
     let by_rows = db.table("by_rows", TableKind::Shared, &[("FLUSH_POLICY", "rows:3")]);
     let by_age = db.table("by_age", TableKind::User, &[("FLUSH_POLICY", "interval:60s")]);
@@ -151,6 +277,16 @@ fn the_schedule_flushes_by_rows_and_by_age() {
     db.insert(&db.root, &by_rows, &[("c", 3)]).expect("inserted");
     assert_eq!(db.engine.run_due(), 1);
     assert_eq!(cold(), [1, 0, 0]);
+    // Rows of all users count together.
+    let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
+    let of_users = db.table("of_users", TableKind::User, &[("FLUSH_POLICY", "rows:3")]);
+    db.insert(&a, &of_users, &[("a", 1), ("b", 2)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 0);
+    db.insert(&b, &of_users, &[("a", 1)]).expect("inserted");
+    assert_eq!(db.engine.run_due(), 1);
+    db.wait_for_jobs();
+    assert_eq!(segments(&db, &of_users).len(), 1);
+    assert_eq!((db.rows(&a, &of_users).len(), db.rows(&b, &of_users).len()), (2, 1));
     // Commits at a standing clock are a microsecond apart.
     db.clock.advance_micros(59 * SECOND);
     assert_eq!(db.engine.run_due(), 0);

@@ -71,7 +71,8 @@ fn root_gets_a_random_password_in_a_file_of_its_own() {
 
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("root-password");
-    // A first start that died half-way left one.
+    // A first start that died half-way left one, behind the marker of the directory.
+    std::fs::write(directory.path().join("FORMAT"), "kalamdb data directory, format 2\n").expect("written");
     std::fs::write(&path, "stale").expect("written");
     let db = Database::open(directory, clock, None).expect("opens");
     let mode = std::fs::metadata(&path).expect("is there").permissions().mode();

@@ -43,7 +43,14 @@ fn segments_go_where_the_table_says() {
     assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1), ("b", 2)]));
     let used = db.view().catalog().storages["fast"].clone();
     assert_eq!(Path::new(&used.uri), place);
+}
 
+#[test]
+fn hazard_6_a_storage_is_not_dropped_while_a_table_uses_it() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    create(&db, "fast", directory.path()).expect("made");
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
     let error = refused(
         block_on(db.engine.drop_storage(&db.root, "fast", false)),
         ErrorCode::DependentObjects,
@@ -51,7 +58,7 @@ fn segments_go_where_the_table_says() {
     assert!(error.message.contains("public.t"), "{error}");
     block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
     assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
-    assert!(place.is_dir());
+    assert!(directory.path().is_dir());
 }
 
 fn copy_directory(from: &Path, to: &Path) {
@@ -104,6 +111,21 @@ fn a_directory_is_one_storages_and_a_number_is_given_once() {
         assert!(error.message.contains("storage one"), "{error}");
     }
     refused(create(&db, "one", &path("b")), ErrorCode::AlreadyExists);
+    let data_dir = db.directory.path();
+    std::os::unix::fs::symlink(data_dir, path("data")).expect("linked");
+    for (inside, named) in [
+        (path("a/below"), "storage one"),
+        (path("link/below/deep"), "storage one"),
+        (directory.path().to_owned(), "storage one"),
+        (path("data/segments"), "data directory"),
+        (data_dir.join("segments/more"), "data directory"),
+        (data_dir.parent().expect("it is in one").to_owned(), "data directory"),
+    ] {
+        let error = refused(create(&db, "two", &inside), ErrorCode::InvalidArgument);
+        assert!(error.message.contains(named), "{error}");
+    }
+    let error = refused(create(&db, "two", &path("data")), ErrorCode::AlreadyExists);
+    assert!(error.message.contains("data directory"), "{error}");
     let id = |db: &Database, name: &str| db.view().catalog().storages[name].id.0;
     assert_eq!(id(&db, "one"), 1);
     block_on(db.engine.drop_storage(&db.root, "one", false)).expect("dropped");

@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::{Database, SECOND, START, batch, found};
 
 #[test]
-fn a_stream_row_is_gone_at_its_expiry_to_the_microsecond() {
+fn hazard_6_a_stream_row_is_gone_at_its_expiry_to_the_microsecond() {
     let db = Database::new();
     let a = db.user("a", Role::User);
     let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "10")]);
@@ -60,7 +60,7 @@ fn buckets(db: &Database, table: &Table) -> usize {
 }
 
 #[test]
-fn buckets_are_erased_whole_when_their_last_row_has_expired() {
+fn hazard_6_buckets_are_erased_whole_when_their_last_row_has_expired() {
     let db = Database::new();
     let a = db.user("a", Role::User);
     let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "16")]);
@@ -115,7 +115,7 @@ fn a_row_of_a_sealed_bucket_can_be_changed_and_a_statement_that_read_it_before_i
 }
 
 #[test]
-fn max_rows_keeps_each_users_newest() {
+fn hazard_6_max_rows_keeps_each_users_newest() {
     let db = Database::new();
     let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
     let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "10"), ("MAX_ROWS", "3")]);
@@ -139,6 +139,28 @@ fn max_rows_keeps_each_users_newest() {
     db.clock.advance_micros(10 * SECOND);
     db.insert(&a, &table, &[("j", 10), ("k", 11)]).expect("inserted");
     assert_eq!(db.rows(&a, &table), owned(&[("j", 10), ("k", 11)]));
+}
+
+#[test]
+fn hazard_6_two_inserts_that_trim_the_rows_of_one_user_meet() {
+    let db = Database::new();
+    let (a, b) = (db.user("a", Role::User), db.user("b", Role::User));
+    let table = db.table("e", TableKind::Stream, &[("TTL_SECONDS", "10"), ("MAX_ROWS", "3")]);
+    db.insert(&a, &table, &[("a", 1), ("b", 2)]).expect("inserted");
+    // All as of one moment, which a statement has only until it has its turn.
+    let view = db.view();
+    let planned = [(&a, 3), (&a, 4), (&b, 5)].map(|(by, id)| {
+        let mut appender = db.engine.append(by, &table, OnConflict::Error).expect("starts");
+        appender.push(&batch(&[("new", id)])).expect("taken");
+        appender.planned(&view).expect("planned")
+    });
+    let [first, second, of_another] = planned.map(|request| block_on(db.engine.store().commit(request)));
+    assert!(first.is_ok() && of_another.is_ok(), "{first:?} {of_another:?}");
+    assert!(
+        matches!(second, Err(kalamdb_store::CommitError::Conflict)),
+        "{second:?}"
+    );
+    assert_eq!(db.rows(&a, &table).len(), 3);
 }
 
 #[test]

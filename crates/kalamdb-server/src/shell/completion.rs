@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::shell::meta_command;
 use crate::shell::names::KnownTable;
-use crate::shell::words::{Ending, Kind, Word, words};
+use crate::shell::words::{Ending, Kind, Word, quoted, words};
 
 /// What begins statements and clauses, and what is in most of them.
 const KEYWORDS: &str = "\
@@ -282,25 +282,6 @@ fn mentions<'t>(words: &[Word<'_>], tables: &'t [KnownTable], namespace: &str) -
     }
     mentions
 }
-
-/// A name as SQL text: in quotes where it is not folded to lower case already, or is a keyword.
-pub(crate) fn quoted(name: &str) -> String {
-    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && name
-            .chars()
-            .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_');
-    if is_plain && !RESERVED.split_whitespace().any(|word| word == name) {
-        return name.to_owned();
-    }
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Keywords that no name can be without quotes (PostgreSQL's reserved ones, as far as names are likely to be called so).
-const RESERVED: &str = "\
-    all analyze and any array as asc between case cast check column constraint create cross current_role \
-    current_user default desc distinct else end except false from full group having in inner intersect into is join \
-    left like limit not null offset on or order outer primary references right select table then to true union \
-    unique user using when where with";
 
 #[cfg(test)]
 mod tests {

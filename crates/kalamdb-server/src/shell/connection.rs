@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use arrow_flight::error::FlightError;
@@ -18,6 +17,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::shell::Shell;
+use crate::shell::address::Address;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,6 +32,7 @@ pub(crate) type Client = FlightSqlServiceClient<Channel>;
 /// A session on a server.
 pub(crate) struct Connection {
     pub(crate) client: Client,
+    address: Address,
     /// For the next login: nobody is to type it twice.
     password: String,
 }
@@ -42,11 +43,16 @@ impl Connection {
     /// # Errors
     /// A message for people.
     pub(crate) async fn open(shell: &Shell) -> Result<Self, String> {
-        let address = server_address(&shell.url)?;
-        let channel = connect(shell, address).await?;
-        let password = password(shell, address)?;
-        let client = log_in(channel, &shell.user, &password).await?;
-        Ok(Connection { client, password })
+        let address = Address::parse(&shell.url)?;
+        check_way(shell, &address)?;
+        let channel = connect(shell, &address).await?;
+        let password = password(shell, &address)?;
+        let client = log_in(channel, shell, &address, &password).await?;
+        Ok(Connection {
+            client,
+            address,
+            password,
+        })
     }
 
     /// A new session in place of this one.
@@ -54,8 +60,8 @@ impl Connection {
     /// # Errors
     /// A message for people; the connection is as before then.
     pub(crate) async fn reopen(&mut self, shell: &Shell) -> Result<(), String> {
-        let channel = connect(shell, server_address(&shell.url)?).await?;
-        self.client = log_in(channel, &shell.user, &self.password).await?;
+        let channel = connect(shell, &self.address).await?;
+        self.client = log_in(channel, shell, &self.address, &self.password).await?;
         Ok(())
     }
 
@@ -74,32 +80,72 @@ impl Connection {
     }
 }
 
-async fn connect(shell: &Shell, address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+/// Refuses to send a password where others can read it, and options that would have no effect.
+fn check_way(shell: &Shell, address: &Address) -> Result<(), String> {
+    if address.is_encrypted {
+        return Ok(());
+    }
+    if let Some(option) = shell.trust.given() {
+        return Err(format!(
+            "{option} is for TLS, and --url {} is not: write grpc+tls://host:port",
+            shell.url
+        ));
+    }
+    if address.is_loopback() || shell.allow_plaintext_on_network {
+        return Ok(());
+    }
+    Err(format!(
+        "--url {} is neither encrypted nor a loopback address: the password and all rows would cross the network in clear. \
+         Write grpc+tls://host:port, or add --allow-plaintext-on-network (KALAMDB_ALLOW_PLAINTEXT_ON_NETWORK=true) if the \
+         network is trusted",
+        shell.url
+    ))
+}
+
+async fn connect(shell: &Shell, address: &Address) -> Result<Channel, String> {
+    let mut endpoint = Endpoint::from_shared(address.to_string())
         .map_err(|error| format!("--url {}: {error}", shell.url))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(SILENCE)
         .keep_alive_timeout(SILENCE)
         .tcp_nodelay(true);
+    if address.is_encrypted {
+        let config = shell.trust.config(CONNECT_TIMEOUT)?;
+        endpoint = endpoint.tls_config(config).map_err(|error| {
+            let advice = match (&shell.trust.client_certificate, &shell.trust.authority) {
+                (Some(_), _) => "; do --tls-client-certificate and --tls-client-key belong together?",
+                (None, None) => "; name the certificate of the server's authority with --tls-authority",
+                (None, Some(_)) => "",
+            };
+            format!("TLS cannot be set up: {}{advice}", root_cause(&error))
+        })?;
+    }
     endpoint.connect().await.map_err(|error| {
+        let cause = root_cause(&error);
+        if let Some(explanation) = shell.trust.explain(&cause).filter(|_| address.is_encrypted) {
+            return format!("no TLS connection to {}: {explanation}", shell.url);
+        }
         format!(
-            "no server answers at {}: {}. Is it running? `make run` or `kalamdb serve` starts one, --url names another place",
+            "no server answers at {}: {cause}. Is it running? `make run` or `kalamdb serve` starts one, --url names another place",
             shell.url,
-            root_cause(&error)
         )
     })
 }
 
-async fn log_in(channel: Channel, user: &str, password: &str) -> Result<Client, String> {
+async fn log_in(channel: Channel, shell: &Shell, address: &Address, password: &str) -> Result<Client, String> {
     let mut inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-    let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let credentials = BASE64_STANDARD.encode(format!("{}:{password}", shell.user));
     let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
     let basic = MetadataValue::try_from(format!("Basic {credentials}")).map_err(|error| error.to_string())?;
     request.metadata_mut().insert("authorization", basic);
-    let response = inner
-        .handshake(request)
-        .await
-        .map_err(|status| message(&FlightError::from(status)))?;
+    let response = inner.handshake(request).await.map_err(|status| {
+        let error = FlightError::from(status);
+        let text = message(&error);
+        match first_answer(shell, address, &text) {
+            Some(explanation) if is_broken(&error) => format!("{text}; {explanation}"),
+            _ => text,
+        }
+    })?;
     let header = response
         .metadata()
         .get("authorization")
@@ -122,33 +168,24 @@ async fn log_in(channel: Channel, user: &str, password: &str) -> Result<Client, 
     Ok(client)
 }
 
-/// `host:port` of a URL.
-fn server_address(url: &str) -> Result<&str, String> {
-    if url.starts_with("grpc+tls://") || url.starts_with("https://") {
-        return Err(format!("--url {url}: this version has no TLS; use grpc://host:port"));
+/// What it may mean that a server hangs up before it answers anything. Of a client's certificate it hears after its own side of
+/// the handshake, so that this is where it turns one away.
+fn first_answer(shell: &Shell, address: &Address, text: &str) -> Option<String> {
+    if !address.is_encrypted {
+        return Some("if it speaks TLS, its URL is grpc+tls://host:port".to_owned());
     }
-    let address = ["grpc://", "grpc+tcp://", "http://"]
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme));
-    let address = address.map(|address| address.trim_end_matches('/'));
-    let is_whole = |address: &&str| {
-        address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    address
-        .filter(is_whole)
-        .ok_or_else(|| format!("--url {url}: it must be grpc://host:port"))
+    let explanation = shell.trust.explain(text);
+    Some(explanation.unwrap_or_else(|| shell.trust.unwelcome().to_owned()))
 }
 
 /// From the variable, the server's own file, or a prompt.
-fn password(shell: &Shell, address: &str) -> Result<String, String> {
+fn password(shell: &Shell, address: &Address) -> Result<String, String> {
     if let Ok(password) = std::env::var("KALAMDB_PASSWORD") {
         return Ok(password);
     }
     let file = shell.data_dir.join("root-password");
     let mut hint = String::new();
-    if shell.user == "root" && is_loopback(address) {
+    if shell.user == "root" && address.is_loopback() {
         match fs::read_to_string(&file) {
             Ok(text) => return Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {
@@ -166,20 +203,19 @@ fn password(shell: &Shell, address: &str) -> Result<String, String> {
     Err(format!("no password for {}: set KALAMDB_PASSWORD{hint}", shell.user))
 }
 
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 /// Whether a call failed for want of a connection or session, not by the server's decision about the statement.
 pub(crate) fn is_lost(error: &FlightError) -> bool {
     match error {
         // What the server says comes without a cause; what goes wrong on the way has one. A session that is over, be it with
         // its server, is told from a refusal by the product's code alone.
-        FlightError::Tonic(status) => status.source().is_some() || status.message().starts_with("UNAUTHENTICATED:"),
+        FlightError::Tonic(status) => is_broken(error) || status.message().starts_with("UNAUTHENTICATED:"),
         _ => false,
     }
+}
+
+/// Whether no answer came at all.
+fn is_broken(error: &FlightError) -> bool {
+    matches!(error, FlightError::Tonic(status) if status.source().is_some())
 }
 
 /// The server's own words where there are any.
@@ -199,30 +235,4 @@ fn root_cause(error: &dyn StdError) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_name_a_host_and_a_port() {
-        let check = |url: &str, expected: Option<&str>| assert_eq!(server_address(url).ok(), expected, "{url}");
-        check("grpc://127.0.0.1:50051", Some("127.0.0.1:50051"));
-        check("grpc+tcp://db.example:1/", Some("db.example:1"));
-        check("grpc://[::1]:50051", Some("[::1]:50051"));
-        check("grpc://127.0.0.1", None);
-        check("127.0.0.1:50051", None);
-        check("grpc+tls://127.0.0.1:50051", None);
-    }
-
-    #[test]
-    fn the_password_file_serves_this_machine_alone() {
-        let check = |address: &str, expected: bool| assert_eq!(is_loopback(address), expected, "{address}");
-        check("127.0.0.1:50051", true);
-        check("localhost:1", true);
-        check("[::1]:50051", true);
-        check("10.0.0.1:50051", false);
-        check("localhost.example:50051", false);
-    }
 }

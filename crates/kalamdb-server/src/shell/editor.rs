@@ -1,19 +1,25 @@
-//! Reads statements at a terminal: bytes come in, the line is drawn on standard error.
+//! Reads statements at a terminal. rustyline knows keys, editing, history and how a line is drawn.
 
-use std::collections::VecDeque;
+use std::env;
 use std::io::{self, Write};
 
+use rustyline::config::{Behavior, BellStyle};
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{Cmd, ColorMode, CompletionType, Config, EventHandler, KeyCode, KeyEvent, Modifiers};
 use unicode_width::UnicodeWidthStr;
 
-use crate::shell::completion::Completion;
-use crate::shell::keys::KeyDecoder;
-use crate::shell::line::{Line, Step};
-use crate::shell::raw_mode::{RawMode, read_bytes, terminal_size};
-use crate::shell::screen::Screen;
+use crate::shell::WIDTH;
+use crate::shell::assistant::{Assistant, Listing, without_controls};
+use crate::shell::history;
 
-/// Bracketed paste (xterm): pasted text comes between marks, so that what is in it are no keys.
-const PASTE_ON: &[u8] = b"\x1b[?2004h";
-const PASTE_OFF: &[u8] = b"\x1b[?2004l";
+pub(crate) const PROMPT: &str = "kalamdb> ";
+
+/// Terminals that cannot place their cursor: rustyline's list, and those without a name.
+const PLAIN_TERMINALS: [&str; 4] = ["", "dumb", "cons25", "emacs"];
+
+/// EIO: what a terminal that has hung up answers.
+const HUNG_UP: i32 = 5;
 
 /// More candidates than this are not listed.
 const LISTED: usize = 200;
@@ -24,126 +30,116 @@ pub(crate) enum Event {
     Submitted(String),
     Interrupted,
     EndOfInput,
-    /// The word before the cursor is to be completed: [`Editor::around_cursor`], [`Editor::offer`], and read on.
-    Completion,
+    /// Bytes came that are no UTF-8.
+    NoText,
 }
 
 /// A terminal at which statements are typed.
-#[derive(Default)]
 pub(crate) struct Editor {
-    /// While a line is edited.
-    raw: Option<RawMode>,
-    /// Bytes that came and are not yet keys: what was typed ahead is for the next line.
-    unread: VecDeque<u8>,
-    keys: KeyDecoder,
-    line: Line,
-    screen: Screen,
+    lines: rustyline::Editor<Assistant, MemHistory>,
+    assistant: Assistant,
 }
 
 impl Editor {
+    /// None where the terminal has no line to edit.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub(crate) fn open(assistant: Assistant, history: &[String]) -> io::Result<Option<Self>> {
+        let name = env::var_os("TERM").unwrap_or_default();
+        if PLAIN_TERMINALS.iter().any(|plain| name.eq_ignore_ascii_case(plain)) {
+            return Ok(None);
+        }
+        let config = Config::builder()
+            // Rows may go elsewhere than to the terminal: the line is drawn where it is typed.
+            .behavior(Behavior::PreferTerm)
+            .completion_type(CompletionType::List)
+            .bell_style(BellStyle::None)
+            // So that `highlight` is asked, NO_COLOR or not: it gives no colours.
+            .color_mode(ColorMode::Forced)
+            .max_history_size(history::LIMIT)
+            .map_err(io::Error::other)?
+            .build();
+        let lines = MemHistory::with_config(&config);
+        let mut lines = rustyline::Editor::with_history(config, lines).map_err(io::Error::other)?;
+        if lines.dimensions().is_none() {
+            return Ok(None);
+        }
+        lines.set_helper(Some(assistant.clone()));
+        let tab = KeyEvent(KeyCode::Tab, Modifiers::NONE);
+        lines.bind_sequence(tab, EventHandler::Conditional(Box::new(assistant.clone())));
+        let alt_enter = KeyEvent(KeyCode::Enter, Modifiers::ALT);
+        lines.bind_sequence(alt_enter, EventHandler::Simple(Cmd::Newline));
+        let mut editor = Editor { lines, assistant };
+        for entry in history {
+            editor.remember(entry);
+        }
+        Ok(Some(editor))
+    }
+
     /// Reads until something is to be done.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub(crate) fn read(&mut self, history: &[String], is_complete: fn(&str) -> bool) -> io::Result<Event> {
-        if self.raw.is_none() {
-            self.raw = Some(RawMode::enter()?);
-            io::stderr().write_all(PASTE_ON)?;
-        }
+    pub(crate) fn read(&mut self) -> io::Result<Event> {
+        let mut begun = String::new();
+        let mut cursor = 0;
         loop {
-            while let Some(byte) = self.unread.pop_front() {
-                let Some(key) = self.keys.push(byte) else { continue };
-                match self.line.apply(key, history, is_complete) {
-                    Step::On => {}
-                    Step::ClearScreen => self.screen.clear(&mut io::stderr())?,
-                    Step::Completion => return Ok(Event::Completion),
-                    Step::Submitted => {
-                        self.draw()?;
-                        self.leave()?;
-                        return Ok(Event::Submitted(self.line.take()));
-                    }
-                    Step::Interrupted => {
-                        self.draw()?;
-                        io::stderr().write_all(b"^C")?;
-                        self.leave()?;
-                        self.unread.clear();
-                        self.line.take();
-                        return Ok(Event::Interrupted);
-                    }
-                    Step::EndOfInput => {
-                        self.draw()?;
-                        self.leave()?;
-                        return Ok(Event::EndOfInput);
-                    }
+            let text = match self.lines.readline_with_initial(PROMPT, begun.split_at(cursor)) {
+                Ok(text) => text,
+                Err(ReadlineError::Interrupted) => return Ok(Event::Interrupted),
+                Err(ReadlineError::Eof) => return Ok(Event::EndOfInput),
+                Err(ReadlineError::Io(error)) if error.raw_os_error() == Some(HUNG_UP) => return Ok(Event::EndOfInput),
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Event::NoText);
                 }
-            }
-            self.draw()?;
-            let bytes = read_bytes()?;
-            if bytes.is_empty() {
-                self.leave()?;
-                return Ok(Event::EndOfInput);
-            }
-            self.unread.extend(bytes);
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            let Some(listing) = self.assistant.take_listing() else {
+                return Ok(Event::Submitted(without_controls(&text).into_owned()));
+            };
+            let width = self.width();
+            io::stderr().write_all(list(&listing, width).as_bytes())?;
+            cursor = listing.cursor;
+            begun = text;
         }
     }
 
-    /// The text before the cursor, and after it.
-    pub(crate) fn around_cursor(&self) -> (&str, &str) {
-        let buffer = &self.line.buffer;
-        buffer.text().split_at(buffer.cursor())
+    /// For Up and Ctrl-R.
+    pub(crate) fn remember(&mut self, text: &str) {
+        // A history in memory takes everything.
+        let _ = self.lines.add_history_entry(text);
     }
 
-    /// Completes the word before the cursor as far as the candidates agree; where they do not, lists them.
-    ///
-    /// # Errors
-    /// The terminal is gone.
-    pub(crate) fn offer(&mut self, completion: &Completion) -> io::Result<()> {
-        let word_length = self.line.buffer.cursor() - completion.start;
-        let agreed = completion.agreed();
-        if completion.candidates.len() == 1 || agreed.len() > word_length {
-            self.line.buffer.complete(completion.start, agreed);
-        } else if completion.candidates.len() > 1 {
-            self.draw()?;
-            let mut out = io::stderr();
-            self.screen.leave(&mut out)?;
-            let (width, _) = terminal_size();
-            out.write_all(list(&completion.candidates, width).as_bytes())?;
-        }
-        Ok(())
+    pub(crate) fn assistant(&self) -> &Assistant {
+        &self.assistant
     }
 
-    fn draw(&mut self) -> io::Result<()> {
-        self.screen
-            .draw(&self.line.picture(), terminal_size(), &mut io::stderr())
-    }
-
-    /// The line stays where it is, and the terminal is as it was.
-    fn leave(&mut self) -> io::Result<()> {
-        let mut out = io::stderr();
-        self.screen.leave(&mut out)?;
-        out.write_all(PASTE_OFF)?;
-        self.raw = None;
-        Ok(())
+    /// Columns of the terminal.
+    pub(crate) fn width(&mut self) -> usize {
+        self.lines
+            .dimensions()
+            .map_or(WIDTH, |(columns, _)| usize::from(columns))
     }
 }
 
 /// Candidates in columns.
-fn list(candidates: &[String], width: usize) -> String {
+fn list(Listing { candidates, .. }: &Listing, width: usize) -> String {
     let listed = &candidates[..candidates.len().min(LISTED)];
     let widest = listed.iter().map(|candidate| candidate.width()).max().unwrap_or(0) + 2;
     let columns = (width / widest).max(1);
     let mut text = String::new();
     for row in listed.chunks(columns) {
-        let (last, others) = row.split_last().expect("a chunk is not empty");
-        for candidate in others {
-            text.push_str(candidate);
-            text.push_str(&" ".repeat(widest - candidate.width()));
+        let mut line = String::new();
+        for candidate in row {
+            line.push_str(candidate);
+            line.push_str(&" ".repeat(widest - candidate.width()));
         }
-        text.push_str(last);
-        text.push_str("\r\n");
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
     if candidates.len() > LISTED {
-        text.push_str(&format!("… and {} more\r\n", candidates.len() - LISTED));
+        text.push_str(&format!("… and {} more\n", candidates.len() - LISTED));
     }
     text
 }
@@ -155,12 +151,17 @@ mod tests {
     #[test]
     fn candidates_are_listed_in_columns() {
         let check = |candidates: &[&str], width: usize, expected: &str| {
-            let candidates: Vec<String> = candidates.iter().map(|&candidate| candidate.to_owned()).collect();
-            assert_eq!(list(&candidates, width), expected);
+            let candidates = candidates.iter().map(|&candidate| candidate.to_owned()).collect();
+            assert_eq!(list(&Listing { cursor: 0, candidates }, width), expected);
         };
-        check(&["a", "bcd", "e"], 10, "a    bcd\r\ne\r\n");
-        check(&["a", "bcd"], 3, "a\r\nbcd\r\n");
+        check(&["a", "bcd", "e"], 10, "a    bcd\ne\n");
+        check(&["a", "bcd"], 3, "a\nbcd\n");
+        check(&["語", "b"], 10, "語  b\n");
         let many: Vec<String> = (0..LISTED + 3).map(|number| number.to_string()).collect();
-        assert!(list(&many, 80).ends_with("… and 3 more\r\n"));
+        let listing = Listing {
+            cursor: 0,
+            candidates: many,
+        };
+        assert!(list(&listing, 80).ends_with("… and 3 more\n"));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::shell::words::{Kind, words};
 
 /// So many entries are remembered.
-const LIMIT: usize = 1_000;
+pub(crate) const LIMIT: usize = 1_000;
 
 /// Words that stand for a secret, wherever they are: also in a statement with a mistake in it.
 const SECRETS: [&str; 7] = [

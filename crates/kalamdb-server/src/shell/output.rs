@@ -5,13 +5,12 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use crate::json_rows::write_objects;
-use crate::shell::cells::text_columns;
 use crate::shell::parquet_file::ParquetFile;
-use crate::shell::printable::{printable_json, printable_line, printable_lines};
+use crate::shell::printable::printable_line;
+use crate::shell::program_rows::{Reader, csv_head, csv_rows, json_rows};
 use crate::shell::table::{Records, Table};
 
 /// How rows are printed.
@@ -35,6 +34,8 @@ pub(crate) struct Printer {
     place: Place,
     result: Option<Form>,
     rows: u64,
+    /// How long the file was when the result began, until that has come to its end.
+    began_at: Option<u64>,
 }
 
 /// Where to.
@@ -51,13 +52,6 @@ enum Place {
         text: Option<BufWriter<File>>,
         is_full: bool,
     },
-}
-
-/// Who reads what is printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    Terminal,
-    Program,
 }
 
 /// A result that is being printed.
@@ -77,6 +71,7 @@ impl Printer {
             place: standard(),
             result: None,
             rows: 0,
+            began_at: None,
         };
         printer.redirect(path);
         printer
@@ -149,6 +144,8 @@ impl Printer {
     pub(crate) fn begin(&mut self, schema: &SchemaRef) -> io::Result<()> {
         self.rows = 0;
         self.result = None;
+        self.place.flush()?;
+        self.began_at = self.place.length()?;
         let form = match self.format {
             OutputFormat::Parquet => Form::Parquet(Box::new(self.place.parquet(SchemaRef::clone(schema))?)),
             OutputFormat::Csv => {
@@ -204,16 +201,22 @@ impl Printer {
             Some(Form::Csv | Form::Json) | None => {}
         }
         self.place.flush()?;
+        self.began_at = None;
         Ok(self
             .path()
             .map(|path| format!("{counted} to {}", printable_line(&path.to_string_lossy()))))
     }
 
-    /// The result does not come to its end: a Parquet file that is not whole goes, rows that are out stay.
-    pub(crate) fn abandon(&mut self) {
+    /// The result does not come to its end: a Parquet file that is not whole goes, rows that are out stay. A word about a file
+    /// that holds such.
+    pub(crate) fn abandon(&mut self) -> Option<String> {
         self.result = None;
+        let began_at = self.began_at.take();
         // Whether this fails or not, the statement has failed already.
         let _ = self.place.flush();
+        let length = self.place.length().unwrap_or_default();
+        let path = printable_line(&self.path()?.to_string_lossy()).into_owned();
+        (length? > began_at?).then(|| format!("{path} holds the beginning of a result that did not come to its end."))
     }
 }
 
@@ -250,6 +253,15 @@ impl Place {
         }
     }
 
+    /// Bytes of text that are in the file, if it is one.
+    fn length(&self) -> io::Result<Option<u64>> {
+        match self {
+            Place::File { text: Some(file), .. } => Ok(Some(file.get_ref().metadata()?.len())),
+            Place::File { text: None, .. } => Ok(Some(0)),
+            Place::Standard { .. } => Ok(None),
+        }
+    }
+
     fn parquet(&mut self, schema: SchemaRef) -> io::Result<ParquetFile> {
         match self {
             Place::Standard { .. } => ParquetFile::to(Box::new(BufWriter::new(io::stdout())), schema),
@@ -270,56 +282,6 @@ impl Place {
             Place::File { text, .. } => text.as_mut().map_or(Ok(()), Write::flush),
         }
     }
-}
-
-fn csv_head(schema: &Schema, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
-    let names = schema.fields().iter().map(|field| csv_field(field.name(), reader));
-    writeln!(out, "{}", names.collect::<Vec<String>>().join(","))
-}
-
-fn csv_rows(batch: &RecordBatch, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
-    let columns = text_columns(batch).map_err(unprintable)?;
-    let mut line = String::new();
-    for row in 0..batch.num_rows() {
-        line.clear();
-        for (index, column) in columns.iter().enumerate() {
-            if index > 0 {
-                line.push(',');
-            }
-            if let Some(text) = column.text(row).map_err(unprintable)? {
-                line.push_str(&csv_field(&text, reader));
-            }
-        }
-        line.push('\n');
-        out.write_all(line.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// A CSV field (RFC 4180). An empty text is quoted, so that it can be told from NULL. A program gets what is there; a terminal
-/// gets control characters as escapes.
-fn csv_field(text: &str, reader: Reader) -> String {
-    let text = match reader {
-        Reader::Terminal => printable_lines(text).into_owned(),
-        Reader::Program => text.to_owned(),
-    };
-    if !text.is_empty() && !text.contains([',', '"', '\n', '\r']) {
-        return text;
-    }
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-fn json_rows(batch: &RecordBatch, reader: Reader, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines = Vec::new();
-    write_objects(batch, &mut lines).map_err(unprintable)?;
-    if reader == Reader::Program {
-        return out.write_all(&lines);
-    }
-    let lines = String::from_utf8(lines).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    for line in lines.lines() {
-        writeln!(out, "{}", printable_json(line))?;
-    }
-    Ok(())
 }
 
 pub(crate) fn unprintable(error: ArrowError) -> io::Error {
@@ -384,6 +346,39 @@ mod tests {
     }
 
     #[test]
+    fn an_unfinished_result_is_said_or_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let check = |format: OutputFormat, expected: Option<&str>| {
+            let path = directory.path().join(format!("{format:?}"));
+            let mut printer = Printer::new(format, Some(path.clone()));
+            assert_eq!(printer.abandon(), None, "{format:?}: nothing has begun");
+            printer.begin(&batch().schema()).expect("begins");
+            printer.rows(&batch()).expect("prints");
+            let said = printer.abandon();
+            assert_eq!(said.is_some(), expected.is_some(), "{format:?}: {said:?}");
+            assert!(
+                said.iter().all(|said| said.contains("did not come to its end")),
+                "{said:?}"
+            );
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), expected, "{format:?}");
+            assert_eq!(printer.abandon(), None, "{format:?}: it is said once");
+        };
+        check(OutputFormat::Csv, Some("id,name\n1,\"a,\"\"b\"\"\"\n2,\n3,\"\"\n"));
+        check(OutputFormat::Parquet, None);
+        let files = fs::read_dir(directory.path()).expect("lists").count();
+        assert_eq!(files, 1, "nothing is left of the Parquet file");
+        // A table's sample was not printed yet.
+        let mut printer = Printer::new(OutputFormat::Table, Some(directory.path().join("table")));
+        printer.begin(&batch().schema()).expect("begins");
+        printer.rows(&batch()).expect("prints");
+        assert_eq!(printer.abandon(), None);
+        // What is whole is not spoken of.
+        let mut printer = Printer::new(OutputFormat::Csv, Some(directory.path().join("whole")));
+        print(&mut printer, &[batch()]).expect("prints");
+        assert_eq!(printer.abandon(), None);
+    }
+
+    #[test]
     fn a_parquet_file_holds_one_result() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("out.parquet");
@@ -400,34 +395,5 @@ mod tests {
         assert_eq!(printer.check(), Ok(()));
         printer.set_format(OutputFormat::Parquet);
         assert!(printer.check().is_err(), "it holds CSV");
-    }
-
-    #[test]
-    fn a_terminal_gets_no_control_characters() {
-        let names: ArrayRef = Arc::new(StringArray::from(vec!["a\u{1b}[2J\u{9b}b\r\nc"]));
-        let batch = RecordBatch::try_from_iter([("n\u{7}", names)]).expect("a batch");
-        let check = |print: &dyn Fn(&mut Vec<u8>) -> io::Result<()>, expected: &str| {
-            let mut out = Vec::new();
-            print(&mut out).expect("prints");
-            assert_eq!(String::from_utf8(out).expect("text"), expected);
-        };
-        check(&|out| csv_head(&batch.schema(), Reader::Terminal, out), "n\\x07\n");
-        check(&|out| csv_head(&batch.schema(), Reader::Program, out), "n\u{7}\n");
-        check(
-            &|out| csv_rows(&batch, Reader::Terminal, out),
-            "\"a\\x1b[2J\\u009bb\\r\nc\"\n",
-        );
-        check(
-            &|out| csv_rows(&batch, Reader::Program, out),
-            "\"a\u{1b}[2J\u{9b}b\r\nc\"\n",
-        );
-        check(
-            &|out| json_rows(&batch, Reader::Terminal, out),
-            "{\"n\\u0007\":\"a\\u001b[2J\\u009bb\\r\\nc\"}\n",
-        );
-        check(
-            &|out| json_rows(&batch, Reader::Program, out),
-            "{\"n\\u0007\":\"a\\u001b[2J\u{9b}b\\r\\nc\"}\n",
-        );
     }
 }

@@ -1,29 +1,71 @@
-//! Shows where in its text a statement went wrong: the line that the server names, and a caret under the column.
+//! Shows where in a script a statement went wrong: the file, the line and the column, and the line with a caret under the place.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::shell::printable::printable_lines;
+use crate::shell::words::words;
 
-/// A message of the server, and, where it ends with `(line x, column y)`, that place of `sql` in at most `width` columns.
-pub(crate) fn pointed(message: &str, sql: &str, width: usize) -> String {
-    let mut text = printable_lines(message).into_owned();
-    let place = place(message).and_then(|(line, column)| Some((line, column, sql.split('\n').nth(line - 1)?)));
-    let Some((line, column, source)) = place else {
-        return text;
-    };
-    let head = format!("LINE {line}: ");
-    let (shown, caret) = window(source, column, width.saturating_sub(head.len()).max(20));
-    text.push_str(&format!("\n{head}{shown}\n{}^", " ".repeat(head.len() + caret)));
-    text
+/// A text that statements are taken from: a file, an argument, what was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) text: String,
+    /// What people know it by, if they do not have it before them.
+    pub(crate) name: Option<String>,
 }
 
 /// Line and column, both from 1.
-fn place(message: &str) -> Option<(usize, usize)> {
-    let (_, place) = message.rsplit_once("(line ")?;
+type Place = (usize, usize);
+
+impl Script {
+    /// What a server says of the statement that begins at the byte `start`. Where it ends with `(line x, column y)`, which is of
+    /// the statement, that is the place in the script instead, and the line is shown in at most `width` columns; where it does
+    /// not, the statement's line is told.
+    pub(crate) fn pointed(&self, message: &str, start: usize, width: usize) -> String {
+        let printable = printable_lines(message);
+        let name = self.name.as_deref().map(|name| format!(" of {name}"));
+        let name = printable_lines(name.as_deref().unwrap_or_default()).into_owned();
+        let found = split_place(&printable).and_then(|(said, place)| {
+            let (line, column) = self.place(start, place);
+            Some((said, line, column, self.text.split('\n').nth(line - 1)?))
+        });
+        let Some((said, line, column, source)) = found else {
+            let (line, _) = self.place(self.first_word(start), (1, 1));
+            if line == 1 && name.is_empty() {
+                return printable.into_owned();
+            }
+            return format!("{printable} (in the statement at line {line}{name})");
+        };
+        let head = format!("LINE {line}: ");
+        let (shown, caret) = window(source, column, width.saturating_sub(head.len()).max(20));
+        let caret = " ".repeat(head.len() + caret);
+        format!("{said} (line {line}, column {column}{name})\n{head}{shown}\n{caret}^")
+    }
+
+    /// A place of the text from `start` on, as one of the whole.
+    fn place(&self, start: usize, (line, column): Place) -> Place {
+        let before = &self.text[..start];
+        let own_line = before.rfind('\n').map_or(0, |index| index + 1);
+        let column = match line {
+            1 => before[own_line..].chars().count() + column,
+            _ => column,
+        };
+        (before.matches('\n').count() + line, column)
+    }
+
+    /// Where the statement's own words begin, behind its comments.
+    fn first_word(&self, start: usize) -> usize {
+        let (words, _) = words(&self.text[start..]);
+        words.first().map_or(start, |word| start + word.start)
+    }
+}
+
+/// A message, and the place that it ends with.
+fn split_place(message: &str) -> Option<(&str, Place)> {
+    let (said, place) = message.rsplit_once(" (line ")?;
     let (line, column) = place.strip_suffix(')')?.split_once(", column ")?;
     let (line, column) = (line.parse().ok()?, column.parse().ok()?);
-    (line > 0 && column > 0).then_some((line, column))
+    (line > 0 && column > 0).then_some((said, (line, column)))
 }
 
 /// The part of a line around a column (in characters, from 1), at most `width` wide, and how far into it the column is.
@@ -64,9 +106,18 @@ fn window(line: &str, column: usize, width: usize) -> (String, usize) {
 mod tests {
     use super::*;
 
+    fn script(text: &str, name: Option<&str>) -> Script {
+        Script {
+            text: text.to_owned(),
+            name: name.map(str::to_owned),
+        }
+    }
+
     #[test]
     fn the_caret_stands_under_the_place() {
-        let check = |message: &str, sql: &str, expected: &str| assert_eq!(pointed(message, sql, 80), expected, "{sql}");
+        let check = |message: &str, sql: &str, expected: &str| {
+            assert_eq!(script(sql, None).pointed(message, 0, 80), expected, "{sql}");
+        };
         check(
             "COLUMN_NOT_FOUND: column \"nmae\" does not exist (line 1, column 8)",
             "SELECT nmae FROM t",
@@ -90,9 +141,43 @@ mod tests {
     }
 
     #[test]
+    fn places_are_those_of_the_script() {
+        let text = "SELECT 1; -- ä\n\n-- about\n/* it */ SELECT\n nmae; SELECT ä, x";
+        let script = script(text, Some("all.sql"));
+        let check = |statement: &str, message: &str, expected: &str| {
+            let start = text.find(statement).expect("it is there");
+            assert_eq!(script.pointed(message, start, 80), expected, "{statement} {message}");
+        };
+        check(
+            "SELECT 1",
+            "X: y (line 1, column 8)",
+            "X: y (line 1, column 8 of all.sql)\nLINE 1: SELECT 1; -- ä\n               ^",
+        );
+        // A comment before a statement is sent with it.
+        check(
+            "-- ä",
+            "X: y (line 5, column 2)",
+            "X: y (line 5, column 2 of all.sql)\nLINE 5:  nmae; SELECT ä, x\n         ^",
+        );
+        check(
+            "SELECT ä",
+            "X: y (line 1, column 11)",
+            "X: y (line 5, column 18 of all.sql)\nLINE 5:  nmae; SELECT ä, x\n                         ^",
+        );
+        check("-- ä", "X: y", "X: y (in the statement at line 4 of all.sql)");
+        let nameless = Script {
+            name: None,
+            ..script.clone()
+        };
+        assert_eq!(nameless.pointed("X: y", 0, 80), "X: y");
+        let start = text.find("SELECT\n").expect("it is there");
+        assert_eq!(nameless.pointed("X: y", start, 80), "X: y (in the statement at line 4)");
+    }
+
+    #[test]
     fn a_long_line_is_shown_around_its_place() {
         let sql = format!("{}here{}", "a".repeat(300), "b".repeat(300));
-        let text = pointed("X: y (line 1, column 301)", &sql, 60);
+        let text = script(&sql, None).pointed("X: y (line 1, column 301)", 0, 60);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].len() <= 60, "{text}");
         let caret = lines[2].len() - 1;

@@ -1,26 +1,26 @@
 //! The conversation at a terminal: reads statements and commands, runs them, says what went wrong, and goes on.
 
-use std::env;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
-use crate::shell::completion::{complete, quoted};
+use crate::shell::assistant::Assistant;
+use crate::shell::completeness::is_complete;
 use crate::shell::connection::{Connection, is_lost, message};
-use crate::shell::editor::{Editor, Event};
+use crate::shell::editor::{Editor, Event, PROMPT};
 use crate::shell::history::History;
 use crate::shell::meta_command::{self, MetaCommand, is_like};
-use crate::shell::names::{self, KnownTable, Names};
+use crate::shell::names::{self, KnownTable};
 use crate::shell::output::{OutputFormat, Printer};
-use crate::shell::pointer::pointed;
+use crate::shell::pointer::Script;
 use crate::shell::printable::printable_lines;
-use crate::shell::raw_mode::terminal_size;
 use crate::shell::statement::{self, Effect, Failure, Interrupts};
 use crate::shell::table::Table;
-use crate::shell::words::words;
-use crate::shell::{Shell, output_failure};
+use crate::shell::words::{quoted, words};
+use crate::shell::{Shell, WIDTH, output_failure};
 
 /// Where a session begins.
 const DEFAULT_NAMESPACE: &str = "public";
@@ -32,14 +32,15 @@ const DEFAULT_NAMESPACE: &str = "public";
 pub(crate) async fn run(shell: &Shell) -> Result<(), String> {
     let connection = Connection::open(shell).await?;
     let (history, trouble) = History::open();
+    let assistant = Assistant::new(connection.client.clone(), DEFAULT_NAMESPACE);
+    let editor = Editor::open(assistant, history.entries()).map_err(|error| format!("the terminal: {error}"))?;
     let mut conversation = Conversation {
         shell,
         connection,
         printer: Printer::new(shell.format, shell.output.clone()),
-        interrupts: Interrupts::listen()?,
+        interrupts: Interrupts::of_a_prompt()?,
         history,
-        names: Names::default(),
-        namespace: DEFAULT_NAMESPACE.to_owned(),
+        editor,
         is_timing: false,
     };
     say(&format!(
@@ -50,28 +51,9 @@ pub(crate) async fn run(shell: &Shell) -> Result<(), String> {
     if let Some(trouble) = trouble {
         say(&trouble);
     }
-    let mut source = Source::of_this_terminal();
-    let outcome = conversation.run(&mut source).await;
+    let outcome = conversation.run().await;
     conversation.connection.close().await;
     outcome.map_err(|error| format!("the terminal: {error}"))
-}
-
-/// How statements are typed.
-enum Source {
-    Editor(Box<Editor>),
-    /// A terminal that cannot place its cursor: line by line, as it edits them itself.
-    Lines(String),
-}
-
-impl Source {
-    fn of_this_terminal() -> Self {
-        let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        if is_dumb || !io::stderr().is_terminal() {
-            Source::Lines(String::new())
-        } else {
-            Source::Editor(Box::default())
-        }
-    }
 }
 
 /// Whether to go on.
@@ -87,52 +69,44 @@ struct Conversation<'a> {
     printer: Printer,
     interrupts: Interrupts,
     history: History,
-    names: Names,
-    /// What names without one belong to.
-    namespace: String,
+    /// None at a terminal that cannot place its cursor: there lines are read as it edits them itself.
+    editor: Option<Editor>,
     is_timing: bool,
 }
 
 impl Conversation<'_> {
-    async fn run(&mut self, source: &mut Source) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         loop {
-            match self.read(source).await? {
+            let event = match &mut self.editor {
+                Some(editor) => {
+                    editor.assistant().set_client(&self.connection.client);
+                    editor.read()?
+                }
+                None => read_lines()?,
+            };
+            match event {
                 Event::Submitted(text) => {
                     if self.obey(&text).await == Flow::Leave {
                         return Ok(());
                     }
                 }
                 Event::EndOfInput => return Ok(()),
-                Event::Interrupted | Event::Completion => {}
-            }
-        }
-    }
-
-    async fn read(&mut self, source: &mut Source) -> io::Result<Event> {
-        let editor = match source {
-            Source::Lines(text) => return read_lines(text),
-            Source::Editor(editor) => editor,
-        };
-        loop {
-            match editor.read(self.history.entries(), is_complete)? {
-                Event::Completion => {
-                    self.names.refresh(&mut self.connection.client).await;
-                    let (before, after) = editor.around_cursor();
-                    let completion = complete(before, after, self.names.tables(), &self.namespace);
-                    editor.offer(&completion)?;
-                }
-                event => return Ok(event),
+                Event::Interrupted => {}
+                Event::NoText => say("What was typed is not UTF-8 and is thrown away."),
             }
         }
     }
 
     async fn obey(&mut self, text: &str) -> Flow {
         let text = text.trim();
-        if let Err(error) = self.history.add(text) {
-            say(&format!("the history is not written any more: {error}"));
-        }
         if text.is_empty() {
             return Flow::On;
+        }
+        if let Some(editor) = &mut self.editor {
+            editor.remember(text);
+        }
+        if let Err(error) = self.history.add(text) {
+            say(&format!("the history is not written any more: {error}"));
         }
         if matches!(text, "exit" | "quit") {
             return Flow::Leave;
@@ -146,21 +120,24 @@ impl Conversation<'_> {
                 }
             };
         }
-        match kalamdb_sql::split(text) {
-            Ok(statements) => {
-                for statement in statements {
-                    if self.statement(&statement).await.is_err() {
+        let script = typed(text);
+        match kalamdb_sql::statement_ranges(text) {
+            Ok(ranges) => {
+                for range in ranges {
+                    if self.statement(&script, range).await.is_err() {
                         break;
                     }
                 }
             }
-            Err(error) => say_pointed(&error.to_string(), text),
+            Err(error) => self.say_pointed(&script, &error.to_string(), 0),
         }
         Flow::On
     }
 
     /// Runs a statement and says how it went; an error ends the text that it is of.
-    async fn statement(&mut self, sql: &str) -> Result<(), ()> {
+    async fn statement(&mut self, script: &Script, range: Range<usize>) -> Result<(), ()> {
+        let start = range.start;
+        let sql = &script.text[range];
         self.interrupts.forget();
         let started = Instant::now();
         let outcome = self.run_statement(sql).await;
@@ -174,7 +151,11 @@ impl Conversation<'_> {
                 Ok(())
             }
             Err(failure) => {
-                self.say_failure(failure, sql);
+                let left = self.printer.abandon();
+                self.say_failure(failure, script, start);
+                if let Some(left) = left {
+                    say(&left);
+                }
                 Err(())
             }
         };
@@ -197,28 +178,39 @@ impl Conversation<'_> {
             Err(_) => return Err(Failure::Cancelled(Effect::None)),
         }
         say("connected: a new session, without what SET and USE did in the old one");
-        self.namespace = DEFAULT_NAMESPACE.to_owned();
-        self.names.forget();
+        if let Some(editor) = &self.editor {
+            editor.assistant().set_namespace(DEFAULT_NAMESPACE);
+            editor.assistant().forget_names();
+        }
         let (client, printer) = (&mut self.connection.client, &mut self.printer);
         statement::run(client, sql, printer, &mut self.interrupts).await
     }
 
     /// What a statement that succeeded changes for completion.
-    fn note(&mut self, sql: &str) {
+    fn note(&self, sql: &str) {
         let (words, _) = words(sql);
-        let Some(first) = words.first() else { return };
+        let (Some(first), Some(editor)) = (words.first(), &self.editor) else {
+            return;
+        };
         if first.is("USE") {
             let namespace = words.get(1).and_then(|word| word.name());
-            self.namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+            editor
+                .assistant()
+                .set_namespace(namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE));
         }
         if ["CREATE", "DROP", "ALTER"].iter().any(|keyword| first.is(keyword)) {
-            self.names.forget();
+            editor.assistant().forget_names();
         }
     }
 
-    fn say_failure(&self, failure: Failure, sql: &str) {
+    fn say_pointed(&mut self, script: &Script, message: &str, start: usize) {
+        let width = self.editor.as_mut().map_or(WIDTH, Editor::width);
+        say(&script.pointed(message, start, width));
+    }
+
+    fn say_failure(&mut self, failure: Failure, script: &Script, start: usize) {
         match failure {
-            Failure::Refused(message) => say_pointed(&message, sql),
+            Failure::Refused(message) => self.say_pointed(script, &message, start),
             Failure::Lost { message, ran } => {
                 say(&message);
                 let about = if ran {
@@ -230,10 +222,7 @@ impl Conversation<'_> {
             }
             Failure::Output(error) => say(&output_failure(&self.printer, &error)),
             // The terminal shows ^C, and the cursor stands behind it.
-            Failure::Cancelled(Effect::None) => say("\nCancelled."),
-            Failure::Cancelled(Effect::Unknown) => {
-                say("\nCancelled. If it was being committed already, it has taken effect.");
-            }
+            Failure::Cancelled(effect) => say(&format!("\n{}", effect.cancelled())),
         }
     }
 
@@ -244,8 +233,9 @@ impl Conversation<'_> {
             MetaCommand::List(pattern) => self.list(pattern.as_deref()).await,
             MetaCommand::Describe(parts) => {
                 let parts: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+                let script = typed(&format!("DESCRIBE TABLE {}", parts.join(".")));
                 // What it fails with is said.
-                let _ = self.statement(&format!("DESCRIBE TABLE {}", parts.join("."))).await;
+                let _ = self.statement(&script, 0..script.text.len()).await;
             }
             MetaCommand::Timing(is_on) => {
                 self.is_timing = is_on.unwrap_or(!self.is_timing);
@@ -344,40 +334,20 @@ async fn tables(connection: &mut Connection, shell: &Shell) -> Result<Vec<KnownT
     found.map_err(|error| message(&error))
 }
 
-/// Whether what was typed can be obeyed.
-fn is_complete(text: &str) -> bool {
-    let text = text.trim();
-    text.starts_with('\\') || matches!(text, "exit" | "quit") || ends_a_statement(text)
-}
-
-/// Whether the text ends with a semicolon that ends a statement. One in an open literal does not.
-fn ends_a_statement(text: &str) -> bool {
-    // A comment behind the semicolon is fine, and one more statement can only be split off where the semicolon was a real one.
-    let count = |text: &str| kalamdb_sql::split(text).map(|statements| statements.len());
-    let is_blank = text
-        .chars()
-        .all(|character| character == ';' || character.is_whitespace());
-    match (count(text), count(&format!("{text}\n SELECT 1"))) {
-        (Ok(whole), Ok(longer)) => is_blank || (longer > whole && whole > 0),
-        _ => false,
-    }
-}
-
 /// One text, line by line.
-fn read_lines(text: &mut String) -> io::Result<Event> {
+fn read_lines() -> io::Result<Event> {
+    let mut text = String::new();
     loop {
-        let prompt = if text.trim().is_empty() {
-            "kalamdb> "
-        } else {
-            "    ...> "
-        };
+        let prompt = if text.is_empty() { PROMPT } else { "    ...> " };
         eprint!("{prompt}");
         io::stderr().flush()?;
-        if io::stdin().lock().read_line(text)? == 0 {
-            return Ok(Event::EndOfInput);
-        }
-        if text.trim().is_empty() || is_complete(text) {
-            return Ok(Event::Submitted(std::mem::take(text)));
+        match io::stdin().lock().read_line(&mut text) {
+            Ok(0) => return Ok(Event::EndOfInput),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Event::NoText),
+            read => read?,
+        };
+        if text.trim().is_empty() || is_complete(&text) {
+            return Ok(Event::Submitted(text));
         }
     }
 }
@@ -388,40 +358,16 @@ fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable_lines(text));
 }
 
-fn say_pointed(message: &str, sql: &str) {
-    let (width, _) = terminal_size();
-    say(&pointed(message, sql, width));
+/// What a person has before them needs no name.
+fn typed(text: &str) -> Script {
+    Script {
+        text: text.to_owned(),
+        name: None,
+    }
 }
 
 fn print(text: &str) {
     let mut out = io::stdout();
     // As for `say`.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_statement_ends_with_its_semicolon() {
-        let check = |text: &str, expected: bool| assert_eq!(is_complete(text), expected, "{text}");
-        check("SELECT 1;\n", true);
-        check("SELECT 1\n", false);
-        check("SELECT 1; SELECT 2", false);
-        check("SELECT ';\n", false);
-        check("SELECT 1 -- ;\n", false);
-        check("SELECT 1; -- that is all\n", true);
-        check("SELECT 1 /* ;", false);
-        check("SELECT ';';\n", true);
-        check("SELECT \"a;", false);
-        check("SELECT $$ ;", false);
-        check("SELECT $$ ; $$;", true);
-        check("SELECT $x$ ; $$ ;", false);
-        check("-- nothing;\n", false);
-        check(";", true);
-        check("\\d shop.orders", true);
-        check("quit", true);
-        check("quit the", false);
-    }
 }

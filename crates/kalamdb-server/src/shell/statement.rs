@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::PreparedStatement;
 use arrow_flight::{Action, CancelFlightInfoRequest, FlightInfo};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use prost::Message as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::transport::Channel;
@@ -43,6 +43,16 @@ pub(crate) enum Effect {
     Unknown,
 }
 
+impl Effect {
+    /// What to say of such a statement.
+    pub(crate) fn cancelled(self) -> &'static str {
+        match self {
+            Effect::None => "Cancelled.",
+            Effect::Unknown => "Cancelled. If it was being committed already, it has taken effect.",
+        }
+    }
+}
+
 /// Ctrl-C came first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interrupted;
@@ -66,48 +76,71 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What ends a statement before its time.
-pub(crate) enum Interrupts {
-    /// Nothing: Ctrl-C ends the process, and the server notices.
-    Never,
-    Signal(Signal),
+/// What ends a statement before its time: signals, which are ours from now on.
+pub(crate) struct Interrupts {
+    interrupt: Signal,
+    /// A script leaves nothing half-done either when it is told to end.
+    terminate: Option<Signal>,
 }
 
 impl Interrupts {
-    /// Ctrl-C from now on.
+    /// Ctrl-C.
     ///
     /// # Errors
     /// Signals cannot be received.
-    pub(crate) fn listen() -> Result<Self, String> {
-        let signal = signal(SignalKind::interrupt()).map_err(|error| format!("signals cannot be received: {error}"))?;
-        Ok(Interrupts::Signal(signal))
+    pub(crate) fn of_a_prompt() -> Result<Self, String> {
+        Ok(Interrupts {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: None,
+        })
+    }
+
+    /// Ctrl-C and SIGTERM.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub(crate) fn of_a_script() -> Result<Self, String> {
+        Ok(Interrupts {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: Some(listen(SignalKind::terminate())?),
+        })
     }
 
     /// Forgets those that came until now.
     pub(crate) fn forget(&mut self) {
-        use futures::FutureExt;
-        if let Interrupts::Signal(signal) = self {
-            while signal.recv().now_or_never().is_some() {}
-        }
+        while self.next().now_or_never().is_some() {}
     }
 
     /// What `work` comes to, unless it is interrupted.
     pub(crate) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
-        match self {
-            Interrupts::Never => Ok(work.await),
-            Interrupts::Signal(signal) => tokio::select! {
-                biased;
-                _ = signal.recv() => Err(Interrupted),
-                outcome = work => Ok(outcome),
-            },
+        tokio::select! {
+            biased;
+            () = self.next() => Err(Interrupted),
+            outcome = work => Ok(outcome),
         }
     }
+
+    async fn next(&mut self) {
+        match &mut self.terminate {
+            Some(terminate) => tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            },
+            None => {
+                self.interrupt.recv().await;
+            }
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signals cannot be received: {error}"))
 }
 
 /// Runs a statement and prints its result; a word about where that went, if it is not on standard output.
 ///
 /// # Errors
-/// The statement failed, was cancelled, or its result cannot be printed.
+/// The statement failed, was cancelled, or its result cannot be printed; the printer is to [abandon](Printer::abandon) it then.
 pub(crate) async fn run(
     client: &mut Client,
     sql: &str,
@@ -135,9 +168,6 @@ pub(crate) async fn run(
         }
         (Err(Interrupted), None) => Err(Failure::Cancelled(Effect::Unknown)),
     };
-    if outcome.is_err() {
-        printer.abandon();
-    }
     match tokio::time::timeout(TIDY_TIMEOUT, prepared.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(error = message(&error), "the statement was not closed"),

@@ -1,5 +1,5 @@
-//! SQL text as words, for what only looks at it: completion and history. Statements are taken apart by the server's own
-//! tokenizer ([`kalamdb_sql::split`]); this one also reads text that ends in the middle.
+//! SQL text as words, and names as SQL text: for completion, history and messages. Statements are taken apart by the server's own
+//! tokenizer ([`kalamdb_sql::statement_ranges`]); this one also reads text that ends in the middle.
 
 /// A word and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +168,25 @@ fn comment_length(text: &str) -> Option<usize> {
     }
     None
 }
+
+/// A name as SQL text: in quotes where it is not folded to lower case already, or is a keyword.
+pub(crate) fn quoted(name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name
+            .chars()
+            .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_');
+    if is_plain && !RESERVED.split_whitespace().any(|word| word == name) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Keywords that no name can be without quotes (PostgreSQL's reserved ones, as far as names are likely to be called so).
+const RESERVED: &str = "\
+    all analyze and any array as asc between case cast check column constraint create cross current_role \
+    current_user default desc distinct else end except false from full group having in inner intersect into is join \
+    left like limit not null offset on or order outer primary references right select table then to true union \
+    unique user using when where with";
 
 #[cfg(test)]
 mod tests {

@@ -181,6 +181,10 @@ impl Dialect for KalamDialect {
         true
     }
 
+    fn supports_values_as_table_factor(&self) -> bool {
+        true
+    }
+
     fn supports_boolean_literals(&self) -> bool {
         true
     }

@@ -8,9 +8,12 @@ use kalamdb_core::{Error, ErrorCode, Result, Role};
 use super::syntax::Source;
 use super::{
     Administration, Definition, Show, Statement, WrittenSubject, operation_grammar, refusals, rights_grammar,
-    table_grammar,
+    table_grammar, view_grammar,
 };
 use crate::names::{CATALOG, folded, placed};
+
+/// The option of SET TIME ZONE.
+const TIME_ZONE: &str = "time_zone";
 
 /// Parses the statement that comes next.
 ///
@@ -44,6 +47,16 @@ pub(super) fn statement(source: &mut Source<'_>) -> Result<Statement> {
         "FLUSH" | "STORAGE" => operation_grammar::operation(source),
         _ => Err(source.unexpected("a statement")),
     }
+}
+
+/// The query of another statement.
+pub(super) fn query(source: &mut Source<'_>) -> Result<Box<ast::Query>> {
+    let starts =
+        matches!(source.word(0).as_deref(), Some("SELECT" | "WITH" | "VALUES")) || *source.token() == Token::LParen;
+    if !starts {
+        return Err(source.unexpected("SELECT, VALUES or WITH"));
+    }
+    source.call(|parser| parser.parse_query())
 }
 
 /// What sqlparser parses and DataFusion or the write handlers take.
@@ -169,6 +182,8 @@ fn create(source: &mut Source<'_>) -> Result<Statement> {
         Some("NAMESPACE" | "SCHEMA") => create_namespace(source),
         Some("USER") if is_user => create_user(source),
         Some("STORAGE") => operation_grammar::create_storage(source),
+        Some("VIEW") => view_grammar::create_view(source),
+        Some("OR") if source.sees(&["CREATE", "OR", "REPLACE", "VIEW"]) => view_grammar::create_view(source),
         _ => Ok(Statement::Definition(table_grammar::create_table(source)?)),
     }
 }
@@ -187,6 +202,9 @@ fn create_namespace(source: &mut Source<'_>) -> Result<Statement> {
 fn drop(source: &mut Source<'_>) -> Result<Statement> {
     if source.sees(&["DROP", "STORAGE"]) {
         return operation_grammar::drop_storage(source);
+    }
+    if source.sees(&["DROP", "VIEW"]) {
+        return view_grammar::drop_view(source);
     }
     source.expect(&["DROP"])?;
     if source.eat_one(&["NAMESPACE", "SCHEMA"]) {
@@ -209,14 +227,14 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
     }
     source.eat_one(&["SHARED", "STREAM"]);
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, NAMESPACE, USER or STORAGE after DROP"));
+        return Err(source.unexpected("TABLE, VIEW, NAMESPACE, USER or STORAGE after DROP"));
     }
     let if_exists = source.eat(&["IF", "EXISTS"]);
     let names = table_names(source)?;
     if source.sees(&["CASCADE"]) {
         return Err(source.here(
             ErrorCode::Unsupported,
-            "DROP TABLE … CASCADE is not supported: nothing depends on a table",
+            "DROP TABLE … CASCADE is not supported: views of the table stay, and fail until it is there again",
         ));
     }
     source.eat(&["RESTRICT"]);
@@ -235,7 +253,7 @@ fn truncate(source: &mut Source<'_>) -> Result<Statement> {
     Ok(Statement::Definition(Definition::Truncate { names }))
 }
 
-fn table_names(source: &mut Source<'_>) -> Result<Vec<super::ObjectName>> {
+pub(super) fn table_names(source: &mut Source<'_>) -> Result<Vec<super::ObjectName>> {
     let mut names = vec![source.object_name("a table name")?];
     while source.eat_token(&Token::Comma) {
         names.push(source.object_name("a table name")?);
@@ -356,7 +374,7 @@ fn use_namespace(source: &mut Source<'_>) -> Result<Statement> {
 fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.eat(&["RESET"]) {
         let name = match source.eat(&["TIME", "ZONE"]) {
-            true => "time_zone".to_string(),
+            true => TIME_ZONE.to_string(),
             false => option_name(source)?,
         };
         return Ok(Statement::Administration(Administration::Set { name, value: None }));
@@ -373,25 +391,68 @@ fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.sees(&["SESSION"]) && source.word(1).is_some() && source.word(1).as_deref() != Some("TO") {
         source.eat(&["SESSION"]);
     }
-    let name = if source.eat(&["TIME", "ZONE"]) {
-        "time_zone".to_string()
+    if source.eat(&["TIME", "ZONE"]) {
+        return Ok(Statement::Administration(Administration::Set {
+            name: TIME_ZONE.to_string(),
+            value: time_zone(source)?,
+        }));
+    }
+    let name = option_name(source)?;
+    if !source.eat_token(&Token::Eq) && !source.eat(&["TO"]) {
+        return Err(source.unexpected("= or TO"));
+    }
+    let value = if name == TIME_ZONE {
+        time_zone(source)?
     } else {
-        let name = option_name(source)?;
-        if !source.eat_token(&Token::Eq) && !source.eat(&["TO"]) {
-            return Err(source.unexpected("= or TO"));
-        }
-        name
+        option_value(source)?
     };
-    let value = option_value(source)?;
     Ok(Statement::Administration(Administration::Set { name, value }))
 }
 
-/// `time_zone` or `ingest.table_type`.
+/// A name or an offset; as PostgreSQL has it also a number of hours, and LOCAL for DEFAULT.
+fn time_zone(source: &mut Source<'_>) -> Result<Option<String>> {
+    if source.eat(&["LOCAL"]) {
+        return Ok(None);
+    }
+    if source.eat(&["INTERVAL"]) {
+        let offset = source.string("an offset as '+02:00'")?;
+        source.eat(&["HOUR", "TO", "MINUTE"]);
+        return Ok(Some(offset));
+    }
+    let at = source.position();
+    let is_number = matches!(source.token(), Token::Number(..) | Token::Minus);
+    let value = option_value(source)?;
+    let hours = match value {
+        Some(hours) if is_number => hours,
+        other => return Ok(other),
+    };
+    let minutes = hours.parse::<f64>().map(|hours| hours * 60.0);
+    match minutes {
+        Ok(minutes) if minutes.fract() == 0.0 && minutes.abs() < 24.0 * 60.0 => {
+            let sign = if minutes < 0.0 { '-' } else { '+' };
+            let minutes = minutes.abs();
+            Ok(Some(format!(
+                "{sign}{:02}:{:02}",
+                (minutes / 60.0).trunc(),
+                minutes % 60.0
+            )))
+        }
+        Ok(_) | Err(_) => {
+            let message = format!("{hours} is not a number of hours; write an offset as '+02:00'");
+            Err(placed(Error::new(ErrorCode::InvalidArgument, message), at))
+        }
+    }
+}
+
+/// `time_zone`, which is `timezone` to PostgreSQL's clients, or `ingest.table_type`.
 fn option_name(source: &mut Source<'_>) -> Result<String> {
     let mut name = folded(&source.identifier("the name of a session option")?);
     while source.eat_token(&Token::Period) {
         name.push('.');
         name.push_str(&folded(&source.identifier("the rest of the option's name")?));
+    }
+    if name == "timezone" {
+        return Ok(TIME_ZONE.to_string());
     }
     Ok(name)
 }
@@ -451,7 +512,7 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
         Show::Setting { name: None }
     } else if source.eat(&["TIME", "ZONE"]) {
         Show::Setting {
-            name: Some("time_zone".to_string()),
+            name: Some(TIME_ZONE.to_string()),
         }
     } else if let Some(what @ ("CREATE" | "FUNCTIONS")) = source.word(0).as_deref() {
         return Err(source.here(ErrorCode::Unsupported, format!("SHOW {what} is not supported")));
@@ -517,9 +578,6 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         &["ALTER", "NAMESPACE"],
         &["ALTER", "SCHEMA"],
         &["ALTER", "VIEW"],
-        &["CREATE", "VIEW"],
-        &["CREATE", "OR", "REPLACE", "VIEW"],
-        &["DROP", "VIEW"],
         &["BEGIN"],
         &["START", "TRANSACTION"],
         &["COMMIT"],

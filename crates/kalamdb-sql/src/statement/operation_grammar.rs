@@ -88,8 +88,7 @@ pub(super) fn operation(source: &mut Source<'_>) -> Result<Statement> {
         } else if source.eat(&["COMPACT"]) {
             Operation::Compact(tables(source)?)
         } else if source.eat(&["CHECK"]) {
-            source.expect(&["TABLE"])?;
-            Operation::Check(source.object_name("the name of a table")?)
+            Operation::Check(tables(source)?)
         } else {
             return Err(source.unexpected("FLUSH, COMPACT or CHECK after STORAGE"));
         }

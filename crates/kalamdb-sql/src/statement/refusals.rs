@@ -466,7 +466,7 @@ impl Refusals<'_> {
             after_columns,
             has_table_keyword,
             on,
-            returning,
+            returning: _,
             output,
             replace_into,
             priority,
@@ -524,7 +524,6 @@ impl Refusals<'_> {
         if on.is_some() {
             return Err(self.later("INSERT … ON CONFLICT", &["ON"]));
         }
-        self.returning(returning.is_some())?;
         self.unless(output.is_some(), "OUTPUT", &["OUTPUT"])?;
         self.unless(*replace_into, "REPLACE INTO", &["REPLACE"])?;
         self.unless(
@@ -545,7 +544,7 @@ impl Refusals<'_> {
             assignments,
             from,
             selection: _,
-            returning,
+            returning: _,
             output,
             or,
             order_by,
@@ -575,7 +574,6 @@ impl Refusals<'_> {
                 return Err(self.refuse("FROM before SET (write it after SET)", &["FROM"]));
             }
         }
-        self.returning(returning.is_some())?;
         self.unless(output.is_some(), "OUTPUT", &["OUTPUT"])?;
         self.unless(or.is_some(), "UPDATE OR …", &["OR"])?;
         self.unless(!order_by.is_empty(), "UPDATE … ORDER BY", &["ORDER"])?;
@@ -590,7 +588,7 @@ impl Refusals<'_> {
             from,
             using,
             selection: _,
-            returning,
+            returning: _,
             output,
             order_by,
             limit,
@@ -614,18 +612,9 @@ impl Refusals<'_> {
             _ => return Err(self.refuse("DELETE from several tables", &["FROM"])),
         }
         self.joins(using.as_deref().unwrap_or_default())?;
-        self.returning(returning.is_some())?;
         self.unless(output.is_some(), "OUTPUT", &["OUTPUT"])?;
         self.unless(!order_by.is_empty(), "DELETE … ORDER BY", &["ORDER"])?;
         self.unless(limit.is_some(), "DELETE … LIMIT", &["LIMIT"])
-    }
-
-    fn returning(&self, present: bool) -> Result<()> {
-        if present {
-            Err(self.later("RETURNING", &["RETURNING"]))
-        } else {
-            Ok(())
-        }
     }
 
     /// The table that is written: a name, perhaps with an alias.

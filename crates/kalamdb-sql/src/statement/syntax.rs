@@ -286,6 +286,15 @@ impl<'a> Source<'a> {
         position(self.parser.peek_token_ref().span.start)
     }
 
+    /// Where the next token starts in the text, in bytes.
+    pub(super) fn offset(&self) -> usize {
+        let token = self.parser.peek_token_ref();
+        match token.token {
+            Token::EOF => self.sql.len(),
+            _ => Lines::new(self.sql).offset(token.span.start),
+        }
+    }
+
     /// The n-th next token, if it is an unquoted word, in upper case.
     pub(super) fn word(&self, n: usize) -> Option<String> {
         match &self.parser.peek_nth_token_ref(n).token {

@@ -8,7 +8,7 @@ use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, TableKind};
 
 use super::dialect::is_a_value_by_itself;
 use super::syntax::Source;
-use super::{ColumnDefinition, CreateTable, Definition, refusals};
+use super::{ColumnDefinition, CreateTable, Definition, grammar, refusals, type_grammar};
 use crate::names::{folded, placed, suggestion};
 use crate::types;
 
@@ -31,7 +31,9 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         ));
     }
     if !source.eat(&["TABLE"]) {
-        return Err(source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, NAMESPACE or USER after CREATE"));
+        return Err(
+            source.unexpected("TABLE, USER TABLE, SHARED TABLE, STREAM TABLE, VIEW, NAMESPACE or USER after CREATE")
+        );
     }
     let mode = match (replace, source.eat(&["IF", "NOT", "EXISTS"])) {
         (false, false) => CreateMode::New,
@@ -65,13 +67,8 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         } else if source.eat(&["WITH"]) {
             with_options(source, &mut options)?;
         } else if query.is_none() && source.sees(&["AS"]) {
-            if has_columns {
-                let message =
-                    "CREATE TABLE … AS takes its columns from the query; leave out the list of columns, or use INSERT";
-                return Err(source.here(ErrorCode::Unsupported, message));
-            }
             source.eat(&["AS"]);
-            let parsed = source.call(|parser| parser.parse_query())?;
+            let parsed = grammar::query(source)?;
             refusals::refuse_parameters(&parsed, "CREATE TABLE … AS")?;
             query = Some(refusals::check_query(parsed, source.sql())?);
         } else {
@@ -82,8 +79,18 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     if !has_columns && query.is_none() {
         return Err(source.unexpected("the columns in parentheses, or AS and a query"));
     }
+    let Columns {
+        columns,
+        primary_key,
+        untyped,
+    } = columns;
+    if let (None, Some(untyped)) = (&query, untyped) {
+        return Err(untyped);
+    }
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
-    let Columns { columns, primary_key } = columns;
+    if query.is_none() {
+        check_key(&columns, primary_key.as_deref().unwrap_or_default())?;
+    }
     let primary_key = primary_key
         .unwrap_or_default()
         .into_iter()
@@ -163,11 +170,26 @@ fn refuse_clause(source: &Source<'_>) -> Result<()> {
     }
 }
 
+/// The key may stand before its columns, so that they are looked for when all are there.
+fn check_key(columns: &[ColumnDefinition], primary_key: &[(String, Option<Position>)]) -> Result<()> {
+    let names = || columns.iter().map(|column| column.name.as_str());
+    for (key, at) in primary_key {
+        if names().all(|name| name != key) {
+            let hint = suggestion(key, names());
+            let message = format!("the primary key names column '{key}', which the table does not have{hint}");
+            return Err(placed(Error::new(ErrorCode::ColumnNotFound, message), *at));
+        }
+    }
+    Ok(())
+}
+
 #[derive(Default)]
 struct Columns {
     columns: Vec<ColumnDefinition>,
     /// Each with its place.
     primary_key: Option<Vec<(String, Option<Position>)>>,
+    /// The error for the first column without a type, if no query gives it one.
+    untyped: Option<Error>,
 }
 
 impl Columns {
@@ -181,25 +203,12 @@ impl Columns {
                 self.column(source)?;
             }
             if source.eat_token(&Token::RParen) {
-                return self.check_key();
+                return Ok(());
             }
             if !source.eat_token(&Token::Comma) {
                 return Err(source.unexpected("',' or ')' after the column"));
             }
         }
-    }
-
-    /// The key may stand before its columns, so that they are looked for when all are there.
-    fn check_key(&self) -> Result<()> {
-        let names = || self.columns.iter().map(|column| column.name.as_str());
-        for (key, at) in self.primary_key.iter().flatten() {
-            if names().all(|name| name != key) {
-                let hint = suggestion(key, names());
-                let message = format!("the primary key names column '{key}', which the table does not have{hint}");
-                return Err(placed(Error::new(ErrorCode::ColumnNotFound, message), *at));
-            }
-        }
-        Ok(())
     }
 
     /// A column may be named `primary` or `check`; a constraint goes on as only a constraint does.
@@ -269,16 +278,21 @@ impl Columns {
             return Err(placed(Error::new(ErrorCode::InvalidStatement, message), position));
         }
         let type_at = source.position();
-        if !matches!(source.token(), Token::Word(_)) {
-            return Err(source.unexpected(&format!("the type of column '{name}'")));
-        }
-        let sql_type = source.call(|parser| parser.parse_data_type())?;
-        let types::SqlType { data_type, metadata } =
-            types::from_sql(&sql_type).map_err(|error| placed(error, type_at))?;
+        let sql_type = match (source.token(), source.word(0).as_deref()) {
+            (Token::Comma | Token::RParen, _) | (_, Some("NOT" | "NULL" | "DEFAULT" | "PRIMARY" | "CONSTRAINT")) => {
+                let missing = source.unexpected(&format!("the type of column '{name}'"));
+                self.untyped.get_or_insert(missing);
+                None
+            }
+            (Token::Word(_), _) => {
+                let written = type_grammar::data_type(source)?;
+                Some(types::from_sql(&written).map_err(|error| placed(error, type_at))?)
+            }
+            _ => return Err(source.unexpected(&format!("the type of column '{name}'"))),
+        };
         let mut column = ColumnDefinition {
             name,
-            data_type,
-            metadata,
+            sql_type,
             nullable: true,
             default: None,
             position,

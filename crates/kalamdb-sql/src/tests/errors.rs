@@ -112,6 +112,10 @@ fn mistakes_are_named_with_their_place() {
         None,
         "unclosed group",
     );
+    for text in ["'12345'::VARCHAR(2)", "CAST(body AS CHAR(3))", "[body]::VARCHAR(2)[]"] {
+        let sql = format!("SELECT {text} FROM chat.messages");
+        check(&sql, ErrorCode::Unsupported, None, "left(");
+    }
     check("SELECT CAST('x' AS INT)", ErrorCode::TypeMismatch, None, "'x'");
     check(
         "SELECT id + DATE '2024-01-01' FROM chat.messages WHERE at = true",

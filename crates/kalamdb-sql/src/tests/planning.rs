@@ -103,9 +103,9 @@ fn planning_stops_when_the_statement_must() {
     // Where the text becomes a plan, in the rules of the analyzer, and in those that come when it runs.
     let in_text = planner.plan(statement("SELECT id FROM t"), &[]).map(|_| ());
     assert_eq!(in_text.map_err(|error| error.code), Err(ErrorCode::Cancelled));
-    let analyzed = planner.result_schema(&planned.plan, false).map(|_| ());
+    let analyzed = planner.result_schema(&planned).map(|_| ());
     assert_eq!(analyzed.map_err(|error| error.code), Err(ErrorCode::Cancelled));
-    let running = fixture.block_on(planner.run(planned.plan, false)).map(|_| ());
+    let running = fixture.block_on(planner.run(planned)).map(|_| ());
     assert_eq!(running.map_err(|error| error.code), Err(ErrorCode::Cancelled));
 }
 

@@ -182,6 +182,11 @@ fn session_settings_hold_for_its_statements() {
         .set_option("schema", Some(SessionValue::String("chat".into())))
         .expect("any text");
     fixture.check("SELECT * FROM t", &[]);
+    // Without a zone of the session's own it is that of a column.
+    fixture.check(
+        "SELECT arrow_typeof(at), at FROM (SELECT TIMESTAMPTZ '2024-01-01 00:00:00+02' AS at)",
+        &["Timestamp(ns, \"UTC\")|2023-12-31T22:00:00Z"],
+    );
     fixture
         .root
         .set_option("time_zone", Some(SessionValue::String("+02:00".into())))

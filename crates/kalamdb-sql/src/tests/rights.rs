@@ -469,6 +469,44 @@ fn a_query_of_all_users_needs_the_grant_on_each_of_its_tables() {
 }
 
 #[test]
+fn a_query_of_all_users_reads_views_as_it_reads_tables() {
+    let p = People::new();
+    let root = &p.fixture.root;
+    let all = |sql: &str| format!("EXECUTE AS ALL USERS ({sql})");
+    p.fixture.run(&[
+        "CREATE VIEW said AS SELECT v FROM notes WHERE id = 1",
+        "CREATE VIEW loud AS SELECT upper(v) AS word FROM said",
+        "CREATE VIEW paired (a, b) AS SELECT n.id, w.id FROM notes n JOIN news w ON n.id = w.id",
+        "CREATE VIEW counted AS SELECT count(*) AS how_many FROM notes",
+    ]);
+    assert_eq!(
+        p.ok(root, &all("SELECT * FROM said ORDER BY v")),
+        ["of ann|ann", "of bob|bob", "of dan|dan", "of root|root"]
+    );
+    assert_eq!(
+        p.ok(root, &all("SELECT v FROM said ORDER BY v LIMIT 1")),
+        ["of ann|ann"]
+    );
+    assert_eq!(
+        p.ok(root, &all("SELECT word FROM loud WHERE _user = 'bob'")),
+        ["OF BOB|bob"]
+    );
+    assert_eq!(
+        p.ok(root, &all("SELECT a, b FROM paired ORDER BY _user LIMIT 1")),
+        ["1|1|ann"]
+    );
+    assert_eq!(p.ok(root, &all("SELECT * FROM counted")), ["7"]);
+    assert_eq!(
+        p.ok(root, "SELECT * FROM said"),
+        ["of root"],
+        "without it nothing changed"
+    );
+    assert_eq!(p.code(&p.dan, &all("SELECT * FROM counted")), PermissionDenied);
+    p.ok(root, "GRANT EXECUTE AS ALL USERS ON notes TO 'ann'");
+    assert_eq!(p.ok(&p.ann, &all("SELECT * FROM counted")), ["7"]);
+}
+
+#[test]
 fn both_names_are_recorded() {
     let p = People::new();
     p.ok(&p.sue, "EXECUTE AS USER 'ann' (SELECT 'marker one')");

@@ -10,8 +10,8 @@ use futures::executor::block_on;
 use futures::future::join_all;
 use kalamdb_store::{
     BulkLoad, Durability, KeyRange, Lifetime, OnDuplicate, Progress, Put, PutKey, ScanColumn, ScanOrder, ScanSpec,
-    SchemaVersion, ScopeId, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError, StoreId,
-    StoreOptions, TableChange, TableClaim, TableVersion, WriteRequest,
+    SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Step, StorageId, Store, StoreError,
+    StoreId, StoreOptions, TableChange, TableClaim, TableVersion, WriteRequest,
 };
 
 use crate::rows::Shape;
@@ -199,6 +199,7 @@ fn spec(shape: &Shape, table: StoreId, columns: &[usize]) -> ScanSpec {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: SCAN_ROWS,
+        seen: SeenSegments::default(),
     }
 }
 

@@ -7,7 +7,9 @@ use arrow::array::AsArray;
 
 use crate::bulk::OnDuplicate;
 use crate::cold;
+use crate::damage::Damage;
 use crate::deletion_vector::Deleted;
+use crate::engine::Engine;
 use crate::error::{CommitError, StoreError};
 use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
 use crate::location::Location;
@@ -20,10 +22,17 @@ use crate::snapshot::{DbState, Found};
 use crate::tuning::MOVE_BATCH_ROWS;
 use crate::watch::News;
 
-/// A file of the load, open, for looking keys up in it.
+/// A file of the load, for looking keys up in it. It is open for as long as there is room for it among the open segments: how
+/// many a load has is not bounded.
 pub(super) struct Loaded {
     pub(super) entry: SegmentEntry,
-    pub(super) file: Arc<SegmentFile>,
+    pub(super) damage: Arc<Damage>,
+}
+
+impl Loaded {
+    fn open(&self, engine: &Engine, schema: &Arc<StoreSchema>) -> Result<Arc<SegmentFile>, StoreError> {
+        engine.opened().open(&self.entry, &self.damage, schema)
+    }
 }
 
 /// Rows that the load removes, where and what they were when it was planned.
@@ -101,7 +110,7 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             if !overlaps_cold && !overlaps_hot || mistake!(LoadsDoNotLookUp) {
                 continue;
             }
-            let mut read = loaded.file.read(
+            let mut read = loaded.open(state.pinned().engine(), &self.schema)?.read(
                 &[SegmentColumn::Key],
                 std::iter::once(0..entry.rows).collect(),
                 MOVE_BATCH_ROWS,
@@ -173,7 +182,9 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             .map(|(_, key)| key)
             .collect();
         for key in touched {
-            let Some((segment, row)) = self.own(key)? else { continue };
+            let Some((segment, row)) = self.own(&shared.engine, key)? else {
+                continue;
+            };
             let found = state.find_all(&self.schema, self.target, self.scope, std::slice::from_ref(key))?;
             match found.into_iter().flatten().next() {
                 Some(found) => self.clash(resolution, segment, row, key.clone(), found.location)?,
@@ -194,13 +205,14 @@ impl<C: Send + Sync + 'static> Resolver<C> {
     }
 
     /// Where the load has this key.
-    fn own(&self, key: &[u8]) -> Result<Option<(SegmentId, u32)>, StoreError> {
+    fn own(&self, engine: &Engine, key: &[u8]) -> Result<Option<(SegmentId, u32)>, StoreError> {
         for loaded in &self.loaded {
             let scoped = cold::scoped(self.scope, key);
             if scoped < loaded.entry.min_key || scoped > loaded.entry.max_key {
                 continue;
             }
-            if let Some(row) = loaded.file.find(self.scope, &[key])?.into_iter().flatten().next() {
+            let file = loaded.open(engine, &self.schema)?;
+            if let Some(row) = file.find(self.scope, &[key])?.into_iter().flatten().next() {
                 return Ok(Some((loaded.entry.segment, row)));
             }
         }

@@ -1,10 +1,11 @@
-//! The disk is full, cannot be written or cannot be synced, by the operating system's own word.
+//! The disk is full, cannot be written or cannot be synced: by the operating system's own word where this machine lets us mount, and
+//! in any case by a limit that it sets to files and by fail points that say what it would.
 //!
-//! Each case runs in a process and a mount namespace of its own: what it mounts goes with it, whatever happens.
+//! Each case runs in a process of its own, and those that mount in a mount namespace: what they mount goes with it, whatever happens.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -23,17 +24,27 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 const FULL: &str = "No space left on device";
 const READ_ONLY: &str = "Read-only file system";
+const TOO_LARGE: &str = "File too large";
+/// What the operating system says so with.
+const FULL_ERROR: &str = "return(os error 28)";
+const READ_ONLY_ERROR: &str = "return(os error 30)";
 
-/// Runs one of the cases below, if this machine lets us mount.
-fn check(case: &str) {
-    let Some(unshare) = namespaces() else {
-        eprintln!("{case} is not tried: this machine allows no mount namespace (`unshare -m`, `unshare -rm`)");
-        return;
-    };
+/// Lets no file grow past 2 MiB (512 bytes are the unit), and has that be an error and no signal (25 is SIGXFSZ).
+const LIMITED: [&str; 3] = ["sh", "-c", "trap '' 25 && ulimit -S -f 4096 && exec \"$0\" \"$@\""];
+
+/// Runs one of the cases below in a process of its own, started by `wrapper`; the directory that it had.
+fn check_by(case: &str, wrapper: &[&str]) -> tempfile::TempDir {
     let root = memory_directory();
-    let output = Command::new("unshare")
-        .arg(unshare)
-        .arg(std::env::current_exe().expect("this binary"))
+    let binary = std::env::current_exe().expect("this binary");
+    let mut command = match wrapper.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    let output = command
         .args(["--exact", "failures::disk::obeys", "--test-threads", "1", "--nocapture"])
         .env(CASE, case)
         .env(ROOT, root.path())
@@ -42,6 +53,21 @@ fn check(case: &str) {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{case}: {}\n{words}", output.status);
     assert!(words.contains(&format!("{case} is done")), "{words}");
+    root
+}
+
+/// Runs one of the cases that mount, if this machine lets us; says so where people see it if not.
+fn check_mounted(case: &str) {
+    match namespaces() {
+        Some(unshare) => drop(check_by(case, &["unshare", unshare])),
+        None => {
+            // Not by `eprintln!`, of which a test that passes shows nothing.
+            let line = format!(
+                "\nNOT TRIED: failures::disk, {case}: this machine allows no mount namespace (`unshare -m`, `unshare -rm`)\n"
+            );
+            io::stderr().write_all(line.as_bytes()).expect("is written");
+        }
+    }
 }
 
 /// The option with which `unshare` gives us a namespace in which we can mount.
@@ -65,9 +91,15 @@ fn obeys() {
     match case.as_str() {
         "full" => full_disk(&root),
         "full-start" => start_on_a_full_disk(&root),
+        "limited" => limited_files(&root),
         "full-segments" => full_segments(&root),
         "read-only" => read_only_segments(&root),
-        "sync" => segments_that_cannot_be_synced(&root),
+        "file-write" => segments_that_fail(&root, "file-write", FULL_ERROR, FULL),
+        "file-create" => {
+            segments_that_fail(&root, "file-create", READ_ONLY_ERROR, READ_ONLY);
+            start_on_segments_that_cannot_be_written(&root);
+        }
+        "file-sync" => segments_that_fail(&root, "file-sync", "return(the disk is broken)", "the disk is broken"),
         other => panic!("no case {other}"),
     }
     eprintln!("{case} is done");
@@ -75,27 +107,54 @@ fn obeys() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_takes_them_again_when_it_has_room() {
-    check("full");
+    check_mounted("full");
 }
 
 #[test]
 fn a_start_on_a_full_disk_says_so() {
-    check("full-start");
+    check_mounted("full-start");
+}
+
+#[test]
+fn a_log_that_cannot_grow_refuses_writes_and_a_start_where_it_can_finds_what_was_acknowledged() {
+    let directory = check_by("limited", &LIMITED);
+    let root = directory.path().join("data");
+    let acknowledged: i64 = fs::read_to_string(directory.path().join(ACKNOWLEDGED))
+        .expect("the case writes it")
+        .parse()
+        .expect("a number");
+    let store = open(&root);
+    let found: Vec<i64> = ids(&all(&store)).into_iter().filter(|&id| id >= LARGE).collect();
+    let at_most_one_more = [LARGE + acknowledged, LARGE + acknowledged + 1];
+    assert!(
+        at_most_one_more
+            .iter()
+            .any(|&end| found == (LARGE..end).collect::<Vec<_>>()),
+        "{acknowledged} were acknowledged: {found:?}"
+    );
+    let rows = all(&store);
+    for work in WORK {
+        work.run(&store, || {}).expect("all goes on");
+    }
+    assert_eq!(all(&store), WORK.into_iter().fold(rows, |rows, work| work.after(rows)));
+    check_structure(&store, &root);
 }
 
 #[test]
 fn full_storage_of_segments_refuses_movers_and_loads_only() {
-    check("full-segments");
+    check_by("file-write", &[]);
+    check_mounted("full-segments");
 }
 
 #[test]
 fn a_directory_that_cannot_be_written_refuses_movers_and_loads_only() {
-    check("read-only");
+    check_by("file-create", &[]);
+    check_mounted("read-only");
 }
 
 #[test]
 fn a_segment_that_cannot_be_synced_is_not_published() {
-    check("sync");
+    check_by("file-sync", &[]);
 }
 
 fn mount(arguments: &[&str], place: &Path) {
@@ -196,6 +255,36 @@ fn ids(rows: &BTreeMap<i64, String>) -> Vec<i64> {
     rows.keys().copied().collect()
 }
 
+/// Beside the data directory: how many large rows were acknowledged.
+const ACKNOWLEDGED: &str = "acknowledged";
+/// The first of them.
+const LARGE: i64 = 1000;
+
+/// In a process that may write no large file. RocksDB stops for good at an error other than a full disk, so all that goes on are reads.
+fn limited_files(root: &Path) {
+    let store = new_store(root);
+    fill(&store);
+    let mut rows = all(&store);
+    let large = "x".repeat(1 << 20);
+    let refused = (LARGE..LARGE + 100).find_map(|id| match insert(&store, T, id, &large) {
+        Ok(_) => {
+            rows.insert(id, large.clone());
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    });
+    let error = refused.expect("the log is full");
+    assert!(error.contains(TOO_LARGE), "{error}");
+    for work in WORK {
+        let error = work.run(&store, || {}).expect_err("nothing can be written");
+        assert!(error.contains(TOO_LARGE), "{work:?}: {error}");
+    }
+    assert_eq!(ids(&all(&store)), ids(&rows), "reads go on");
+    check_files(&store, root);
+    let acknowledged = rows.keys().filter(|&&id| id >= LARGE).count();
+    fs::write(root.with_file_name(ACKNOWLEDGED), acknowledged.to_string()).expect("written");
+}
+
 fn start_on_a_full_disk(root: &Path) {
     mount(&["-t", "tmpfs", "-o", "size=32m", "tmpfs"], root);
     let store = new_store(root);
@@ -270,19 +359,31 @@ fn read_only_segments(root: &Path) {
         remount("rw");
     });
     remount("ro");
-    let refused = Store::open(options(root), 0, |_, _| Ok::<u64, StoreError>(0)).err();
-    let error = refused.expect("it cannot be written").to_string();
-    assert!(
-        error.contains(READ_ONLY) && error.contains(&segments.display().to_string()),
-        "{error}"
-    );
+    refused_start(root);
     remount("rw");
     open(root);
 }
 
-fn segments_that_cannot_be_synced(root: &Path) {
+fn segments_that_fail(root: &Path, point: &str, action: &str, error_has: &str) {
     let store = new_store(root);
     fill(&store);
-    fail::cfg("file-sync", "return(the disk is broken)").expect("a fail point");
-    refuses(store, root, "the disk is broken", || fail::remove("file-sync"));
+    fail::cfg(point, action).expect("a fail point");
+    refuses(store, root, error_has, || fail::remove(point));
+}
+
+fn start_on_segments_that_cannot_be_written(root: &Path) {
+    fail::cfg("file-create", READ_ONLY_ERROR).expect("a fail point");
+    refused_start(root);
+    fail::remove("file-create");
+    open(root);
+}
+
+fn refused_start(root: &Path) {
+    let refused = Store::open(options(root), 0, |_, _| Ok::<u64, StoreError>(0)).err();
+    let error = refused.expect("it cannot be written").to_string();
+    let segments = root.join("segments");
+    assert!(
+        error.contains(READ_ONLY) && error.contains(&segments.display().to_string()),
+        "{error}"
+    );
 }

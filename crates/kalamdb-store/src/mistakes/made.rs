@@ -1,20 +1,8 @@
-//! All mistakes: which hazard each runs into, by the number that the design gives it (0: the invariant and what follows from
-//! it), and the tests that have to fail on it. Hazards 5, 6 and 9 are those of the crates above.
+//! All mistakes of this crate: which hazard each runs into, by the number that the design gives it (0: the invariant and what
+//! follows from it), and the tests that have to fail on it. Hazards 5 and 6 are mostly those of the crate above. Of hazard 9, schema
+//! versions after an ALTER, there is here what holds before there is an ALTER: a writer planned with another version conflicts.
 
-use std::sync::OnceLock;
-
-macro_rules! mistakes {
-    ($($(#[doc = $text:literal])+ $name:ident of $hazard:literal: $($test:literal),+;)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Mistake {
-            $($(#[doc = $text])+ $name,)+
-        }
-
-        const ALL: &[(Mistake, u8, &[&str])] = &[$((Mistake::$name, $hazard, &[$($test),+]),)+];
-    };
-}
-
-mistakes! {
+kalamdb_histories::mistakes! {
     /// A flush does not take along that rows were removed while it ran.
     FlushesForgetRemovals of 1:
         "hazards_of_movers::hazard_13_rows_changed_while_they_are_flushed_stay_changed",
@@ -58,10 +46,10 @@ mistakes! {
 
     /// Scans and counts end where that should be enough.
     ScansStopAtACap of 3:
-        "hazards_of_reads::hazard_3_no_scan_and_no_count_stops_before_the_end";
+        "hazards_of_limits::hazard_3_no_scan_and_no_count_stops_before_the_end";
     /// Deleted rows count to a LIMIT.
     DeadRowsCountToTheLimit of 3:
-        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need",
+        "hazards_of_limits::a_limit_and_a_range_read_no_more_than_they_need",
         "hazards_of_reads::hazard_1_dead_rows_are_shown_by_no_way_of_reading";
 
     /// Hot rows that do not decode are passed over.
@@ -72,23 +60,41 @@ mistakes! {
     ChecksumsAreNotCompared of 4:
         "segment::tests::damage::every_flipped_byte_is_found";
 
+    /// A hot row is as old as the last that came.
+    TheLastRowSaysHowOldTheyAre of 5:
+        "hazards_of_movers::hazard_5_hot_rows_are_as_old_as_the_first_of_them";
+
+    /// Rows past their expiry are shown.
+    ExpiredRowsAreShown of 6:
+        "hazards_of_streams::hazard_6_an_expired_row_is_not_found_not_scanned_and_not_counted_to_a_limit";
+    /// Buckets of rows that have all expired stay.
+    OldBucketsStay of 6:
+        "hazards_of_streams::hazard_6_a_bucket_goes_when_its_last_row_has_expired_and_no_earlier";
+    /// Buckets go while rows of them live.
+    LiveBucketsGo of 6:
+        "hazards_of_streams::hazard_6_a_bucket_goes_when_its_last_row_has_expired_and_no_earlier";
+
     /// Commits are written and not synced.
     CommitsAreNotSynced of 7:
-        "hazards::hazard_7_acknowledged_rows_are_in_a_copy_of_the_files";
+        "hazards_of_syncs::hazard_7_acknowledged_rows_are_in_a_copy_of_the_files";
     /// Whoever is in a group hears that it is written, whether or not it is.
     FailedWritesAreAcknowledged of 7:
-        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+        "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
 
     /// A scan with a LIMIT reads segments as one without.
     LimitsReadEverything of 8:
-        "hazards_of_movers::a_limit_and_a_range_read_no_more_than_they_need",
-        "hazards_of_reads::hazard_8_the_first_and_the_last_row_are_read_alone";
+        "hazards_of_limits::a_limit_and_a_range_read_no_more_than_they_need",
+        "hazards_of_limits::hazard_8_the_first_and_the_last_row_are_read_alone";
     /// A scan asks no bounds of columns.
     NothingIsPruned of 8:
-        "hazards_of_reads::hazard_8_what_bounds_rule_out_is_not_read";
+        "hazards_of_limits::hazard_8_what_bounds_rule_out_is_not_read";
     /// A scan without columns reads one nevertheless.
     CountsReadColumns of 8:
-        "hazards_of_reads::hazard_8_a_count_reads_no_column";
+        "hazards_of_limits::hazard_8_a_count_reads_no_column";
+
+    /// Writers planned with another schema pass.
+    SchemaVersionsAreNotCompared of 9:
+        "hazards::hazard_9_a_schema_change_conflicts_with_writers_planned_before_it";
 
     /// Writes go to the oldest epoch, sealed or not.
     WritesGoToTheSealedEpoch of 10:
@@ -135,7 +141,7 @@ mistakes! {
     TheLastNewsAreNotSettled of 13:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_compaction_stay_changed",
-        "hazards_of_movers::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
+        "hazards_of_loads::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
     /// A watch that holds no more tells what it has.
     WatchesOverflowUnnoticed of 13:
         "hazards_of_publications::more_removals_than_a_watch_holds_fail_the_mover_and_lose_nothing",
@@ -178,14 +184,14 @@ mistakes! {
     /// Start-up knows the current epoch alone.
     SealedEpochsAreForgotten of 16:
         "hazards_of_publications::hazard_16_writes_on_both_sides_of_a_seal_survive_a_crash",
-        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
+        "hazards_of_restarts::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
     /// An epoch that was flushed stays in the table.
     FlushedEpochsStayListed of 16:
-        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
+        "hazards_of_restarts::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing";
 
     /// Loads hear of nothing that is inserted while they run.
     InsertionsAreNotHeard of 17:
-        "hazards_of_movers::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication",
+        "hazards_of_loads::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication",
         "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
     /// A load hears of what happens from a moment after its state on.
     LoadsWatchTooLate of 17:
@@ -196,7 +202,7 @@ mistakes! {
         "hazards_of_loads::hazard_17_a_commit_is_visible_before_a_load_hears_of_it";
     /// A load does not look for its keys in the table.
     LoadsDoNotLookUp of 17:
-        "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+        "hazards_of_loads::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
     /// It looks for them in the current epoch alone.
     LoadsForgetTheSealedEpoch of 17:
         "hazards_of_loads::a_load_meets_keys_in_a_sealed_epoch";
@@ -211,7 +217,7 @@ mistakes! {
         "hazards_of_loads::hazard_17_rows_stay_where_a_load_found_them_until_it_is_published";
     /// A key that was absent before a load is taken for absent after it.
     LoadsInsertNothing of 17:
-        "hazards_of_movers::hazard_17_a_row_inserted_from_a_state_before_a_publication";
+        "hazards_of_loads::hazard_17_a_row_inserted_from_a_state_before_a_publication";
     /// A row found before a load is taken for there after it.
     LoadsReplaceNothing of 17:
         "hazards_of_loads::hazard_17_a_row_found_before_a_load_replaced_it_is_to_be_looked_up_again";
@@ -245,19 +251,19 @@ mistakes! {
 
     /// What failed to be written is shown.
     FailedWritesAreShown of 19:
-        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+        "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
     /// Others are in conflict with it.
     FailedWritesAreRemembered of 19:
-        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+        "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
     /// Its numbers are given to others.
     NumbersOfFailedWritesAreUsedAgain of 19:
-        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+        "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
     /// After it, writes are tried as if nothing had happened.
     WritesGoOnAfterAFailedSync of 19:
-        "hazards::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+        "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
     /// Files are erased whose publication may be in the log.
     FilesOfUnknownPublicationsGo of 19:
-        "hazards::hazard_19_a_load_whose_publication_is_unknown_is_not_erased",
+        "hazards_of_syncs::hazard_19_a_load_whose_publication_is_unknown_is_not_erased",
         "hazards_of_publications::hazard_19_a_mover_whose_publication_fails_moves_nothing_twice";
     /// Files stay whose publication was refused.
     FilesOfRefusedPublicationsStay of 19:
@@ -278,12 +284,12 @@ mistakes! {
         "hazards_of_publications::hazard_20_files_come_and_go_synced_even_if_commits_are_not";
     /// Files are written of which no record says so.
     FilesAreNotAnnounced of 20:
-        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
+        "hazards_of_restarts::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
         "hazards_of_loads::hazard_20_a_load_that_was_not_published_is_gone_after_a_crash",
         "hazards_of_publications::hazard_20_after_a_power_failure_every_published_file_is_there";
     /// The record is deleted when the file is complete, and not when it is published.
     AnnouncementsAreTakenBackEarly of 20:
-        "hazards_of_movers::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
+        "hazards_of_restarts::hazard_16_a_restart_between_seal_and_publish_loses_and_doubles_nothing",
         "hazards_of_loads::hazard_20_a_load_that_was_not_published_is_gone_after_a_crash";
     /// The record outlives the publication.
     PublishedFilesStayDoomed of 20:
@@ -294,20 +300,29 @@ mistakes! {
     /// Files of what was given up stay.
     UnpublishedFilesStay of 20:
         "hazards_of_loads::the_files_of_a_load_that_is_given_up_or_refused_go",
-        "hazards_of_movers::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
+        "hazards_of_loads::a_load_with_a_duplicate_is_refused_whole_and_leaves_no_file";
     /// Where another storage was is forgotten with it, and with that the files that are left to erase there.
     StoragesAreForgotten of 20:
-        "hazards_of_movers::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
+        "hazards_of_restarts::hazard_16_what_a_crash_left_in_another_storage_goes_although_nobody_adds_it";
+    /// Damage that a reader met is forgotten.
+    DamageIsForgotten of 20:
+        "hazards_of_files::damage_that_a_read_meets_refuses_the_table_until_a_check_finds_it_mended";
+    /// A directory that does not say its format is taken for a new one.
+    UnmarkedDirectoriesAreTaken of 20:
+        "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
-        "hazards_of_reads::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
+        "hazards_of_files::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
 
+    /// `_updated` is the time handed in, whatever it was before.
+    UpdatedFollowsTheClock of 0:
+        "hazards::updated_goes_up_with_each_commit_whatever_the_clock_does";
+    /// What it was before is forgotten at a restart.
+    UpdatedBeginsAnew of 0:
+        "hazards::updated_goes_up_with_each_commit_whatever_the_clock_does";
     /// What comes is written before what goes is deleted.
     RemovalsFollowPuts of 0:
         "hazards::removals_precede_puts_and_a_key_may_be_in_both";
-    /// Writers planned with another schema pass.
-    SchemaVersionsAreNotCompared of 0:
-        "hazards::a_schema_change_conflicts_with_writers_planned_before_it";
     /// Writers that count the rows of a scope do not meet each other.
     ExclusiveClaimsAreNotCompared of 0:
         "hazards::exclusive_claims_of_one_scope_exclude_each_other";
@@ -350,7 +365,7 @@ mistakes! {
         "hazards_of_loads::loaded_rows_take_numbers_that_nobody_else_has";
     /// Loads keep rows of one key.
     LoadsKeepEqualKeys of 0:
-        "hazards_of_movers::loads_in_any_order_with_duplicates_inside_and_against_the_table";
+        "hazards_of_loads::loads_in_any_order_with_duplicates_inside_and_against_the_table";
     /// Those that are merged in two batches, at least.
     BatchesAreComparedAlone of 0:
         "hazards_of_loads::rows_of_one_key_that_are_merged_in_two_batches_are_one_row";
@@ -366,7 +381,7 @@ mistakes! {
         "hazards_of_tables::users_with_the_same_keys_go_through_everything_side_by_side";
     /// A scan asks the bounds of pages that have rows of others as well.
     BoundsTellOfOthers of 0:
-        "hazards_of_reads::what_others_store_does_not_show_in_what_a_scan_looks_at";
+        "hazards_of_limits::what_others_store_does_not_show_in_what_a_scan_looks_at";
     /// A scan in key order takes runs for disjoint.
     OverlapsAreReadApart of 0:
         "hazards_of_reads::rows_in_key_order_whichever_run_has_them",
@@ -375,37 +390,4 @@ mistakes! {
     PartsShareTheHotRows of 0:
         "hazards_of_movers::parts_of_a_scan_are_disjoint_and_together_all",
         "hazards_of_reads::every_row_is_in_one_part_of_a_scan_however_many_there_are";
-}
-
-/// Whether this is the mistake to make.
-pub(crate) fn is(mistake: Mistake) -> bool {
-    static MADE: OnceLock<Option<Mistake>> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        let wanted = std::env::var("KALAMDB_MISTAKE").ok()?;
-        let known = ALL.iter().find(|(mistake, ..)| format!("{mistake:?}") == wanted);
-        Some(
-            known
-                .unwrap_or_else(|| panic!("{wanted} is no mistake that can be made"))
-                .0,
-        )
-    });
-    *made == Some(mistake)
-}
-
-/// Prints the list, for `scripts/mistakes`.
-#[test]
-fn every_hazard_has_a_mistake_and_every_mistake_a_test() {
-    for hazard in (0..=20).filter(|hazard| ![5, 6, 9].contains(hazard)) {
-        assert!(
-            ALL.iter().any(|(_, of, _)| *of == hazard),
-            "hazard {hazard} has no mistake"
-        );
-    }
-    for (mistake, hazard, tests) in ALL {
-        let mut distinct = tests.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), tests.len(), "{mistake:?} names a test twice");
-        println!("mistake {mistake:?} {hazard} {}", tests.join(" "));
-    }
 }

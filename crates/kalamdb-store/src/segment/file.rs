@@ -11,6 +11,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use twox_hash::XxHash3_64;
 
+use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::files::{Files, StoredFile};
 use crate::ids::ScopeId;
@@ -42,6 +43,8 @@ pub(crate) struct SegmentFile {
     pub(super) keys: Option<KeyColumns>,
     /// `scope | key` of the last row.
     max_key: Vec<u8>,
+    /// Of the segment of a table: what is wrong with one that nobody shows concerns nobody else.
+    damage: Option<Arc<Damage>>,
 }
 
 impl SegmentFile {
@@ -52,7 +55,7 @@ impl SegmentFile {
         schema: &Arc<StoreSchema>,
     ) -> Result<Self, StoreError> {
         let file = files.file(entry.storage, &entry.path)?;
-        let object = format!("segment {} ({})", entry.segment, file.name());
+        let object = entry.in_file(&file);
         let corrupt = |problem: String| StoreError::Corrupt {
             object: object.clone(),
             problem,
@@ -89,7 +92,22 @@ impl SegmentFile {
             index,
             metadata,
             max_key: entry.max_key.clone(),
+            damage: None,
         })
+    }
+
+    /// The same, of which damage is noted that shows later.
+    pub(crate) fn of_table(mut self, damage: &Arc<Damage>) -> Self {
+        self.damage = Some(damage.clone());
+        self
+    }
+
+    /// What came of reading; damage is noted.
+    pub(crate) fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &self.damage {
+            Some(damage) => damage.note(read),
+            None => read,
+        }
     }
 
     /// What it takes in memory, about.
@@ -249,7 +267,7 @@ impl SegmentFile {
         let keys = self.keys.as_ref().ok_or_else(|| self.keyless())?;
         let mut cursor = Cursor::new(self, keys.positions(), vec![rows], KEY_BLOCK_ROWS)?;
         let mut batches = Vec::new();
-        while let Some((_, columns, _)) = cursor.next(self)? {
+        while let Some((_, columns, _)) = self.noted(cursor.next(self))? {
             batches.push(columns);
         }
         keys.block(batches)

@@ -72,7 +72,7 @@ impl SegmentRead {
 
     /// The next batch: the numbers of its rows, its columns, and how many rows it has. `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(RowNumbers, Vec<ArrayRef>, usize)>, StoreError> {
-        let Some((numbers, columns, rows)) = self.cursor.next(&self.file)? else {
+        let Some((numbers, columns, rows)) = self.file.noted(self.cursor.next(&self.file))? else {
             return Ok(None);
         };
         let mut out = Vec::with_capacity(self.outputs.len());

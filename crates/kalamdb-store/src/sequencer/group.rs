@@ -114,7 +114,7 @@ impl HotChange {
         }
         let average = after.bytes / after.rows.max(1);
         let gone_bytes = average * self.rows.min(0).unsigned_abs();
-        if after.rows == 0 {
+        if after.rows == 0 || mistake!(TheLastRowSaysHowOldTheyAre) {
             after.since_micros = updated_micros;
         }
         after.rows = after.rows.saturating_add_signed(self.rows);

@@ -96,12 +96,15 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                         return Err(CommitError::Storage(format!("store {store} has no buckets")));
                     }
                     let table = Arc::make_mut(table);
-                    let over = |expiry: i64| expiry <= now_micros;
-                    for &(epoch, _) in table.expiries.iter().filter(|(_, expiry)| over(*expiry)) {
+                    let is_over = |expiry: i64| match expiry <= now_micros {
+                        true => !mistake!(OldBucketsStay),
+                        false => mistake!(LiveBucketsGo),
+                    };
+                    for &(epoch, _) in table.expiries.iter().filter(|(_, expiry)| is_over(*expiry)) {
                         delete_epoch(engine.stream(), &mut group.batch, store, epoch);
                         table.epochs.retain(|&kept| kept != epoch);
                     }
-                    table.expiries.retain(|(_, expiry)| !over(*expiry));
+                    table.expiries.retain(|(_, expiry)| !is_over(*expiry));
                     if let Some(last_expiry_micros) = seals {
                         let current = table.current();
                         table.expiries.push((current, last_expiry_micros));
@@ -240,7 +243,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if !mistake!(PublishedFilesStayDoomed) {
                 group.batch.delete_cf(engine.meta(), meta::file(output.segment));
             }
-            added.push(Segment::new(entry, &self.eraser));
+            added.push(Segment::new(entry, output.damage.clone(), &self.eraser));
         }
         let resolution = publication.resolution.lock();
         for (&segment, deleted) in &resolution.deleted {

@@ -17,8 +17,8 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_store::{
-    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanOrder, ScanSpec, ScopeId, SegmentSeqs,
-    Store, StoreError, StoreOptions,
+    Counter, DbState, Durability, KeyRange, Lifetime, Progress, ScanColumn, ScanOrder, ScanSpec, ScopeId, SeenSegments,
+    SegmentSeqs, Store, StoreError, StoreOptions,
 };
 use rocksdb::{DB, IteratorMode, Options};
 
@@ -251,6 +251,7 @@ fn spec(table: &Table, scope: ScopeId) -> ScanSpec {
         order: ScanOrder::Any,
         prune: None,
         batch_rows: 1000,
+        seen: SeenSegments::default(),
     }
 }
 
