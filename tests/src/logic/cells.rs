@@ -227,9 +227,69 @@ pub(super) fn rows_agree(normalizer: Normalizer, actual: &[Vec<String>], expecte
     true
 }
 
+/// The same for rows that may come in any order.
+pub(super) fn rows_agree_in_any_order(normalizer: Normalizer, actual: &[Vec<String>], expected: &[String]) -> bool {
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    rows_agree(normalizer, actual, expected)
+        || sorted(actual.iter().map(|row| normalizer(&row.join(" "))).collect())
+            == sorted(expected.iter().map(normalizer).collect())
+}
+
+/// Whether a query says in which order its rows come: it has an ORDER BY that is in no parentheses and no quotes. What EXPLAIN
+/// and SHOW print has an order of its own.
+pub(super) fn says_order(sql: &str) -> bool {
+    let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let code = code.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    if !["select", "with", "values", "from", "("]
+        .iter()
+        .any(|first| code.trim_start().starts_with(first))
+    {
+        return true;
+    }
+    let (mut depth, mut quote) = (0_i32, None);
+    let mut outermost = String::with_capacity(code.len());
+    for letter in code.split_ascii_whitespace().collect::<Vec<_>>().join(" ").chars() {
+        match (quote, letter) {
+            (Some(open), _) if open == letter => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '(') => depth += 1,
+            (None, ')') => depth -= 1,
+            (None, _) if depth == 0 => outermost.push(letter),
+            (None, _) => {}
+        }
+    }
+    outermost.contains("order by")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_is_said_outside_parentheses_and_quotes() {
+        for (sql, says) in [
+            ("SELECT a FROM t", false),
+            ("SELECT a FROM t\nORDER\n  BY a", true),
+            ("SELECT rank() OVER (ORDER BY a) FROM t", false),
+            ("-- order by\nSELECT 'order by' FROM (SELECT 1 ORDER BY 1)", false),
+            ("EXPLAIN SELECT a FROM t", true),
+        ] {
+            assert_eq!(says_order(sql), says, "{sql}");
+        }
+    }
+
+    #[test]
+    fn rows_without_an_order_agree_in_any() {
+        let actual = [vec!["b".to_owned()], vec!["a ".to_owned()]];
+        let agree =
+            |lines: [&str; 2]| rows_agree_in_any_order(without_trailing_space, &actual, &lines.map(str::to_owned));
+        assert!(agree(["a", "b"]));
+        assert!(!agree(["a", "a"]));
+    }
 
     #[test]
     fn floats_are_rounded_to_twelve_digits() {
