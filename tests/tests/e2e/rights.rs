@@ -421,7 +421,10 @@ const MARKERS: &[&str] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_log_no_table_and_no_error_shows_a_secret() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let server = Server::start_with(directory.path(), &Settings::with_args(&["--log", "debug"]));
+    let server = Server::start_with(
+        directory.path(),
+        &Settings::with_args(&["--log", "trace,sqlparser::parser=trace,datafusion_sql=trace"]),
+    );
     let mut root = server.root().await;
     let mut seen = String::new();
     for sql in [
