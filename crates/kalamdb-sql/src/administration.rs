@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result, Task, UserChange, View};
+use kalamdb_core::{
+    Error, ErrorCode, INFORMATION_SCHEMA, NewUser, PasswordChange, Principal, Result, Task, UserChange, View,
+};
 
 use crate::database::Database;
 use crate::execution::Completion;
 use crate::metadata;
 use crate::missing;
-use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA};
+use crate::names::DEFAULT_NAMESPACE;
 use crate::queries::RunningQuery;
 use crate::session::{Session, SessionValue};
 use crate::statement::Administration;
@@ -62,17 +64,27 @@ pub(crate) async fn run(
             if let Err(error) = engine.alter_user(&principal, change).await {
                 return Err(missing::with_nearest_user(error, engine, &view, &name)?);
             }
-            let own = name == principal.user_id && changes_password;
-            if let (true, Some(user)) = (own, engine.user(&engine.view(), &name)?) {
-                session.set_own_credential(user.credential_version);
+            if let (true, Some(user)) = (changes_password, engine.user(&engine.view(), &name)?) {
+                if name == principal.user_id {
+                    session.set_own_credential(user.credential_version);
+                }
+                database.end_sessions(&user.principal, session);
             }
             format!("user '{name}' changed")
         }
-        Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await {
-            Ok(true) => format!("user '{name}' dropped"),
-            Ok(false) => format!("there is no user '{name}'"),
-            Err(error) => return Err(missing::with_nearest_user(error, engine, &view, &name)?),
-        },
+        Administration::DropUser { name, if_exists } => {
+            let user = engine.user(&view, &name)?;
+            match engine.drop_user(&principal, &name, if_exists).await {
+                Ok(true) => {
+                    if let Some(user) = user {
+                        database.end_sessions(&user.principal, session);
+                    }
+                    format!("user '{name}' dropped")
+                }
+                Ok(false) => format!("there is no user '{name}'"),
+                Err(error) => return Err(missing::with_nearest_user(error, engine, &view, &name)?),
+            }
+        }
         Administration::Use { namespace } => {
             set_option(
                 database,

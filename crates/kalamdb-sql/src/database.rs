@@ -218,6 +218,13 @@ impl Database {
         open
     }
 
+    /// Ends all sessions of a user but the one that sees to it, and cancels what they run.
+    pub(crate) fn end_sessions(&self, user: &Principal, spared: &Session) {
+        let is_to_end = |open: &Session| open.principal().scope == user.scope && open.id() != spared.id();
+        self.sessions.lock().retain(|_, open| !is_to_end(open));
+        self.queries.cancel_of_user(user, spared.id());
+    }
+
     /// How many sessions are open.
     pub fn session_count(&self) -> usize {
         self.sessions.lock().len()

@@ -302,14 +302,18 @@ impl Queries {
 
     /// Cancels the running queries that `which` picks by (query id, session id); how many.
     pub(crate) fn cancel(&self, which: impl Fn(&str, &str) -> bool) -> usize {
+        self.cancel_entries(|entry| which(&entry.query_id, &entry.session_id))
+    }
+
+    /// Cancels what a user runs in any session but this.
+    pub(crate) fn cancel_of_user(&self, user: &Principal, spared_session: &str) -> usize {
+        self.cancel_entries(|entry| entry.owner.scope == user.scope && entry.session_id != spared_session)
+    }
+
+    fn cancel_entries(&self, which: impl Fn(&Entry) -> bool) -> usize {
         let picked: Vec<Arc<Entry>> = {
             let entries = self.entries.lock();
-            entries
-                .running
-                .values()
-                .filter(|entry| which(&entry.query_id, &entry.session_id))
-                .cloned()
-                .collect()
+            entries.running.values().filter(|entry| which(entry)).cloned().collect()
         };
         for entry in &picked {
             entry.interruption.cancel_token().cancel();
