@@ -321,6 +321,16 @@ impl View {
         self.state.segment_rows(table.store)
     }
 
+    /// Those that are the principal's, in a table where everyone has their own: this one may be shown, by how the table is read.
+    ///
+    /// # Errors
+    /// TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
+    pub fn own_segment_rows(&self, principal: &Principal, table: &Table) -> Result<u64> {
+        let scope = table.kind.scope(principal);
+        let rows = self.state.segment_rows_of(&table.schema.stored, table.store, scope);
+        rows.map_err(Error::from)
+    }
+
     /// Reads a stored table: the principal's rows of it, and of SYSTEM tables those that the role may see.
     ///
     /// # Errors

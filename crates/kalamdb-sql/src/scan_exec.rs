@@ -107,7 +107,7 @@ impl ScanExec {
         schema: SchemaRef,
     ) -> Self {
         let whole = matches!(keys, Keys::All) && request.limit.is_none();
-        let parts = if whole && view.segment_rows(&table) >= ROWS_FOR_PARTS {
+        let parts = if whole && has_rows_for_parts(&readers, &view, &table) {
             PARTS
         } else {
             1
@@ -215,6 +215,19 @@ impl ScanExec {
         }
         parts.join(", ")
     }
+}
+
+/// Whether parts pay. EXPLAIN shows them, so it is what one reads that counts, and not what others have in the table.
+fn has_rows_for_parts(readers: &Readers, view: &View, table: &Table) -> bool {
+    view.segment_rows(table) >= ROWS_FOR_PARTS
+        && match readers {
+            // What makes the count fail is met again by the scan, which says so.
+            Readers::One(principal) => {
+                let own = view.own_segment_rows(principal, table);
+                own.is_ok_and(|rows| rows >= ROWS_FOR_PARTS)
+            }
+            Readers::Everyone { .. } => true,
+        }
 }
 
 fn properties(equivalences: EquivalenceProperties, parts: usize) -> Arc<PlanProperties> {
