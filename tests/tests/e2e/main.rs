@@ -9,6 +9,7 @@ mod slt;
 mod batches;
 mod writers;
 
+mod attack;
 mod command_line;
 mod commits;
 mod concurrency;
@@ -24,6 +25,7 @@ mod load;
 mod memory;
 mod metadata;
 mod operations;
+mod quotas;
 mod reach;
 mod refusals;
 mod restart;
