@@ -15,7 +15,7 @@ use crate::options::TableOptions;
 use crate::rights::{Action, Task};
 use crate::schema::{Column, TableSchema};
 use crate::system_rows::{SchemaChange, schema_row, schema_versions, table_row, text};
-use crate::system_schema::{FIRST_SYSTEM_STORE, SYSTEM_NAMESPACE, SystemTable};
+use crate::system_schema::{FIRST_SYSTEM_STORE, INFORMATION_SCHEMA, SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
 use crate::type_name::{EXTENSION_NAME, JSON_EXTENSION};
 use crate::views::{StoredView, remove_view};
@@ -50,7 +50,7 @@ pub struct NewTable {
 pub(crate) const MOST_NAME_BYTES: usize = 128;
 
 /// Namespaces that nobody creates, drops or puts tables into.
-const RESERVED_NAMESPACES: &[&str] = &[SYSTEM_NAMESPACE, "information_schema"];
+const RESERVED_NAMESPACES: &[&str] = &[SYSTEM_NAMESPACE, INFORMATION_SCHEMA];
 
 /// A table that has its ids and waits to be created.
 pub(crate) struct Placement {

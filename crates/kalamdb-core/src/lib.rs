@@ -109,7 +109,7 @@ pub use schema::{Column, TableSchema};
 pub use segments::SegmentInfo;
 pub use storages::NewStorage;
 pub use system_filter::SystemRowFilter;
-pub use system_schema::{SYSTEM_NAMESPACE, SystemTable};
+pub use system_schema::{INFORMATION_SCHEMA, SYSTEM_NAMESPACE, SystemTable};
 pub use table_kind::TableKind;
 pub use token::Claims;
 pub use type_name::field_type_name;

@@ -15,6 +15,8 @@ use crate::table_kind::TableKind;
 
 /// The schema's name.
 pub const SYSTEM_NAMESPACE: &str = "system";
+/// The namespace of the standard's metadata tables, which the crate above makes from the catalog.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// The store ids of SYSTEM tables are fixed and taken from the far end, which the persisted counter never reaches.
 pub(crate) const FIRST_SYSTEM_STORE: u32 = u32::MAX - 255;

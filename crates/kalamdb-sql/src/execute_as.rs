@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNodeRecursion, TreeNodeVisitor};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
 use kalamdb_core::{Error, ErrorCode, Principal, Result, Role, may_act_as};
 
 use crate::database::Database;
 use crate::names::placed;
-use crate::provider::OWNER;
+use crate::provider::{OWNER, has_owners, table_of};
 use crate::queries::RunningQuery;
 use crate::rights::unknown_user;
 use crate::session::{Reach, Session};
@@ -156,4 +158,50 @@ fn rebuilt(plan: &LogicalPlan, input: Option<LogicalPlan>) -> DataFusionResult<O
 
 fn owners(schema: &DFSchema) -> usize {
     schema.fields().iter().filter(|field| field.name() == OWNER).count()
+}
+
+/// Whether rows of one user meet those of another in a plan of a query of all users: two tables of users' own rows in a join that
+/// is not by owner, or one in a subquery over another. Each for itself they may be listed below each other.
+pub(crate) fn mixes_users(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    let mut meetings = Meetings::default();
+    plan.visit_with_subqueries(&mut meetings)?;
+    Ok(meetings.found)
+}
+
+#[derive(Default)]
+struct Meetings {
+    /// For each plan from the whole down to the one that is looked at, in how many of its parts there are users' own rows.
+    parts: Vec<usize>,
+    found: bool,
+}
+
+impl<'n> TreeNodeVisitor<'n> for Meetings {
+    type Node = LogicalPlan;
+
+    fn f_down(&mut self, _plan: &'n LogicalPlan) -> DataFusionResult<TreeNodeRecursion> {
+        self.parts.push(0);
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn f_up(&mut self, plan: &'n LogicalPlan) -> DataFusionResult<TreeNodeRecursion> {
+        let mut parts = self.parts.pop().unwrap_or_default();
+        match plan {
+            LogicalPlan::Union(_) => {}
+            LogicalPlan::Join(join) if is_by_owner(join) => {}
+            LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source)?;
+                parts += usize::from(table_of(provider.as_ref()).is_some_and(|table| has_owners(table)));
+            }
+            _ => self.found |= parts > 1,
+        }
+        if let Some(outer) = self.parts.last_mut() {
+            *outer += usize::from(parts > 0);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+fn is_by_owner(join: &Join) -> bool {
+    let is_owner = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == OWNER);
+    join.on.iter().any(|(left, right)| is_owner(left) && is_owner(right))
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name};
+use kalamdb_core::{
+    INFORMATION_SCHEMA, Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name,
+};
 
 use crate::database::Database;
 use crate::definition;
 use crate::information_schema;
-use crate::names::INFORMATION_SCHEMA;
 use crate::session::Session;
 use crate::types;
 

@@ -20,7 +20,9 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableKind, TableName, View};
+use kalamdb_core::{
+    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, View,
+};
 
 use crate::batch_rows;
 use crate::constants;
@@ -224,7 +226,7 @@ impl Planner {
         let name = TableName::new(namespace, reference.table());
         names.note(&name);
         views::check_cycle(&name, names.within())?;
-        if name.namespace == crate::names::INFORMATION_SCHEMA {
+        if name.namespace == INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(missing::table(&self.view, &self.principal, &name)),
@@ -323,7 +325,7 @@ impl Planner {
                 .filter(|table| has_system_columns(table) && self.principal.sees(table))
         };
         system_columns::check_catalogs(&statement)?;
-        system_columns::expose(&mut statement, &find)?;
+        system_columns::expose(&mut statement, self.reach, &find)?;
         qualified_wildcards::complete(&mut statement);
         let Distinct {
             plan,

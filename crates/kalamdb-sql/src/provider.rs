@@ -58,6 +58,14 @@ pub(crate) fn has_system_columns(table: &Table) -> bool {
     }
 }
 
+/// Whether each of a table's rows is some user's own.
+pub(crate) fn has_owners(table: &Table) -> bool {
+    match table.kind {
+        TableKind::User | TableKind::Stream => true,
+        TableKind::System | TableKind::Shared => false,
+    }
+}
+
 /// A table as one statement of one principal reads it.
 pub(crate) struct Provider {
     database: Arc<Database>,

@@ -8,13 +8,13 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_core::{
-    Error, ErrorCode, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder, ScanRequest,
-    SystemTable, Table, TableName, TableSchema, View,
+    Error, ErrorCode, INFORMATION_SCHEMA, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder,
+    ScanRequest, SystemTable, Table, TableName, TableSchema, View,
 };
 
 use crate::database::{Database, Setting};
 use crate::missing;
-use crate::names::{INFORMATION_SCHEMA, placed, suggestion};
+use crate::names::{placed, suggestion};
 use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
 use crate::{administration, definition, information_schema, metadata, rights, system_tables, views};

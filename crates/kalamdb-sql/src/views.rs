@@ -11,6 +11,7 @@ use kalamdb_core::{Error, ErrorCode, NewView, Principal, Result, StoredView, Tab
 use crate::database::Database;
 use crate::definition::{full_name, query_columns};
 use crate::diagnostics;
+use crate::execute_as;
 use crate::missing;
 use crate::names::{placed, suggestion};
 use crate::plan_names::PlanNames;
@@ -61,6 +62,14 @@ pub(crate) fn plan(planner: &Planner, view: &StoredView, within: &[TableName]) -
     within.push(name.clone());
     let names = PlanNames::of_view(planner, &view.definition.namespace, within);
     let planned = planner.plan_with(*query, &[], &names).map_err(of_view)?;
+    if planner.reach() == Reach::Everyone
+        && execute_as::mixes_users(&planned.plan).map_err(diagnostics::from_datafusion)?
+    {
+        // What it says of one user's rows it would say of pairs of users, and its text cannot name the owner.
+        let message = "it brings two tables of users' own rows together and not by their owner, so it makes sense for one user \
+                       only; write its query, with a join by _user, in the place of the view";
+        return Err(of_view(Error::new(ErrorCode::InvalidStatement, message)));
+    }
     with_columns(planner, view, planned).map_err(of_view)
 }
 

@@ -406,6 +406,25 @@ fn a_query_of_all_users_says_whose_each_row_is() {
         ),
         ["more of ann|true|ann"]
     );
+    // A natural join is by owner, whether `_seq` is beside it or not; any other is as it says.
+    p.ok(&p.bob, "INSERT INTO pings VALUES (2)");
+    p.ok(&p.ann, "INSERT INTO pings VALUES (2)");
+    for seq in ["1", "notes._seq * 0 + pings._seq * 0 + 1"] {
+        let natural = format!("SELECT notes._user, id, v, {seq} FROM notes NATURAL JOIN pings ORDER BY 1");
+        let own = ["ann|2|more of ann|1", "bob|2|more of bob|1"];
+        assert_eq!(p.ok(root, &all(&natural)), own, "{seq}");
+    }
+    assert_eq!(
+        p.ok(
+            root,
+            &all("SELECT *, pings._seq > 0 FROM notes NATURAL JOIN pings ORDER BY v")
+        ),
+        ["2|more of ann|ann|true", "2|more of bob|bob|true"]
+    );
+    assert_eq!(
+        p.ok(root, &all("SELECT count(*) FROM notes n JOIN pings p ON n.id = p.id")),
+        ["6"]
+    );
     assert_eq!(
         p.ok(root, &all("SELECT id FROM news")),
         ["1"],
@@ -496,6 +515,32 @@ fn a_query_of_all_users_reads_views_as_it_reads_tables() {
         ["1|1|ann"]
     );
     assert_eq!(p.ok(root, &all("SELECT * FROM counted")), ["7"]);
+    // No text of a view makes pairs of users.
+    p.fixture.run(&[
+        "INSERT INTO pings VALUES (1)",
+        "CREATE VIEW v_joined AS SELECT n.v FROM notes n JOIN pings p ON n.id = p.id",
+        "CREATE VIEW v_beside AS SELECT n.v FROM notes n, pings",
+        "CREATE VIEW v_within AS SELECT v FROM notes WHERE id IN (SELECT id FROM pings)",
+        "CREATE VIEW v_greatest AS SELECT v FROM notes WHERE id = (SELECT max(id) FROM notes)",
+        "CREATE VIEW v_said_and_pinged AS SELECT v FROM said, pings",
+        "CREATE VIEW v_listed AS SELECT id FROM notes UNION ALL SELECT id FROM pings",
+        "CREATE VIEW by_nature AS SELECT v FROM notes NATURAL JOIN pings",
+        "CREATE VIEW v_told AS SELECT id FROM news WHERE id IN (SELECT id FROM notes)",
+    ]);
+    for view in ["v_joined", "v_beside", "v_within", "v_greatest", "v_said_and_pinged"] {
+        let part = format!("view {view}: it brings two tables");
+        p.fixture
+            .check_error(&all(&format!("SELECT * FROM {view}")), InvalidStatement, None, &part);
+    }
+    assert_eq!(
+        p.ok(root, "SELECT v FROM v_joined"),
+        ["of root"],
+        "for one user it is as ever"
+    );
+    assert_eq!(p.ok(root, &all("SELECT count(*) FROM v_listed")), ["9"]);
+    assert_eq!(p.ok(root, &all("SELECT v FROM by_nature")), ["of root"]);
+    assert_eq!(p.ok(root, &all("SELECT id FROM v_told")), ["1"]);
+    p.fixture.run(&["DELETE FROM pings"]);
     assert_eq!(
         p.ok(root, "SELECT * FROM said"),
         ["of root"],
