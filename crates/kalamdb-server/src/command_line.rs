@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -148,14 +148,19 @@ fn unexpected(command: &Command, named: Option<&Command>, word: &str) -> String 
 fn complain(message: &str, code: u8) -> ExitCode {
     let line: Vec<&str> = message.split_whitespace().collect();
     // A server may have sent it.
-    eprintln!("kalamdb: {}", printable_line(&line.join(" ")));
+    say(&printable_line(&line.join(" ")));
     ExitCode::from(code)
 }
 
 /// The same for a message that shows lines of a script.
 fn complain_in_lines(message: &str, code: u8) -> ExitCode {
-    eprintln!("kalamdb: {}", printable_lines(message));
+    say(&printable_lines(message));
     ExitCode::from(code)
+}
+
+fn say(message: &str) {
+    // Where nobody reads it, the exit code still tells.
+    let _ = writeln!(io::stderr(), "kalamdb: {message}");
 }
 
 fn ended(outcome: Result<(), String>) -> ExitCode {
@@ -211,7 +216,7 @@ async fn serve_until_signalled(config: Config) -> Result<(), String> {
         started = starting => started?,
         () = signals.next() => return Ok(()),
     };
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     let ready = writeln!(out, "ready flight={} http={}", running.flight, running.http).and_then(|()| out.flush());
     if let Err(error) = ready {
         tracing::warn!(%error, "the ready line cannot be written to standard output");

@@ -149,7 +149,13 @@ pub(crate) fn set_option(
         let view = database.engine().view();
         check_namespace(&view, &database.principal(&view, session)?, namespace)?;
     }
-    session.set_option(name, value)
+    session.set_option(name, value).map_err(|mut error| {
+        let settings = &database.options().settings;
+        if error.code == ErrorCode::NotFound && settings.iter().any(|setting| setting.name == name) {
+            error.message = format!("{name} is a setting of the server, which is given when it starts");
+        }
+        error
+    })
 }
 
 /// Ends one's own session; dba and system end those of users whose role is not above theirs.

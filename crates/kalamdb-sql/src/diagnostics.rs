@@ -1,19 +1,27 @@
 //! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
 
+mod places;
 pub(crate) mod subqueries;
 
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::parser::ParserError;
-use kalamdb_core::{Error, ErrorCode, Position, Quota};
+use kalamdb_core::{Error, ErrorCode, Position, Quota, field_type_name};
 
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
 
 /// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
-    translate(&error)
+    translate(&error, None)
+}
+
+/// The same for an error of planning a statement, whose text has the place that planning may not give.
+pub(crate) fn in_statement(error: DataFusionError, statement: &ast::Statement) -> Error {
+    translate(&error, Some(statement))
 }
 
 /// An error of an Arrow kernel, as running a query meets it.
@@ -40,17 +48,18 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
     }
 }
 
-fn translate(error: &DataFusionError) -> Error {
+fn translate(error: &DataFusionError, statement: Option<&ast::Statement>) -> Error {
     match error {
         DataFusionError::External(inner) => from_external(inner.as_ref()),
-        DataFusionError::Shared(inner) => translate(inner),
-        DataFusionError::Context(_, inner) => translate(inner),
-        DataFusionError::Diagnostic(diagnostic, inner) => {
-            placed(translate(inner), diagnostic.span.as_ref().and_then(position))
-        }
+        DataFusionError::Shared(inner) => translate(inner, statement),
+        DataFusionError::Context(_, inner) => translate(inner, statement),
+        DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span.as_ref().and_then(position) {
+            Some(place) => placed(translate(inner, None), Some(place)),
+            None => translate(inner, statement),
+        },
         // Each is true by itself; the first that names its place helps most.
         DataFusionError::Collection(errors) => {
-            let mut translated = errors.iter().map(translate);
+            let mut translated = errors.iter().map(|error| translate(error, statement));
             match translated.next() {
                 Some(first) if first.position.is_none() => {
                     translated.find(|error| error.position.is_some()).unwrap_or(first)
@@ -60,9 +69,9 @@ fn translate(error: &DataFusionError) -> Error {
             }
         }
         DataFusionError::ArrowError(inner, _) => from_arrow(inner),
-        DataFusionError::SchemaError(inner, _) => from_schema(inner),
+        DataFusionError::SchemaError(inner, _) => from_schema(inner, statement),
         DataFusionError::SQL(inner, _) => from_parser(inner),
-        DataFusionError::Plan(message) => from_plan(message),
+        DataFusionError::Plan(message) => from_plan(message, statement),
         DataFusionError::NotImplemented(message) => {
             subqueries::of_message(message).unwrap_or_else(|| Error::new(ErrorCode::Unsupported, unsupported(message)))
         }
@@ -93,7 +102,7 @@ fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Err
     if let Some(ours) = error.downcast_ref::<Error>() {
         ours.clone()
     } else if let Some(inner) = error.downcast_ref::<DataFusionError>() {
-        translate(inner)
+        translate(inner, None)
     } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
         from_arrow(inner)
     } else {
@@ -124,7 +133,10 @@ fn of_pattern(message: &str) -> Option<Error> {
     })
 }
 
-fn from_schema(error: &SchemaError) -> Error {
+fn from_schema(error: &SchemaError, statement: Option<&ast::Statement>) -> Error {
+    let place = |field: &Column| {
+        column_position(field).or_else(|| statement.and_then(|statement| places::of_column(statement, field)))
+    };
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known = valid_fields.iter().map(|column| column.name.as_str());
@@ -133,7 +145,7 @@ fn from_schema(error: &SchemaError) -> Error {
                 ErrorCode::ColumnNotFound,
                 format!("column {} does not exist{hint}", written(field)),
             );
-            placed(error, column_position(field))
+            placed(error, place(field))
         }
         SchemaError::AmbiguousReference { field } => {
             let message = format!(
@@ -141,7 +153,7 @@ fn from_schema(error: &SchemaError) -> Error {
                 written(field),
                 field.name
             );
-            placed(Error::new(ErrorCode::InvalidStatement, message), column_position(field))
+            placed(Error::new(ErrorCode::InvalidStatement, message), place(field))
         }
         SchemaError::DuplicateQualifiedField { qualifier, name } => Error::new(
             ErrorCode::InvalidStatement,
@@ -197,11 +209,31 @@ pub(crate) fn from_parser(error: &ParserError) -> Error {
     }
 }
 
-fn from_plan(message: &str) -> Error {
+fn from_plan(message: &str, statement: Option<&ast::Statement>) -> Error {
     if let Some(error) = subqueries::of_message(message).or_else(|| of_repeated_name(message)) {
         return error;
     }
-    let text = tidy(message);
+    let text = in_sql_words(&tidy(message));
+    if let Some(table) = text.strip_prefix("Invalid qualifier ") {
+        let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}"));
+        return placed(
+            error,
+            statement.and_then(|statement| places::of_wildcard(statement, table)),
+        );
+    }
+    if let Some(field) = text
+        .strip_prefix("Field ")
+        .and_then(|rest| rest.strip_suffix(" not found in struct"))
+    {
+        let error = Error::new(ErrorCode::ColumnNotFound, format!("the STRUCT has no field {field}"));
+        return placed(
+            error,
+            statement.and_then(|statement| places::of_field(statement, field)),
+        );
+    }
+    if let Some(error) = of_signature(&text) {
+        return error;
+    }
     let is_type_problem = [
         "Cannot infer common",
         "Cannot coerce",
@@ -232,8 +264,44 @@ fn of_repeated_name(message: &str) -> Option<Error> {
     Some(Error::new(ErrorCode::InvalidStatement, message))
 }
 
+/// Arguments of no type that a function takes: DataFusion lists what each of its signatures wants.
+fn of_signature(text: &str) -> Option<Error> {
+    let (function, reasons) = text.split_once(" failed to match any signature, errors: ")?;
+    let (_, received) = reasons.split_once("(DataType: ")?;
+    let data_type = received.split(')').next().unwrap_or(received);
+    let function = function.trim_start_matches("Function ").trim_matches('\'');
+    let message = format!("{function} does not take an argument of type {data_type}");
+    Some(Error::new(ErrorCode::TypeMismatch, message))
+}
+
+/// The text with Arrow's names of simple types as SQL names them.
+fn in_sql_words(text: &str) -> String {
+    let mut words = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = rest.find(|c| !is_letter(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        match word.parse::<DataType>() {
+            // `Utf8(…)` and the like are values, 'Date32' may be a name, and these two are English.
+            Ok(data_type) if !after.starts_with(['(', '\'', '"']) && !["Binary", "Null"].contains(&word) => {
+                words.push_str(&type_name(&data_type));
+            }
+            Ok(_) | Err(_) => words.push_str(word),
+        }
+        let next = after.find(is_letter).unwrap_or(after.len());
+        words.push_str(&after[..next]);
+        rest = &after[next..];
+    }
+    words
+}
+
+fn type_name(data_type: &DataType) -> String {
+    field_type_name(&Field::new("", data_type.clone(), true))
+}
+
 fn from_execution(message: &str) -> Error {
-    let text = tidy(message);
+    let text = in_sql_words(&tidy(message));
     let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {
         ErrorCode::TypeMismatch
     } else {
@@ -298,7 +366,10 @@ fn tidy(message: &str) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
-    without_far_name(text.trim_end_matches('.')).replace(".\nDid you mean ", "; did you mean ")
+    without_far_name(text.trim_end_matches('.'))
+        .replace(".\nDid you mean ", "; did you mean ")
+        .replace(".\n\tCandidate functions:\n\t", "; candidates: ")
+        .replace("\n\t", ", ")
 }
 
 /// "Invalid function 'sumn'.\nDid you mean 'sum'?": DataFusion names the nearest function however far it is.

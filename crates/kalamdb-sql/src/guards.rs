@@ -4,13 +4,12 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::growth;
 use crate::operators;
+use crate::plan_expressions;
 use crate::types;
 
 /// The rule; it comes after type coercion.
@@ -23,20 +22,7 @@ impl AnalyzerRule for Guards {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let schema = if let LogicalPlan::TableScan(scan) = &plan {
-                scan.projected_schema.as_ref().clone()
-            } else {
-                merge_schema(&plan.inputs())
-            };
-            // Types and nullability stay, and with them every schema: so must names, in which DataFusion may show a function
-            // otherwise than the operator that it stands for (`rank() ORDER BY [a + 1 …]`).
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(guarded(expr, &schema)?.update_data(|expr| name.restore(expr)))
-            })
-        })?;
+        let rewritten = plan.transform_up_with_subqueries(|plan| plan_expressions::map(plan, guarded))?;
         Ok(rewritten.data)
     }
 }

@@ -8,8 +8,6 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -18,6 +16,7 @@ use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
 use crate::names::{placed, position_of};
+use crate::plan_expressions::{self, is_comparison};
 use crate::tree::walk_mut;
 
 /// A double tells any two numbers of so many digits apart, and no more.
@@ -246,35 +245,11 @@ impl AnalyzerRule for TypedLiterals {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let schema = if let LogicalPlan::TableScan(scan) = &plan {
-                scan.projected_schema.as_ref().clone()
-            } else {
-                merge_schema(&plan.inputs())
-            };
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| typed(expr, &schema))?;
-                Ok(rewritten.update_data(|expr| name.restore(expr)))
-            })?
-            .map_data(LogicalPlan::recompute_schema)
+            plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?
+                .map_data(LogicalPlan::recompute_schema)
         })?;
         Ok(rewritten.data)
     }
-}
-
-fn is_comparison(operator: Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }
 
 /// One expression of which the operands are done, for expressions outside plans.

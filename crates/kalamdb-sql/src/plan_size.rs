@@ -14,6 +14,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::plan_expressions::is_comparison;
+
 /// Tables, joins, projections and the like. Planning takes about 100 µs and 10 KB for one.
 pub(crate) const MOST_NODES: u64 = 10_000;
 
@@ -353,20 +355,6 @@ fn is_truth(mut expr: &Expr) -> bool {
         Expr::BinaryExpr(binary) => is_comparison(binary.op) || matches!(binary.op, Operator::And | Operator::Or),
         _ => false,
     }
-}
-
-fn is_comparison(op: Operator) -> bool {
-    matches!(
-        op,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }
 
 /// Whether a comparison of a value of this function may become one of the function's argument with a range.

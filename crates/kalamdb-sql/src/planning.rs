@@ -48,6 +48,7 @@ use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
 use crate::single_value;
+use crate::struct_fields;
 use crate::system_columns;
 use crate::time_zones;
 use crate::values;
@@ -314,6 +315,7 @@ impl Planner {
         }
         literals::keep_long_numbers(&mut statement)?;
         time_zones::name_at_time_zone(&mut statement);
+        struct_fields::name_fields(&mut statement);
         values::queries_in_values(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
@@ -339,8 +341,8 @@ impl Planner {
                 .iter()
                 .map(|known| Some(known.clone().unwrap_or_else(untyped)))
                 .collect();
-            self.logical(names, statement, types)
-                .map_err(diagnostics::from_datafusion)?
+            self.logical(names, statement.clone(), types)
+                .map_err(|error| diagnostics::in_statement(error, &statement))?
         } else {
             plan
         };
@@ -382,7 +384,7 @@ impl Planner {
                 });
             }
             Err(error) if repeated_names::caused(&error) => error,
-            Err(error) => return Err(diagnostics::from_datafusion(error)),
+            Err(error) => return Err(diagnostics::in_statement(error, &statement)),
         };
         for which in [Renamed::Repeated, Renamed::All] {
             let mut renamed = statement.clone();
@@ -399,7 +401,7 @@ impl Planner {
                 });
             }
         }
-        Err(diagnostics::from_datafusion(refusal))
+        Err(diagnostics::in_statement(refusal, &statement))
     }
 
     fn logical(

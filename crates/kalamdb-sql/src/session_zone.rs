@@ -14,11 +14,10 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::plan_expressions;
 use crate::time_zones::{AtTimeZone, UTC};
 
 /// Functions that look at a calendar or a clock, or write one down.
@@ -45,17 +44,7 @@ impl AnalyzerRule for SessionZone {
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let schema = if let LogicalPlan::TableScan(scan) = &plan {
-                scan.projected_schema.as_ref().clone()
-            } else {
-                merge_schema(&plan.inputs())
-            };
-            let names = NamePreserver::new(&plan);
-            // Types and nullability stay, and with them every schema.
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(zoned(expr, &schema, config)?.update_data(|expr| name.restore(expr)))
-            })
+            plan_expressions::map(plan, |expr, schema| zoned(expr, schema, config))
         })?;
         Ok(rewritten.data)
     }

@@ -19,6 +19,17 @@ use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
 use crate::{administration, definition, information_schema, metadata, rights, system_tables, views};
 
+/// What SHOW lists besides settings.
+const LISTS: &[&str] = &[
+    "namespaces",
+    "schemas",
+    "tables",
+    "storages",
+    "jobs",
+    "segments",
+    "columns",
+];
+
 /// The columns of the rows, known without running anything. Each may be NULL.
 pub(crate) fn schema(show: &Show) -> SchemaRef {
     let text = |name: &'static str| (name, DataType::Utf8);
@@ -389,10 +400,19 @@ fn settings(
         }
     }
     if let Some(wanted) = wanted {
-        let hint = suggestion(wanted, all.iter().map(|setting| setting.name.as_str()));
+        let known = all
+            .iter()
+            .map(|setting| setting.name.as_str())
+            .chain(LISTS.iter().copied());
+        let hint = suggestion(wanted, known);
         all.retain(|setting| setting.name == wanted);
         if all.is_empty() {
-            let message = format!("there is no setting '{wanted}'{hint}; SHOW ALL lists them");
+            let hint = if hint.is_empty() {
+                "; SHOW ALL lists them".to_owned()
+            } else {
+                hint
+            };
+            let message = format!("there is no setting '{wanted}'{hint}");
             return Err(Error::new(ErrorCode::NotFound, message));
         }
     }

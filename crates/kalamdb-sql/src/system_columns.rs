@@ -14,7 +14,7 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result, Table};
 
-use crate::names::{folded, table_name};
+use crate::names::{folded, name_position, placed, table_name};
 use crate::provider::{Exposure, OWNER, SEQ, UPDATED, has_owners};
 use crate::session::Reach;
 use crate::tree::{walk, walk_mut};
@@ -47,7 +47,7 @@ pub(crate) fn check_catalogs(statement: &impl Visit) -> Result<()> {
             }
             match table_name(name, "") {
                 Ok(_) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(error),
+                Err(error) => ControlFlow::Break(placed(error, name_position(name))),
             }
         }
     }
@@ -528,7 +528,8 @@ fn qualifier(factor: &ast::TableFactor) -> Option<ast::ObjectName> {
     alias.as_ref().map(|alias| alias.name.clone().into()).or(name)
 }
 
-fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConstraint> {
+/// What a join is on, if it can have such.
+pub(crate) fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConstraint> {
     match operator {
         ast::JoinOperator::Join(constraint)
         | ast::JoinOperator::Inner(constraint)

@@ -293,3 +293,23 @@ pub(crate) fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+#[test]
+fn an_error_that_nobody_reads_still_has_its_exit_code() {
+    for (args, code) in [
+        (&["sql", "--nosuch"][..], 2),
+        (&["sql", "--url", "nonsense", "-c", "SELECT 1"], 1),
+    ] {
+        let mut child = Command::new(binary_path())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        // Most likely before it writes; if not, it has nothing to complain of.
+        drop(child.stderr.take());
+        let status = child.wait().expect("the binary runs");
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}

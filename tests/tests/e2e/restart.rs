@@ -23,7 +23,8 @@ const KEPT: &[&str] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_keeps_every_table_row_user_and_setting() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let server = Server::start(directory.path());
+    let changed = ["--max-queries-per-user", "37", "--statement-timeout", "47s"];
+    let server = Server::start_with(directory.path(), &Settings::with_args(&changed));
     let mut root = server.root().await;
     for sql in [
         "CREATE NAMESPACE app",
@@ -63,10 +64,16 @@ async fn a_restart_keeps_every_table_row_user_and_setting() {
     // The password of the first start stays: the variable is for a new database.
     let settings = Settings {
         own_root_password: true,
-        ..Settings::default()
+        ..Settings::with_args(&changed)
     };
     let server = Server::start_with(directory.path(), &settings);
     let mut root = server.root().await;
+    for (name, value) in [("max_queries_per_user", "37"), ("statement_timeout", "47")] {
+        let found = root
+            .value(&format!("SELECT value FROM system.settings WHERE name = '{name}'"))
+            .await;
+        assert_eq!(found, value, "{name}");
+    }
     let after = everything(&mut root).await;
     for (query, (before, after)) in KEPT.iter().zip(before.iter().zip(&after)) {
         assert_eq!(before, after, "{query}");

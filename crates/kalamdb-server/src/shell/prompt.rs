@@ -174,7 +174,7 @@ impl Conversation<'_> {
         };
         say(&format!("{message}; connecting anew"));
         match self.interrupts.unless(self.connection.reopen(self.shell)).await {
-            Ok(reopened) => reopened.map_err(Failure::Refused)?,
+            Ok(reopened) => reopened.map_err(|message| Failure::Lost { message, ran: false })?,
             Err(_) => return Err(Failure::Cancelled(Effect::None)),
         }
         say("connected: a new session, without what SET and USE did in the old one");
@@ -339,8 +339,8 @@ fn read_lines() -> io::Result<Event> {
     let mut text = String::new();
     loop {
         let prompt = if text.is_empty() { PROMPT } else { "    ...> " };
-        eprint!("{prompt}");
-        io::stderr().flush()?;
+        // Where nobody sees it, the lines are read all the same.
+        let _ = write!(io::stderr(), "{prompt}").and_then(|()| io::stderr().flush());
         match io::stdin().lock().read_line(&mut text) {
             Ok(0) => return Ok(Event::EndOfInput),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Event::NoText),

@@ -132,6 +132,74 @@ fn mistakes_are_named_with_their_place() {
 }
 
 #[test]
+fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT, s STRUCT<a INT>)",
+        "CREATE TABLE n (id BIGINT PRIMARY KEY)",
+    ]);
+    // The place of what stands between the marks.
+    for marked in [
+        "SELECT name || «nam» FROM items",
+        "SELECT -«nam» FROM items",
+        "SELECT id,\n  -«nam» FROM items",
+        "SELECT «items.nam» || 'x' FROM items",
+        "SELECT -«i.nam» FROM items i",
+        "SELECT 1 FROM items WHERE NOT «nam»",
+        "SELECT 1 FROM items JOIN n USING («idd»)",
+        "SELECT * EXCLUDE («nam») FROM items",
+        "SELECT * EXCEPT (id, «nam») FROM items",
+        "SELECT items.* EXCLUDE «nam» FROM items",
+        "SELECT «nam»[1] FROM items",
+        "UPDATE items SET name = «nam» || 'x'",
+        "DELETE FROM items WHERE -«nam» = 1",
+        "CREATE VIEW v AS SELECT -«nam» FROM items",
+        "SELECT id FROM items WHERE id IN (SELECT -«nam» FROM n)",
+        "SELECT «s.b» FROM items",
+        "SELECT («s»).b FROM items",
+        "SELECT «s»['b'] FROM items",
+    ] {
+        check_marked(&fixture, marked, ErrorCode::ColumnNotFound);
+    }
+    check_marked(&fixture, "SELECT 1,\n «x».* FROM items", ErrorCode::TableNotFound);
+    check_marked(&fixture, "SELECT * FROM «a».b.c.d.e", ErrorCode::InvalidStatement);
+    // Which of the two is not there, the planner does not say.
+    fixture.check_error(
+        "SELECT id FROM items WHERE -id IN (SELECT -id FROM n) AND name || nam = (SELECT max(nam) FROM (VALUES ('x')) v(nam))",
+        ErrorCode::ColumnNotFound,
+        None,
+        "did you mean name?",
+    );
+}
+
+fn check_marked(fixture: &Fixture, marked: &str, code: ErrorCode) {
+    let before = marked.split('«').next().unwrap_or_default();
+    let line = before.lines().count();
+    let column = before.lines().last().map_or(0, |line| line.chars().count()) + 1;
+    let place = Some((line as u64, column as u64));
+    fixture.check_error(&marked.replace(['«', '»'], ""), code, place, "");
+}
+
+#[test]
+fn types_have_sql_names_in_messages() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT, s STRUCT<a INT>, l STRUCT<b INT>[])"]);
+    let check = |sql: &str, part: &str| fixture.check_error(sql, ErrorCode::TypeMismatch, None, part);
+    check(
+        "SELECT sum(name) FROM items",
+        "sum does not take an argument of type TEXT",
+    );
+    fixture.check_error(
+        "SELECT name + 1 FROM items",
+        ErrorCode::TypeMismatch,
+        Some((1, 8)),
+        "TEXT + BIGINT",
+    );
+    fixture.run(&["INSERT INTO items VALUES (1, 'one', {a: 5}, [{b: 6}, {b: 7}])"]);
+    fixture.check("SELECT (s).a, l[2].b, (l[1]).b, s.a FROM items", &["5|7|6|5"]);
+}
+
+#[test]
 fn limits_say_which_setting_they_are() {
     let fixture = Fixture::with(|options| options.statement_text_limit_bytes = 100);
     let long = format!("SELECT '{}'", "x".repeat(200));

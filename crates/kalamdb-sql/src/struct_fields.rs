@@ -1,0 +1,39 @@
+//! `(value).field` and `list[1].field`: DataFusion's planner reads a field behind a dot in a path of names alone.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, VisitorMut};
+use kalamdb_core::Error;
+
+use crate::names::folded;
+use crate::tree::walk_mut;
+
+/// Writes such fields as the planner takes them: as text.
+pub(crate) fn name_fields(statement: &mut ast::Statement) {
+    struct Accesses;
+    impl VisitorMut for Accesses {
+        type Break = Error;
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+            if let Expr::CompoundFieldAccess { root, access_chain } = expr {
+                let is_path = matches!(root.as_ref(), Expr::Identifier(_));
+                let names = |access: &AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+                let path = access_chain
+                    .iter()
+                    .take_while(|access| is_path && names(access))
+                    .count();
+                access_chain.iter_mut().skip(path).for_each(name_field);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    walk_mut(statement, &mut Accesses).expect("this visitor does not break");
+}
+
+fn name_field(access: &mut AccessExpr) {
+    if let AccessExpr::Dot(name) = access
+        && let Expr::Identifier(field) = name
+    {
+        let text = ast::Value::SingleQuotedString(folded(field));
+        *name = Expr::Value(text.with_span(field.span));
+    }
+}
