@@ -278,4 +278,28 @@ mod tests {
         assert_eq!(kill(&dan, &ann), Err(ErrorCode::NotFound));
         fixture.check_error("KILL QUERY 'x'", ErrorCode::NotFound, None, "system.queries");
     }
+
+    #[test]
+    fn a_new_password_and_a_drop_end_the_sessions_of_their_user() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE USER 'ann' ROLE user", "CREATE USER 'bob' ROLE user"]);
+        let (here, there, bob) = (fixture.session("ann"), fixture.session("ann"), fixture.session("bob"));
+        let is_open = |session: &Arc<Session>| {
+            let open = fixture.database.sessions();
+            open.iter().any(|open| open.session_id == session.id())
+        };
+        let run = |by: &Arc<Session>, sql: &str| fixture.execute_as(by, sql, Parameters::none()).map(|_| ());
+        let refused = run(&there, "ALTER USER 'ann' SET PASSWORD 'short'");
+        assert_eq!(refused.map_err(|error| error.code), Err(ErrorCode::InvalidArgument));
+        assert!([&here, &there, &bob].into_iter().all(is_open), "nothing changed");
+        run(&here, "ALTER USER 'ann' SET PASSWORD 'a long enough secret'").expect("she may");
+        assert_eq!([&here, &there, &bob].map(is_open), [true, false, true]);
+        fixture.run(&["ALTER USER 'ann' SET ROLE service"]);
+        assert!(is_open(&here), "a role is read anew by each statement");
+        fixture.run(&["ALTER USER 'ann' SET PASSWORD 'another long secret'"]);
+        assert_eq!([&here, &bob].map(is_open), [false, true]);
+        let again = fixture.session("ann");
+        fixture.run(&["DROP USER 'ann'"]);
+        assert_eq!([&again, &bob].map(is_open), [false, true]);
+    }
 }

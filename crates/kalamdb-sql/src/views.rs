@@ -80,7 +80,7 @@ fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Resul
     let outputs = &view.definition.outputs;
     let columns = &view.schema.columns;
     let names = schema.fields().iter().map(|field| field.name()).enumerate();
-    let (owners, now): (Vec<(usize, &String)>, Vec<(usize, &String)>) = names.partition(|(_, name)| {
+    let (owners, now): (Vec<_>, Vec<_>) = names.partition(|(_, name)| {
         let owner = name.as_str() == OWNER && planner.reach() == Reach::Everyone;
         owner && !outputs.contains(name)
     });
