@@ -37,7 +37,7 @@ fn a_grant_opens_what_it_names_and_nothing_else() {
         Privilege::Delete,
     ];
     let actions = [Action::Select, Action::Insert, Action::Update, Action::Delete];
-    assert_eq!(now(&db, "ann").sees(&vault), false);
+    assert!(!now(&db, "ann").sees(&vault));
     for given in 0..=steps.len() {
         let ann = now(&db, "ann");
         for (place, &action) in actions.iter().enumerate() {
