@@ -334,7 +334,7 @@ async fn anothers_handles_tickets_queries_and_sessions_are_of_no_use() {
     let loot = Loot {
         prepared: prepare(&victim, select).await,
         prepared_with_parameter: prepare(&victim, "SELECT v FROM filled.mixed WHERE id = $1").await,
-        prepared_update: prepare(&victim, "UPDATE copy_of_full.mixed SET v = v || '?' WHERE id = 1").await,
+        prepared_update: prepare(&victim, "UPDATE copied.mixed SET v = v || '?' WHERE id = 1").await,
         info: victim.flight.execute(select.to_owned(), None).await.expect("it plans"),
         kept: victim.flight.execute(kept, None).await.expect("it runs"),
         running,
@@ -375,6 +375,8 @@ async fn anothers_handles_tickets_queries_and_sessions_are_of_no_use() {
         match (name, outcome) {
             // It was cancelled before.
             ("cancelling" | "cancelling as it was" | "KILL QUERY", _) => {}
+            // What comes of it is asked for in a session that is no more.
+            ("KILL SESSION", Err(error)) => assert!(error.message.contains("the session ended"), "{error}"),
             (_, Ok(told)) if told.contains(shows) => {}
             (_, outcome) => panic!("the control of {name} shows no {shows}: {outcome:?}"),
         }
