@@ -43,12 +43,11 @@ class OverAdbc:
 
     def __init__(self, server, user: str):
         self.connection = server.connect(user, PASSWORD)
-        self.cursor = self.connection.cursor()
+        # A cursor would prepare, and fail to close what went with the session.
+        self.statement = adbc_driver_manager.AdbcStatement(self.connection.adbc_connection)
 
     def close(self):
-        # With the session went what the driver would close.
-        with contextlib.suppress(adbc_driver_manager.Error):
-            self.cursor.close()
+        self.statement.close()
         self.connection.close()
 
     def ask(self):
@@ -57,8 +56,9 @@ class OverAdbc:
             return cursor.fetchone()[0]
 
     def stream(self):
-        self.cursor.execute(ENDLESS)
-        return self.cursor.fetch_record_batch()
+        self.statement.set_sql_query(ENDLESS)
+        handle, _ = self.statement.execute_query()
+        return pa.RecordBatchReader.from_stream(handle)
 
 
 class OverPyarrow:
