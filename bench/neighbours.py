@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 
+import pyarrow as pa
 import pyarrow.flight as flight
 
 from servers import PASSWORD, make_directory, start_kalamdb, stop
@@ -61,7 +62,7 @@ def at_limit(user: User, code: str, sql: str | None, done: threading.Event, brea
                 connect_flight(user.url, user.name, user.password)
             else:
                 user.run(sql)
-        except flight.FlightError as error:
+        except (flight.FlightError, pa.ArrowException) as error:
             check(code in str(error), f"{code} expected, not: {error}")
             breaches.append(1)
     if unread is not None:
