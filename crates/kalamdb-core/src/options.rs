@@ -172,12 +172,13 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 fn unknown_option(name: &str) -> Error {
-    let nearest = KNOWN
-        .iter()
-        .min_by_key(|known| strsim::damerau_levenshtein(&name.to_ascii_uppercase(), known));
-    let nearest = nearest.expect("options are known");
+    let upper = name.to_ascii_uppercase();
+    let distance = |known: &&&str| strsim::damerau_levenshtein(&upper, known);
+    let is_near = |known: &&&str| known.starts_with(&upper) || distance(known) <= upper.len().max(known.len()) / 3;
+    let nearest = KNOWN.iter().filter(is_near).min_by_key(distance);
+    let hint = nearest.map_or_else(|| ".".to_owned(), |nearest| format!("; did you mean {nearest}?"));
     invalid(format!(
-        "unknown table option {name}; did you mean {nearest}? The options are TYPE, {}",
+        "unknown table option {name}{hint} The options are TYPE, {}",
         KNOWN.join(", ")
     ))
 }

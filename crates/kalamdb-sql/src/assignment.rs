@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use kalamdb_core::{Column, Error, ErrorCode, Result};
 
-use crate::definition::type_name;
+use crate::definition::{data_type_name, type_name};
 use crate::extension_types::{self, ExtensionType};
 use crate::planned::plain_type;
 use crate::time_zones::cast_in_zone;
@@ -84,11 +84,11 @@ impl<'a> Target<'a> {
     fn describe(&self) -> String {
         let whole = match self.name {
             Name::Column(column) => format!("column {} ({})", column.name, type_name(column)),
-            Name::Parameter(field) => format!("parameter {} ({})", field.name(), field.data_type()),
+            Name::Parameter(field) => format!("parameter {} ({})", field.name(), data_type_name(field.data_type())),
         };
         match self.depth {
             Depth::Whole => whole,
-            Depth::Part => format!("{} in {whole}", self.data_type),
+            Depth::Part => format!("{} in {whole}", data_type_name(self.data_type)),
         }
     }
 }
@@ -166,8 +166,9 @@ fn takes_no(from: &DataType, target: &Target<'_>) -> Error {
     Error::new(
         ErrorCode::TypeMismatch,
         format!(
-            "{} takes no {from}; write CAST(… AS …) if that is meant",
-            target.describe()
+            "{} takes no {}; write CAST(… AS …) if that is meant",
+            target.describe(),
+            data_type_name(from)
         ),
     )
 }

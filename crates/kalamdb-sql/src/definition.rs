@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
     Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, TableName,
-    TableOptions, TableSchema, Task,
+    TableOptions, TableSchema, Task, field_type_name,
 };
 
 use crate::assignment::{Target, assign};
@@ -97,6 +97,11 @@ pub(crate) async fn run(
         }
     };
     Ok(Completion { rows: None, message })
+}
+
+/// A type in SQL's words.
+pub(crate) fn data_type_name(data_type: &DataType) -> String {
+    field_type_name(&Field::new("", data_type.clone(), true))
 }
 
 /// The SQL type name of a column, as metadata and DESCRIBE show it.
@@ -216,7 +221,7 @@ async fn create_table(
         name: name.clone(),
         kind,
         columns,
-        primary_key: primary_key.clone(),
+        primary_key: primary_key.iter().map(|(column, _)| column.clone()).collect(),
         options: options.clone(),
     };
     let view = planner.view().clone();
@@ -258,6 +263,7 @@ async fn create_table(
     let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
     let as_given = columns.iter().all(|column| column.sql_type.is_none());
     let columns = defined_columns(&planner, &rows.schema(), columns)?;
+    statement::check_key(columns.iter().map(|column| column.name.as_str()), &primary_key)?;
     let zone = Arc::clone(planner.time_zone());
     drop(planner);
     // NULL in a NOT NULL column is for the write handler to refuse, with the row's number.

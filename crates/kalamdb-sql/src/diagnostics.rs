@@ -3,25 +3,33 @@
 mod places;
 pub(crate) mod subqueries;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::VisitMut;
 use datafusion::sql::sqlparser::parser::ParserError;
-use kalamdb_core::{Error, ErrorCode, Position, Quota, field_type_name};
+use kalamdb_core::{Error, ErrorCode, Position, Quota};
 
+use crate::definition::data_type_name;
+use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
+use crate::provider::{SEQ, UPDATED};
 
 /// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
     translate(&error, None)
 }
 
-/// The same for an error of planning a statement, whose text has the place that planning may not give.
-pub(crate) fn in_statement(error: DataFusionError, statement: &ast::Statement) -> Error {
-    translate(&error, Some(statement))
+/// The same for an error of planning a statement, or a part of one. Where planning does not give the place of a name, its text and
+/// `plan`, which says what planning another text like it says, do.
+pub(crate) fn in_text<N: VisitMut + Clone>(
+    error: DataFusionError,
+    node: &N,
+    plan: impl Fn(N) -> Option<DataFusionError>,
+) -> Error {
+    translate(&error, Some(&places::Planned { node, plan }))
 }
 
 /// An error of an Arrow kernel, as running a query meets it.
@@ -33,7 +41,10 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
             format!("number out of range: {}", tidy(message)),
         ),
         ArrowError::CastError(message) | ArrowError::ParseError(message) => {
-            Error::new(ErrorCode::TypeMismatch, tidy(message))
+            Error::new(ErrorCode::TypeMismatch, in_sql_words(&tidy(message)))
+        }
+        ArrowError::InvalidArgumentError(message) if message.contains(" is too large to store in a ") => {
+            Error::new(ErrorCode::TypeMismatch, in_sql_words(&tidy(message)))
         }
         ArrowError::InvalidArgumentError(message)
         | ArrowError::ComputeError(message)
@@ -48,18 +59,18 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
     }
 }
 
-fn translate(error: &DataFusionError, statement: Option<&ast::Statement>) -> Error {
+fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
     match error {
         DataFusionError::External(inner) => from_external(inner.as_ref()),
-        DataFusionError::Shared(inner) => translate(inner, statement),
-        DataFusionError::Context(_, inner) => translate(inner, statement),
+        DataFusionError::Shared(inner) => translate(inner, text),
+        DataFusionError::Context(_, inner) => translate(inner, text),
         DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span.as_ref().and_then(position) {
             Some(place) => placed(translate(inner, None), Some(place)),
-            None => translate(inner, statement),
+            None => translate(inner, text),
         },
         // Each is true by itself; the first that names its place helps most.
         DataFusionError::Collection(errors) => {
-            let mut translated = errors.iter().map(|error| translate(error, statement));
+            let mut translated = errors.iter().map(|error| translate(error, text));
             match translated.next() {
                 Some(first) if first.position.is_none() => {
                     translated.find(|error| error.position.is_some()).unwrap_or(first)
@@ -69,9 +80,9 @@ fn translate(error: &DataFusionError, statement: Option<&ast::Statement>) -> Err
             }
         }
         DataFusionError::ArrowError(inner, _) => from_arrow(inner),
-        DataFusionError::SchemaError(inner, _) => from_schema(inner, statement),
+        DataFusionError::SchemaError(inner, _) => from_schema(inner, text),
         DataFusionError::SQL(inner, _) => from_parser(inner),
-        DataFusionError::Plan(message) => from_plan(message, statement),
+        DataFusionError::Plan(message) => from_plan(message, text),
         DataFusionError::NotImplemented(message) => {
             subqueries::of_message(message).unwrap_or_else(|| Error::new(ErrorCode::Unsupported, unsupported(message)))
         }
@@ -133,17 +144,17 @@ fn of_pattern(message: &str) -> Option<Error> {
     })
 }
 
-fn from_schema(error: &SchemaError, statement: Option<&ast::Statement>) -> Error {
-    let place = |field: &Column| {
-        column_position(field).or_else(|| statement.and_then(|statement| places::of_column(statement, field)))
-    };
+fn from_schema(error: &SchemaError, text: Option<&dyn Text>) -> Error {
+    let place = |field: &Column| column_position(field).or_else(|| text.and_then(|text| text.column(field)));
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
-            let known = valid_fields.iter().map(|column| column.name.as_str());
-            let hint = suggestion(&field.name, known);
             let error = Error::new(
                 ErrorCode::ColumnNotFound,
-                format!("column {} does not exist{hint}", written(field)),
+                format!(
+                    "column {} does not exist{}",
+                    written(field),
+                    nearest(field, valid_fields)
+                ),
             );
             placed(error, place(field))
         }
@@ -164,6 +175,26 @@ fn from_schema(error: &SchemaError, statement: Option<&ast::Statement>) -> Error
             format!("column {name} appears twice; give one an alias"),
         ),
     }
+}
+
+/// What is most like a column that is not there: its table, if that is not there either, or a column of the table.
+fn nearest(field: &Column, valid: &[Column]) -> String {
+    let table = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_owned());
+    let wanted = table(field);
+    let tables: Vec<String> = valid.iter().filter_map(table).collect();
+    if let Some(wanted) = &wanted
+        && !tables.contains(wanted)
+    {
+        // What stands before a field of a STRUCT is a column.
+        let columns = valid.iter().map(|column| column.name.as_str());
+        let hint = suggestion(wanted, tables.iter().map(String::as_str).chain(columns));
+        return format!(": FROM has no table {wanted}{hint}");
+    }
+    let columns = valid
+        .iter()
+        .filter(|column| wanted.is_none() || table(column) == wanted);
+    let system = [SEQ, UPDATED].into_iter().filter(|_| field.name.starts_with('_'));
+    suggestion(&field.name, columns.map(|column| column.name.as_str()).chain(system))
 }
 
 /// The column as the statement writes it, without the catalog that planning may have put before it.
@@ -209,29 +240,25 @@ pub(crate) fn from_parser(error: &ParserError) -> Error {
     }
 }
 
-fn from_plan(message: &str, statement: Option<&ast::Statement>) -> Error {
+fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
     if let Some(error) = subqueries::of_message(message).or_else(|| of_repeated_name(message)) {
         return error;
     }
-    let text = in_sql_words(&tidy(message));
-    if let Some(table) = text.strip_prefix("Invalid qualifier ") {
-        let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}"));
-        return placed(
-            error,
-            statement.and_then(|statement| places::of_wildcard(statement, table)),
-        );
+    let message = in_sql_words(&tidy(message));
+    if let Some(table) = message.strip_prefix("Invalid qualifier ") {
+        let tables = text.map_or_else(Vec::new, |text| text.tables());
+        let hint = suggestion(table, tables.iter().map(String::as_str));
+        let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}{hint}"));
+        return placed(error, text.and_then(|text| text.wildcard(table)));
     }
-    if let Some(field) = text
+    let field = message
         .strip_prefix("Field ")
-        .and_then(|rest| rest.strip_suffix(" not found in struct"))
-    {
+        .and_then(|rest| rest.strip_suffix(" not found in struct"));
+    if let Some(field) = field {
         let error = Error::new(ErrorCode::ColumnNotFound, format!("the STRUCT has no field {field}"));
-        return placed(
-            error,
-            statement.and_then(|statement| places::of_field(statement, field)),
-        );
+        return placed(error, text.and_then(|text| text.field(field)));
     }
-    if let Some(error) = of_signature(&text) {
+    if let Some(error) = of_signature(&message) {
         return error;
     }
     let is_type_problem = [
@@ -239,13 +266,18 @@ fn from_plan(message: &str, statement: Option<&ast::Statement>) -> Error {
         "Cannot coerce",
         "Unsupported CAST",
         "cannot be evaluated because there isn't",
+        "There isn't a common type",
+        "non-boolean predicate",
+        "Unary operator",
+        "Incompatible inputs for",
+        ", but received ",
     ];
-    let code = if is_type_problem.iter().any(|sign| text.contains(sign)) {
+    let code = if is_type_problem.iter().any(|sign| message.contains(sign)) {
         ErrorCode::TypeMismatch
     } else {
         ErrorCode::InvalidStatement
     };
-    Error::new(code, text)
+    Error::new(code, message)
 }
 
 /// Two expressions of one name, which a SELECT around or a wildcard stands in the way of telling apart.
@@ -267,7 +299,10 @@ fn of_repeated_name(message: &str) -> Option<Error> {
 /// Arguments of no type that a function takes: DataFusion lists what each of its signatures wants.
 fn of_signature(text: &str) -> Option<Error> {
     let (function, reasons) = text.split_once(" failed to match any signature, errors: ")?;
-    let (_, received) = reasons.split_once("(DataType: ")?;
+    let Some((_, received)) = reasons.split_once("(DataType: ") else {
+        let reason = reasons.split(",Error during planning: ").next().unwrap_or(reasons);
+        return Some(Error::new(ErrorCode::InvalidStatement, tidy(reason)));
+    };
     let data_type = received.split(')').next().unwrap_or(received);
     let function = function.trim_start_matches("Function ").trim_matches('\'');
     let message = format!("{function} does not take an argument of type {data_type}");
@@ -285,7 +320,7 @@ fn in_sql_words(text: &str) -> String {
         match word.parse::<DataType>() {
             // `Utf8(…)` and the like are values, 'Date32' may be a name, and these two are English.
             Ok(data_type) if !after.starts_with(['(', '\'', '"']) && !["Binary", "Null"].contains(&word) => {
-                words.push_str(&type_name(&data_type));
+                words.push_str(&data_type_name(&data_type));
             }
             Ok(_) | Err(_) => words.push_str(word),
         }
@@ -294,10 +329,6 @@ fn in_sql_words(text: &str) -> String {
         rest = &after[next..];
     }
     words
-}
-
-fn type_name(data_type: &DataType) -> String {
-    field_type_name(&Field::new("", data_type.clone(), true))
 }
 
 fn from_execution(message: &str) -> Error {
@@ -327,12 +358,26 @@ fn from_internal(message: &str) -> Error {
 }
 
 fn unsupported(message: &str) -> String {
+    if message.contains("logical expression WindowFunction(") {
+        return "a window function is not supported here, but in the SELECT list, ORDER BY and QUALIFY".to_owned();
+    }
     let text = tidy(message);
+    let text = without_tree(&text);
+    let text = text.replace("Unsupported ast node in sqltorel: ", "not supported: ");
     if text.contains("support") {
         text
     } else {
         format!("not supported: {text}")
     }
+}
+
+/// The message up to the name of the node whose whole tree it prints, as in `Collate { expr: Identifier(Ident { …`.
+fn without_tree(text: &str) -> &str {
+    if !["Span(", "span: ", "Ident {"].iter().any(|sign| text.contains(sign)) {
+        return text;
+    }
+    let end = text.find(" { ").into_iter().chain(text.find('(')).min();
+    text[..end.unwrap_or(text.len())].trim_end()
 }
 
 /// The message without DataFusion's prefixes, footers and backtraces.

@@ -19,7 +19,7 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
 use crate::insert::{batch, column_index, counted, visible, writable};
-use crate::names::{placed, position, table_reference};
+use crate::names::{folded, name_position, placed, position, table_reference};
 use crate::parameters::{self, Parameters};
 use crate::planned::{Planned, plain_type};
 use crate::planning::Planner;
@@ -439,12 +439,7 @@ fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<Option<
         let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
             return Err(unsupported("SET (a, b) = …; write SET a = …, b = …"));
         };
-        let Some(identifier) = name.0.last().and_then(ast::ObjectNamePart::as_ident) else {
-            return Err(Error::new(
-                ErrorCode::InvalidStatement,
-                format!("{name} is not the name of a column"),
-            ));
-        };
+        let identifier = target(table, &update.table.relation, name)?;
         let index = column_index(table, identifier)?;
         if assigned[index].replace(&assignment.value).is_some() {
             let error = Error::new(ErrorCode::InvalidStatement, format!("column {identifier} is set twice"));
@@ -452,6 +447,29 @@ fn assignments<'a>(table: &Table, update: &'a ast::Update) -> Result<Vec<Option<
         }
     }
     Ok(assigned)
+}
+
+/// The column that an assignment names, alone or behind the name that its table has in the statement.
+fn target<'a>(table: &Table, relation: &ast::TableFactor, name: &'a ast::ObjectName) -> Result<&'a ast::Ident> {
+    let own = match relation {
+        ast::TableFactor::Table { alias: Some(alias), .. } => Some(&alias.name),
+        ast::TableFactor::Table { name, .. } => name.0.last().and_then(ast::ObjectNamePart::as_ident),
+        _ => None,
+    };
+    let parts: Vec<&ast::Ident> = name.0.iter().filter_map(ast::ObjectNamePart::as_ident).collect();
+    let error = match parts.as_slice() {
+        [column] => return Ok(column),
+        [column, ..] if table.schema.index_of(&folded(column)).is_some() => Error::new(
+            ErrorCode::Unsupported,
+            format!("not supported: SET of a part of a value, {name}; set all of column {column}"),
+        ),
+        [before, column] if own.is_some_and(|own| folded(own) == folded(before)) => return Ok(column),
+        _ => {
+            let message = format!("{name} is no column of table {}, which is updated", table.name);
+            Error::new(ErrorCode::ColumnNotFound, message)
+        }
+    };
+    Err(placed(error, name_position(name)))
 }
 
 /// Whether a value needs nothing of the row.

@@ -18,11 +18,12 @@ use crate::database::Database;
 use crate::definition::{self, ColumnDefault};
 use crate::interruption::Interruption;
 use crate::missing;
-use crate::names::suggestion;
+use crate::names::{INFORMATION_SCHEMA, suggestion};
 use crate::planning::Planner;
 use crate::queries::RunningQuery;
 use crate::session::Session;
 use crate::types;
+use crate::views;
 use crate::write_memory::WriteMemory;
 
 /// What to do when the table does not exist.
@@ -288,7 +289,9 @@ fn check_same_table(request: &IngestRequest, table: &Table) -> Result<()> {
 
 fn not_there(planner: &Planner, name: &TableName) -> Error {
     let (view, principal) = (planner.view(), planner.principal());
-    if view.catalog().namespaces.contains_key(&name.namespace) {
+    if views::visible(view, principal, name).is_some() {
+        views::is_no_table(name)
+    } else if view.catalog().namespaces.contains_key(&name.namespace) || name.namespace == INFORMATION_SCHEMA {
         missing::table(view, principal, name)
     } else {
         missing::namespace(view, principal, &name.namespace)

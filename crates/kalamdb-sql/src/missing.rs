@@ -2,20 +2,29 @@
 
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, TableName, View};
 
-use crate::metadata;
-use crate::names::{distance, nearest_table, suggestion};
+use crate::names::{INFORMATION_SCHEMA, distance, nearest_table, suggestion};
+use crate::{information_schema, metadata, views};
 
-/// TABLE_NOT_FOUND, worded alike for a table that is not there and for one that the principal may not know of.
+/// TABLE_NOT_FOUND, worded alike for a table that is not there and for one that the principal may not know of; INVALID_STATEMENT for
+/// one that can only be read.
 pub(crate) fn table(view: &View, principal: &Principal, name: &TableName) -> Error {
+    if name.namespace == INFORMATION_SCHEMA && information_schema::TABLES.contains(&name.table.as_str()) {
+        return views::is_no_table(name);
+    }
     let catalog = view.catalog();
     let visible = || {
         let tables = catalog.tables.values().filter(|table| principal.sees(table));
         let views = catalog.views.values().filter(|view| principal.sees_view(view, catalog));
-        tables.map(|table| &table.name).chain(views.map(|view| &view.name))
+        let stored = tables
+            .map(|table| table.name.clone())
+            .chain(views.map(|view| view.name.clone()));
+        let described = information_schema::TABLES.iter();
+        stored.chain(described.map(|table| TableName::new(INFORMATION_SCHEMA, *table)))
     };
     // A namespace is easily forgotten.
     let elsewhere = || {
-        let alike = visible().filter_map(|other| Some((distance(&name.table, &other.table)?, other)));
+        let others = visible().filter(|other| other.namespace != INFORMATION_SCHEMA);
+        let alike = others.filter_map(|other| Some((distance(&name.table, &other.table)?, other)));
         alike.min().map(|(_, other)| other)
     };
     let alike = nearest_table(name, visible()).or_else(elsewhere);

@@ -1,5 +1,7 @@
 //! Names: the catalog's, how written names become stored ones, and which known name is nearest to a wrong one.
 
+use std::borrow::Borrow;
+
 use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -121,14 +123,15 @@ pub(crate) fn distance(wanted: &str, known: &str) -> Option<usize> {
 }
 
 /// The table most like `wanted`, if one is like it in both parts of its name.
-pub(crate) fn nearest_table<'a>(
+pub(crate) fn nearest_table<N: Borrow<TableName> + Ord>(
     wanted: &TableName,
-    known: impl Iterator<Item = &'a TableName>,
-) -> Option<&'a TableName> {
+    known: impl Iterator<Item = N>,
+) -> Option<N> {
     known
         .filter_map(|name| {
-            let namespace = distance(&wanted.namespace, &name.namespace)?;
-            Some((namespace + distance(&wanted.table, &name.table)?, name))
+            let other = name.borrow();
+            let namespace = distance(&wanted.namespace, &other.namespace)?;
+            Some((namespace + distance(&wanted.table, &other.table)?, name))
         })
         .min()
         .map(|(_, name)| name)

@@ -18,7 +18,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut};
 use futures::StreamExt;
 use kalamdb_core::{
     Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, View,
@@ -31,6 +31,7 @@ use crate::diagnostics;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::execute_as;
+use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
@@ -44,6 +45,7 @@ use crate::planned::{Planned, plain_batch};
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualified_wildcards;
 use crate::repeated_names::{self, Renamed};
+use crate::replaced_columns;
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
@@ -313,9 +315,7 @@ impl Planner {
                 "a statement that is not a query reached the planner of queries",
             ));
         }
-        literals::keep_long_numbers(&mut statement)?;
-        time_zones::name_at_time_zone(&mut statement);
-        struct_fields::name_fields(&mut statement);
+        self.prepare(&mut statement)?;
         values::queries_in_values(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
@@ -329,6 +329,15 @@ impl Planner {
         system_columns::check_catalogs(&statement)?;
         system_columns::expose(&mut statement, self.reach, &find)?;
         qualified_wildcards::complete(&mut statement);
+        if let Some(reading) = replaced_columns::reading(&statement)
+            && let Err(error) = self.logical(names, reading, known.to_vec())
+        {
+            let error = self.refused(names, error, &statement, known);
+            // Anything else planning says of the statement itself. A name that two tables have is replaced in both.
+            if error.code == ErrorCode::ColumnNotFound {
+                return Err(error);
+            }
+        }
         let Distinct {
             plan,
             statement,
@@ -342,7 +351,7 @@ impl Planner {
                 .map(|known| Some(known.clone().unwrap_or_else(untyped)))
                 .collect();
             self.logical(names, statement.clone(), types)
-                .map_err(|error| diagnostics::in_statement(error, &statement))?
+                .map_err(|error| self.refused(names, error, &statement, known))?
         } else {
             plan
         };
@@ -384,7 +393,7 @@ impl Planner {
                 });
             }
             Err(error) if repeated_names::caused(&error) => error,
-            Err(error) => return Err(diagnostics::in_statement(error, &statement)),
+            Err(error) => return Err(self.refused(names, error, &statement, types)),
         };
         for which in [Renamed::Repeated, Renamed::All] {
             let mut renamed = statement.clone();
@@ -401,7 +410,28 @@ impl Planner {
                 });
             }
         }
-        Err(diagnostics::in_statement(refusal, &statement))
+        Err(self.refused(names, refusal, &statement, types))
+    }
+
+    /// What planning the statement says, with the place that it is about.
+    fn refused(
+        &self,
+        names: &PlanNames<'_>,
+        error: DataFusionError,
+        statement: &ast::Statement,
+        types: &[Option<FieldRef>],
+    ) -> Error {
+        diagnostics::in_text(error, statement, |other| {
+            self.logical(names, other, types.to_vec()).err()
+        })
+    }
+
+    /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
+    fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        literals::keep_long_numbers(node)?;
+        time_zones::name_at_time_zone(node);
+        struct_fields::name_fields(node);
+        function_clauses::check(node, &self.state)
     }
 
     fn logical(
@@ -537,14 +567,9 @@ impl Planner {
     /// # Errors
     /// COLUMN_NOT_FOUND, INVALID_STATEMENT, ...
     pub(crate) fn expression(&self, mut expr: ast::Expr, parameters: &Fields) -> Result<Arc<dyn PhysicalExpr>> {
-        literals::keep_long_numbers(&mut expr)?;
-        time_zones::name_at_time_zone(&mut expr);
-        let names = PlanNames::new(self);
-        let types = parameters.iter().map(|field| Some(Arc::clone(field))).collect();
-        let mut context = PlannerContext::new().with_prepare_param_data_types(types);
-        let expr = SqlToRel::new(&names)
-            .sql_to_expr(expr, &DFSchema::empty(), &mut context)
-            .map_err(diagnostics::from_datafusion)?;
+        self.prepare(&mut expr)?;
+        let types: Vec<_> = parameters.iter().map(|field| Some(Arc::clone(field))).collect();
+        let expr = self.logical_expression(expr, &types)?;
         let bound = parameters::placeholders_to_columns(expr).map_err(diagnostics::from_datafusion)?;
         let schema = DFSchema::try_from(Schema::new(parameters.clone())).map_err(diagnostics::from_datafusion)?;
         let simplified = simplified(&self.state, bound, &schema).map_err(diagnostics::from_datafusion)?;
@@ -556,12 +581,18 @@ impl Planner {
     /// The types of the parameters in an expression without columns, by number; `None` where nothing says.
     pub(crate) fn parameter_types(&self, expr: &ast::Expr) -> Result<HashMap<String, Option<FieldRef>>> {
         let mut expr = expr.clone();
-        time_zones::name_at_time_zone(&mut expr);
-        let names = PlanNames::new(self);
-        let expr = SqlToRel::new(&names)
-            .sql_to_expr(expr, &DFSchema::empty(), &mut PlannerContext::new())
-            .map_err(diagnostics::from_datafusion)?;
+        self.prepare(&mut expr)?;
+        let expr = self.logical_expression(expr, &[])?;
         parameters::placeholder_types(&expr).map_err(diagnostics::from_datafusion)
+    }
+
+    fn logical_expression(&self, expr: ast::Expr, types: &[Option<FieldRef>]) -> Result<Expr> {
+        let names = PlanNames::new(self);
+        let plan = |expr| {
+            let mut context = PlannerContext::new().with_prepare_param_data_types(types.to_vec());
+            SqlToRel::new(&names).sql_to_expr(expr, &DFSchema::empty(), &mut context)
+        };
+        plan(expr.clone()).map_err(|error| diagnostics::in_text(error, &expr, |other| plan(other).err()))
     }
 }
 

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, Role, TableKind};
 
 use crate::names::{CATALOG, folded, placed};
+pub(crate) use crate::statement::table_grammar::check_key;
 use crate::types::SqlType;
 
 pub(crate) use rights_grammar::{Actor, Rights, UserName, WrittenObject, WrittenSubject};
@@ -127,7 +128,8 @@ pub(crate) struct CreateTable {
     /// Where a query gives the rows: of its first columns, as far as something is said of them.
     pub(crate) columns: Vec<ColumnDefinition>,
     /// Column names in key order, from the column or the table constraint.
-    pub(crate) primary_key: Vec<String>,
+    /// Each column with its place.
+    pub(crate) primary_key: Vec<(String, Option<Position>)>,
     /// WITH options (TYPE taken out) and FLUSH POLICY, names in upper case.
     pub(crate) options: BTreeMap<String, String>,
     /// CREATE TABLE … AS.

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, VisitMut, VisitorMut};
 use kalamdb_core::Error;
 
 use crate::names::folded;
 use crate::tree::walk_mut;
 
 /// Writes such fields as the planner takes them: as text.
-pub(crate) fn name_fields(statement: &mut ast::Statement) {
+pub(crate) fn name_fields(node: &mut impl VisitMut) {
     struct Accesses;
     impl VisitorMut for Accesses {
         type Break = Error;
@@ -26,7 +26,7 @@ pub(crate) fn name_fields(statement: &mut ast::Statement) {
             ControlFlow::Continue(())
         }
     }
-    walk_mut(statement, &mut Accesses).expect("this visitor does not break");
+    walk_mut(node, &mut Accesses).expect("this visitor does not break");
 }
 
 fn name_field(access: &mut AccessExpr) {

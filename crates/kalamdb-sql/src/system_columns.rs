@@ -528,8 +528,7 @@ fn qualifier(factor: &ast::TableFactor) -> Option<ast::ObjectName> {
     alias.as_ref().map(|alias| alias.name.clone().into()).or(name)
 }
 
-/// What a join is on, if it can have such.
-pub(crate) fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConstraint> {
+fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConstraint> {
     match operator {
         ast::JoinOperator::Join(constraint)
         | ast::JoinOperator::Inner(constraint)
@@ -550,7 +549,8 @@ pub(crate) fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConst
     }
 }
 
-fn constraint_mut(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConstraint> {
+/// What a join is on, if it can have such.
+pub(crate) fn constraint_mut(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConstraint> {
     match operator {
         ast::JoinOperator::Join(constraint)
         | ast::JoinOperator::Inner(constraint)

@@ -112,6 +112,14 @@ async fn reads_cost_little(place: Rows) {
         let ticket = endpoint.ticket.expect("an endpoint has a ticket");
         let mut stream = root.flight.do_get(ticket).await.expect("it runs");
         while let Some(batch) = stream.next().await {
+            if rows == 0 {
+                // By now a server that does not wait for its reader has sent or stored it all.
+                for _ in 0..500 {
+                    other.ok("SELECT 1").await;
+                }
+                let running = status_of(&other, "SELECT * FROM large%", "running").await;
+                assert!(running.is_some(), "the server read on while nobody took what it had");
+            }
             rows += batch.expect("the stream is whole").num_rows();
             // As slow as another client's whole round trip for each message.
             other.ok("SELECT 1").await;
@@ -208,7 +216,11 @@ async fn a_client_that_goes_away_stops_its_query() {
 /// Whether a query whose text is like that is in that state.
 async fn status_of(root: &Client, like: &str, status: &str) -> Option<()> {
     let mut root = root.clone();
-    let sql = format!("SELECT count(*) FROM system.queries WHERE statement LIKE '{like}' AND status = '{status}'");
+    // One that is not planned yet does not run.
+    let sql = format!(
+        "SELECT count(*) FROM system.queries \
+         WHERE statement LIKE '{like}' AND status = '{status}' AND plan_ms IS NOT NULL"
+    );
     (root.value(&sql).await != "0").then_some(())
 }
 

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use super::{Target, convert, takes_no};
+use crate::definition::data_type_name;
 
 /// The values in the target's type, both nested.
 ///
@@ -28,8 +29,8 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
             let assigned = convert(&given, &target.part(item.data_type()))?;
             relist(&with_items(&values, assigned, item)?, target)
         }
-        (T::Struct(_), T::Struct(fields)) => {
-            let columns = structure(values.as_struct(), fields, target)?;
+        (T::Struct(given), T::Struct(fields)) => {
+            let columns = structure(values.as_struct(), fields, !are_numbered(given), target)?;
             let made = StructArray::try_new(fields.clone(), columns, values.nulls().cloned());
             Ok(Arc::new(made.map_err(|error| crate::diagnostics::from_arrow(&error))?))
         }
@@ -38,7 +39,8 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
                 return Err(takes_no(values.data_type(), target));
             };
             let given = values.as_map();
-            let columns = structure(given.entries(), fields, target)?;
+            // Every maker of maps names keys and values in a way of its own.
+            let columns = structure(given.entries(), fields, false, target)?;
             let made = StructArray::try_new(fields.clone(), columns, None).and_then(|parts| {
                 let offsets = given.offsets().clone();
                 MapArray::try_new(Arc::clone(entries), offsets, parts, given.nulls().cloned(), *ordered)
@@ -47,6 +49,12 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
         }
         (from, _) => Err(takes_no(from, target)),
     }
+}
+
+/// Whether the names are those that `struct(1, 'a')` and rows without names have.
+fn are_numbered(fields: &Fields) -> bool {
+    let mut fields = fields.iter().enumerate();
+    fields.all(|(index, field)| field.name().strip_prefix('c') == Some(index.to_string().as_str()))
 }
 
 fn too_many() -> Error {
@@ -87,7 +95,7 @@ fn relist(lists: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
     let misfit = |_| {
         Error::new(
             ErrorCode::TypeMismatch,
-            format!("{} takes no {}", target.describe(), lists.data_type()),
+            format!("{} takes no {}", target.describe(), data_type_name(lists.data_type())),
         )
     };
     // Not safe: a list of another length is refused, not NULL.
@@ -98,13 +106,17 @@ fn relist(lists: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef> {
     cast_with_options(lists, target.data_type, &options).map_err(misfit)
 }
 
-/// The columns of a struct for those fields: by name, or by place if none of the names is known.
-fn structure<'a>(values: &StructArray, fields: &'a Fields, target: &Target<'a>) -> Result<Vec<ArrayRef>> {
+/// The columns of a struct for those fields: by name, or by place if they have none.
+fn structure<'a>(
+    values: &StructArray,
+    fields: &'a Fields,
+    has_names: bool,
+    target: &Target<'a>,
+) -> Result<Vec<ArrayRef>> {
     let given = values.fields();
-    let place = |name: &str| given.iter().position(|field| field.name() == name);
+    let place = |name: &str| given.iter().position(|field| has_names && field.name() == name);
     let by_name = fields.iter().all(|field| place(field.name()).is_some());
-    let none_known = fields.iter().all(|field| place(field.name()).is_none());
-    if given.len() != fields.len() || !(by_name || none_known) {
+    if given.len() != fields.len() || (has_names && !by_name) {
         return Err(takes_no(values.data_type(), target));
     }
     let columns = fields.iter().enumerate().map(|(index, field)| {

@@ -2,49 +2,130 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::common::Column;
-use datafusion::sql::sqlparser::ast::{self, Visitor};
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
 use kalamdb_core::{Error, Position};
 
-use crate::names::{folded, name_position, position};
-use crate::system_columns::constraint;
-use crate::tree::walk;
+use crate::names::{folded, name_position, position, position_of};
+use crate::system_columns::constraint_mut;
+use crate::tree::walk_mut;
 
-/// Where the column is read. `None` if two SELECTs read one of that name: which of them is meant is not known.
-pub(super) fn of_column(statement: &ast::Statement, column: &Column) -> Option<Position> {
-    let table = column.relation.as_ref().map(|relation| relation.table());
-    find(
-        statement,
-        Wanted::Column {
-            name: &column.name,
-            table,
+/// One column is looked for among so many of its name; each costs a plan.
+const MOST_MENTIONS: usize = 64;
+
+/// A text that planning refused.
+pub(super) trait Text {
+    /// Where the column is read that is not there.
+    fn column(&self, column: &Column) -> Option<Position>;
+
+    /// Where `table` stands before a wildcard, if at one place only.
+    fn wildcard(&self, table: &str) -> Option<Position>;
+
+    /// Where a STRUCT's field is read, if at one place only.
+    fn field(&self, field: &str) -> Option<Position>;
+
+    /// The names that its FROMs give tables.
+    fn tables(&self) -> Vec<String>;
+}
+
+/// A statement or a part of one, and what planning says of others.
+pub(super) struct Planned<'a, N, F> {
+    pub(super) node: &'a N,
+    pub(super) plan: F,
+}
+
+impl<N: VisitMut + Clone, F: Fn(N) -> Option<DataFusionError>> Text for Planned<'_, N, F> {
+    fn column(&self, column: &Column) -> Option<Position> {
+        let table = column.relation.as_ref().map(|relation| relation.table());
+        let name = &column.name;
+        let mentions = |kept| read(self.node, Wanted::Column { name, table }, kept);
+        let (_, found) = mentions(None);
+        if let [place] = found.as_slice() {
+            return *place;
+        }
+        // What is there in one SELECT may not be in another: a mention is wrong if it is so alone.
+        let is_wrong = |kept: &usize| {
+            let (alone, _) = mentions(Some(*kept));
+            (self.plan)(alone).is_some_and(|error| {
+                missing(&error).is_some_and(|other| other.name == column.name && other.relation == column.relation)
+            })
+        };
+        let wrong = (0..found.len().min(MOST_MENTIONS)).find(is_wrong)?;
+        found[wrong]
+    }
+
+    fn wildcard(&self, table: &str) -> Option<Position> {
+        the_only(read(self.node, Wanted::Wildcard { table }, None).1)
+    }
+
+    fn field(&self, field: &str) -> Option<Position> {
+        the_only(read(self.node, Wanted::Field(field), None).1)
+    }
+
+    fn tables(&self) -> Vec<String> {
+        struct Tables(Vec<String>);
+        impl VisitorMut for Tables {
+            type Break = Error;
+            fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {
+                let (ast::TableFactor::Table { alias, .. }
+                | ast::TableFactor::Derived { alias, .. }
+                | ast::TableFactor::TableFunction { alias, .. }
+                | ast::TableFactor::UNNEST { alias, .. }
+                | ast::TableFactor::NestedJoin { alias, .. }) = factor
+                else {
+                    return ControlFlow::Continue(());
+                };
+                let alias = alias.as_ref().map(|alias| folded(&alias.name));
+                let own = match factor {
+                    ast::TableFactor::Table { name, .. } => name.0.last().and_then(|part| part.as_ident()).map(folded),
+                    _ => None,
+                };
+                self.0.extend(alias.or(own));
+                ControlFlow::Continue(())
+            }
+        }
+        let mut tables = Tables(Vec::new());
+        walk_mut(&mut self.node.clone(), &mut tables).expect("this visitor does not break");
+        tables.0
+    }
+}
+
+fn the_only(found: Vec<Option<Position>>) -> Option<Position> {
+    match found.as_slice() {
+        [place] => *place,
+        _ => None,
+    }
+}
+
+/// The column that planning did not find.
+fn missing(error: &DataFusionError) -> Option<&Column> {
+    match error {
+        DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Some(field),
+            _ => None,
         },
-    )
+        DataFusionError::Shared(inner) => missing(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => missing(inner),
+        DataFusionError::Collection(errors) => errors.iter().find_map(missing),
+        _ => None,
+    }
 }
 
-/// Where `table` stands before a wildcard.
-pub(super) fn of_wildcard(statement: &ast::Statement, table: &str) -> Option<Position> {
-    find(statement, Wanted::Wildcard { table })
-}
-
-/// Where a STRUCT's field is read.
-pub(super) fn of_field(statement: &ast::Statement, field: &str) -> Option<Position> {
-    find(statement, Wanted::Field(field))
-}
-
-fn find(statement: &ast::Statement, wanted: Wanted<'_>) -> Option<Position> {
+/// The places at which `node` mentions what is wanted. If one of them is to be kept, all others are NULL in the copy, or left out
+/// where only names may stand.
+fn read<N: VisitMut + Clone>(node: &N, wanted: Wanted<'_>, kept: Option<usize>) -> (N, Vec<Option<Position>>) {
+    let mut copy = node.clone();
     let mut mentions = Mentions {
         wanted,
-        queries: Vec::new(),
-        number: 0,
-        found: None,
-        is_ambiguous: false,
+        kept,
+        found: Vec::new(),
     };
-    walk(statement, &mut mentions).expect("this visitor does not break");
-    let (_, place) = mentions.found?;
-    (!mentions.is_ambiguous).then_some(place)
+    walk_mut(&mut copy, &mut mentions).expect("this visitor does not break");
+    (copy, mentions.found)
 }
 
+#[derive(Clone, Copy)]
 enum Wanted<'a> {
     Column { name: &'a str, table: Option<&'a str> },
     Wildcard { table: &'a str },
@@ -53,36 +134,29 @@ enum Wanted<'a> {
 
 struct Mentions<'a> {
     wanted: Wanted<'a>,
-    /// The queries around what is visited, by number, outermost first.
-    queries: Vec<usize>,
-    number: usize,
-    /// The first mention, and the query that it is in.
-    found: Option<(Option<usize>, Position)>,
-    is_ambiguous: bool,
+    kept: Option<usize>,
+    found: Vec<Option<Position>>,
 }
 
 impl Mentions<'_> {
-    fn note(&mut self, place: Option<Position>) {
-        let Some(place) = place else { return };
-        let query = self.queries.last().copied();
-        match self.found {
-            None => self.found = Some((query, place)),
-            Some((first, _)) => self.is_ambiguous |= first != query,
-        }
+    /// Notes a mention. Whether it stays.
+    fn note(&mut self, place: Option<Position>) -> bool {
+        let index = self.found.len();
+        self.found.push(place);
+        self.kept.is_none_or(|kept| kept == index)
     }
 
     /// A column's name where no table may stand before it: the planner puts one there.
-    fn note_name(&mut self, name: &ast::Ident) {
-        if let Wanted::Column { name: wanted, .. } = self.wanted
-            && folded(name) == wanted
-        {
-            self.note(position(name));
+    fn stays(&mut self, name: Option<&ast::Ident>) -> bool {
+        match (self.wanted, name) {
+            (Wanted::Column { name: wanted, .. }, Some(name)) if folded(name) == wanted => self.note(position(name)),
+            _ => true,
         }
     }
 
-    /// `table.column`, `column.field` and the like.
-    fn note_path(&mut self, path: &[ast::Ident]) {
-        let is_meant = match (&self.wanted, path) {
+    /// `column`, `table.column`, `column.field` and the like.
+    fn is_meant(&self, path: &[ast::Ident]) -> bool {
+        match (self.wanted, path) {
             (
                 Wanted::Column {
                     name,
@@ -91,95 +165,106 @@ impl Mentions<'_> {
                 path,
             ) => path
                 .windows(2)
-                .any(|pair| folded(&pair[0]) == *table && folded(&pair[1]) == *name),
-            (Wanted::Column { name, table: None }, [first, ..]) => folded(first) == *name,
-            (Wanted::Field(field), [_, fields @ ..]) => fields.iter().any(|name| folded(name) == *field),
+                .any(|pair| folded(&pair[0]) == table && folded(&pair[1]) == name),
+            (Wanted::Column { name, table: None }, [first, ..]) => folded(first) == name,
+            (Wanted::Field(field), [_, fields @ ..]) => fields.iter().any(|name| folded(name) == field),
             _ => false,
-        };
-        if is_meant {
-            self.note(path.first().and_then(position));
         }
     }
 
-    fn note_names<'n>(&mut self, names: impl IntoIterator<Item = &'n ast::ObjectName>) {
-        for name in names {
-            if let Some(last) = name.0.last().and_then(ast::ObjectNamePart::as_ident) {
-                self.note_name(last);
-            }
+    fn visit_wildcard(&mut self, table: &ast::ObjectName) {
+        if let Wanted::Wildcard { table: wanted } = self.wanted
+            && last(table).is_some_and(|last| folded(last) == wanted)
+        {
+            self.note(name_position(table));
         }
     }
 
-    fn note_options(&mut self, options: &ast::WildcardAdditionalOptions) {
-        match &options.opt_exclude {
-            Some(ast::ExcludeSelectItem::Single(name)) => self.note_names([name]),
-            Some(ast::ExcludeSelectItem::Multiple(names)) => self.note_names(names),
-            None => {}
+    fn visit_options(&mut self, options: &mut ast::WildcardAdditionalOptions) {
+        if let Some(exclude) = options.opt_exclude.take() {
+            let mut names = match exclude {
+                ast::ExcludeSelectItem::Single(name) => vec![name],
+                ast::ExcludeSelectItem::Multiple(names) => names,
+            };
+            names.retain(|name| self.stays(last(name)));
+            options.opt_exclude = (!names.is_empty()).then_some(ast::ExcludeSelectItem::Multiple(names));
         }
-        if let Some(except) = &options.opt_except {
-            for name in std::iter::once(&except.first_element).chain(&except.additional_elements) {
-                self.note_name(name);
-            }
+        if let Some(except) = options.opt_except.take() {
+            let names = std::iter::once(except.first_element).chain(except.additional_elements);
+            let mut names = names.filter(|name| self.stays(Some(name)));
+            options.opt_except = names.next().map(|first_element| ast::ExceptSelectItem {
+                first_element,
+                additional_elements: names.collect(),
+            });
         }
     }
 }
 
-impl Visitor for Mentions<'_> {
+impl VisitorMut for Mentions<'_> {
     type Break = Error;
 
-    fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Error> {
-        self.number += 1;
-        self.queries.push(self.number);
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Error> {
-        self.queries.pop();
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<Error> {
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         use ast::SelectItemQualifiedWildcardKind::ObjectName;
-        for item in &select.projection {
+        for item in &mut select.projection {
             match item {
                 ast::SelectItem::QualifiedWildcard(kind, options) => {
-                    if let (Wanted::Wildcard { table }, ObjectName(name)) = (&self.wanted, kind)
-                        && name
-                            .0
-                            .last()
-                            .and_then(ast::ObjectNamePart::as_ident)
-                            .is_some_and(|last| folded(last) == *table)
-                    {
-                        self.note(name_position(name));
+                    if let ObjectName(table) = kind {
+                        self.visit_wildcard(table);
                     }
-                    self.note_options(options);
+                    self.visit_options(options);
                 }
-                ast::SelectItem::Wildcard(options) => self.note_options(options),
+                ast::SelectItem::Wildcard(options) => self.visit_options(options),
                 _ => {}
             }
         }
-        for join in select.from.iter().flat_map(|from| &from.joins) {
-            if let Some(ast::JoinConstraint::Using(names)) = constraint(&join.join_operator) {
-                self.note_names(names);
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            if let Some(constraint) = constraint_mut(&mut join.join_operator)
+                && let ast::JoinConstraint::Using(names) = constraint
+            {
+                names.retain(|name| self.stays(last(name)));
+                if names.is_empty() {
+                    let always = ast::Value::Boolean(true).with_empty_span();
+                    *constraint = ast::JoinConstraint::On(Expr::Value(always));
+                }
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
-        match expr {
-            ast::Expr::Identifier(name) => self.note_path(std::slice::from_ref(name)),
-            ast::Expr::CompoundIdentifier(path) => self.note_path(path),
-            ast::Expr::CompoundFieldAccess { root, access_chain } => {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        let stays = match expr {
+            Expr::Identifier(name) if self.is_meant(std::slice::from_ref(name)) => self.note(position(name)),
+            Expr::CompoundIdentifier(path) if self.is_meant(path) => self.note(path.first().and_then(position)),
+            Expr::CompoundFieldAccess { root, access_chain } => {
                 if let Wanted::Field(field) = self.wanted
                     && access_chain.iter().any(|access| is_field(access, field))
                 {
-                    self.note(crate::names::position_of(ast::Spanned::span(root.as_ref())));
+                    self.note(position_of(ast::Spanned::span(root.as_ref())));
                 }
+                true
             }
-            _ => {}
+            Expr::Function(ast::Function {
+                args: ast::FunctionArguments::List(list),
+                ..
+            }) => {
+                for argument in &list.args {
+                    if let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::QualifiedWildcard(table)) = argument {
+                        self.visit_wildcard(table);
+                    }
+                }
+                true
+            }
+            _ => true,
+        };
+        if !stays {
+            *expr = Expr::Value(ast::Value::Null.with_empty_span());
         }
         ControlFlow::Continue(())
     }
+}
+
+fn last(name: &ast::ObjectName) -> Option<&ast::Ident> {
+    name.0.last().and_then(ast::ObjectNamePart::as_ident)
 }
 
 fn is_field(access: &ast::AccessExpr, field: &str) -> bool {
@@ -188,8 +273,8 @@ fn is_field(access: &ast::AccessExpr, field: &str) -> bool {
         return false;
     };
     match name {
-        ast::Expr::Identifier(name) => folded(name) == field,
-        ast::Expr::Value(value) => matches!(&value.value, ast::Value::SingleQuotedString(text) if text == field),
+        Expr::Identifier(name) => folded(name) == field,
+        Expr::Value(value) => matches!(&value.value, ast::Value::SingleQuotedString(text) if text == field),
         _ => false,
     }
 }

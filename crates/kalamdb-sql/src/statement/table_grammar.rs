@@ -88,14 +88,11 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         return Err(untyped);
     }
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
-    if query.is_none() {
-        check_key(&columns, primary_key.as_deref().unwrap_or_default())?;
+    let primary_key = primary_key.unwrap_or_default();
+    // Without names of columns, those of the query count.
+    if query.is_none() || !columns.is_empty() {
+        check_key(columns.iter().map(|column| column.name.as_str()), &primary_key)?;
     }
-    let primary_key = primary_key
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
     Ok(Definition::CreateTable(Box::new(CreateTable {
         name,
         kind,
@@ -171,11 +168,16 @@ fn refuse_clause(source: &Source<'_>) -> Result<()> {
 }
 
 /// The key may stand before its columns, so that they are looked for when all are there.
-fn check_key(columns: &[ColumnDefinition], primary_key: &[(String, Option<Position>)]) -> Result<()> {
-    let names = || columns.iter().map(|column| column.name.as_str());
+///
+/// # Errors
+/// COLUMN_NOT_FOUND with its place.
+pub(crate) fn check_key<'a>(
+    columns: impl Iterator<Item = &'a str> + Clone,
+    primary_key: &[(String, Option<Position>)],
+) -> Result<()> {
     for (key, at) in primary_key {
-        if names().all(|name| name != key) {
-            let hint = suggestion(key, names());
+        if columns.clone().all(|name| name != key) {
+            let hint = suggestion(key, columns.clone());
             let message = format!("the primary key names column '{key}', which the table does not have{hint}");
             return Err(placed(Error::new(ErrorCode::ColumnNotFound, message), *at));
         }

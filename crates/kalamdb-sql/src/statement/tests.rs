@@ -43,9 +43,10 @@ pub(super) fn shown(statement: &Statement) -> String {
                 .map_or(String::new(), |query| format!(" as {query}"));
             let name = name(&table.name);
             let kind = table.kind.as_str();
+            let key: Vec<_> = table.primary_key.iter().map(|(column, _)| column).collect();
             format!(
                 "{kind} {:?} {name} ({columns}) key {:?} {:?}{query}",
-                table.mode, table.primary_key, table.options
+                table.mode, key, table.options
             )
         }
         Statement::Definition(Definition::DropTable { names, if_exists }) => {

@@ -1,7 +1,8 @@
 //! Errors: code, place in the text, and words for people.
 
-use kalamdb_core::ErrorCode;
+use kalamdb_core::{Error, ErrorCode};
 
+use crate::parameters::Parameters;
 use crate::testing::Fixture;
 
 #[test]
@@ -150,7 +151,25 @@ fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
         "SELECT * EXCLUDE («nam») FROM items",
         "SELECT * EXCEPT (id, «nam») FROM items",
         "SELECT items.* EXCLUDE «nam» FROM items",
+        "SELECT * REPLACE (1 AS id, 2 AS «nam») FROM items WHERE id = 1 OR name = 'x'",
+        "SELECT id FROM (SELECT * REPLACE (2 AS «nam») FROM items) q",
+        "SELECT items.* REPLACE (2 AS «nam») FROM items",
         "SELECT «nam»[1] FROM items",
+        "SELECT name || 'x' FROM items UNION ALL SELECT «name» || 'x' FROM n",
+        "SELECT -id FROM items WHERE id = 1 UNION ALL SELECT id FROM n WHERE -«name» = 'x'",
+        "SELECT * EXCLUDE (name) FROM items UNION ALL SELECT * EXCLUDE («name») FROM n",
+        "SELECT * FROM items JOIN n USING (id) JOIN n m USING («name»)",
+        "SELECT name || 'x' FROM items WHERE id IN (SELECT -id FROM n WHERE -«i.name» = 'x')",
+        "WITH c(a) AS (SELECT -id FROM items) SELECT -«id» FROM c",
+        "WITH a AS (SELECT -id AS k FROM items), b AS (SELECT «k» || 'x' FROM n) SELECT * FROM a, b ORDER BY k || 'y'",
+        "SELECT (SELECT max(name || 'x') FROM items), «name» || 'x' FROM n",
+        "INSERT INTO items (id, name) VALUES (5, 'x' || «nam»)",
+        "INSERT INTO items (id, name) VALUES (5, 'x'), (-«nam», 'y')",
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, b TEXT DEFAULT 'x' || «idd»)",
+        "CREATE TABLE t (a, PRIMARY KEY («b»)) AS SELECT id FROM items",
+        "CREATE TABLE t (PRIMARY KEY («b»)) AS SELECT id FROM items",
+        "UPDATE items SET «bogus.name» = 'x'",
+        "UPDATE items i SET «items.name» = 'x'",
         "UPDATE items SET name = «nam» || 'x'",
         "DELETE FROM items WHERE -«nam» = 1",
         "CREATE VIEW v AS SELECT -«nam» FROM items",
@@ -161,15 +180,128 @@ fn a_name_that_is_not_there_has_its_place_wherever_it_is_read() {
     ] {
         check_marked(&fixture, marked, ErrorCode::ColumnNotFound);
     }
+    for good in ["*", "i.*", "n.*"] {
+        fixture.check(
+            &format!("SELECT {good} REPLACE (5 AS id) FROM items i JOIN n USING (id)"),
+            &[],
+        );
+    }
     check_marked(&fixture, "SELECT 1,\n «x».* FROM items", ErrorCode::TableNotFound);
     check_marked(&fixture, "SELECT * FROM «a».b.c.d.e", ErrorCode::InvalidStatement);
-    // Which of the two is not there, the planner does not say.
-    fixture.check_error(
-        "SELECT id FROM items WHERE -id IN (SELECT -id FROM n) AND name || nam = (SELECT max(nam) FROM (VALUES ('x')) v(nam))",
+    check_marked(
+        &fixture,
+        "SELECT id FROM items WHERE -id IN (SELECT -id FROM n) AND name || «nam» = (SELECT max(nam) FROM (VALUES ('x')) v(nam))",
         ErrorCode::ColumnNotFound,
-        None,
-        "did you mean name?",
     );
+    check_marked(&fixture, "SELECT count(«itmes».*) FROM items", ErrorCode::TableNotFound);
+    check_marked(&fixture, "UPDATE items SET «s.a» = 1", ErrorCode::Unsupported);
+    // By its table's own name, or alias, a column is set.
+    fixture.run(&[
+        "UPDATE items SET items.name = 'x'",
+        "UPDATE items AS i SET i.name = 'x'",
+    ]);
+    assert_eq!(fixture.rows("SELECT count(*) FROM items"), ["0"]);
+}
+
+#[test]
+fn the_nearest_name_is_of_the_table_that_is_meant() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT)",
+        "CREATE TABLE n (id BIGINT PRIMARY KEY, title TEXT)",
+    ]);
+    for (sql, words) in [
+        (
+            "SELECT itms.id FROM items",
+            "FROM has no table itms; did you mean items?",
+        ),
+        (
+            "SELECT itmes.* FROM items",
+            "FROM has no table itmes; did you mean items?",
+        ),
+        ("SELECT _sec FROM items", "did you mean _seq?"),
+        ("SELECT -_updatd FROM items", "did you mean _updated?"),
+        ("SELECT n.titel FROM items, n", "did you mean title?"),
+        (
+            "SELECT * FROM information_schema.tabels",
+            "did you mean information_schema.tables?",
+        ),
+        (
+            "SELECT * FROM information_schema.column",
+            "did you mean information_schema.columns?",
+        ),
+        (
+            "INSERT INTO information_schema.tables SELECT 1",
+            "information_schema.tables is a view",
+        ),
+        (
+            "CREATE TABLE t (id INT PRIMARY KEY) WITH (ttl = 1)",
+            "did you mean TTL_SECONDS?",
+        ),
+    ] {
+        let error = failure(&fixture, sql);
+        assert!(error.message.contains(words), "{sql}: {error}");
+    }
+    for sql in [
+        "SELECT -n.name FROM items, n",
+        "CREATE TABLE t (id INT PRIMARY KEY) WITH (foo = 1)",
+    ] {
+        let error = failure(&fixture, sql);
+        assert!(!error.message.contains("did you mean"), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn nothing_that_a_function_would_pass_over_is_taken() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE up (id BIGINT PRIMARY KEY, v INT)",
+        "INSERT INTO up VALUES (1, -2)",
+    ]);
+    for marked in [
+        "DELETE FROM up WHERE «abs»(v) OVER (ORDER BY zzz) = 2",
+        "UPDATE up SET v = «abs»(v) OVER (ORDER BY zzz)",
+        "INSERT INTO up (id, v) VALUES (50, «abs»(3) FILTER (WHERE nosuch))",
+        "INSERT INTO up (id, v) SELECT 50, «abs»(3) FILTER (WHERE false)",
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT DEFAULT «abs»(3) OVER (ORDER BY nosuch))",
+        "CREATE VIEW w AS SELECT «abs»(v) OVER (ORDER BY nosuch) AS a FROM up",
+        "SELECT «lower»('A' ORDER BY nosuch)",
+        "SELECT «lower»('A') WITHIN GROUP (ORDER BY nosuch)",
+        "SELECT «lower»('A') IGNORE NULLS",
+        "SELECT «abs»(DISTINCT v) FROM up",
+    ] {
+        check_marked(&fixture, marked, ErrorCode::InvalidStatement);
+    }
+    fixture.check("SELECT * FROM up", &["1|-2"]);
+    fixture.check(
+        "SELECT sum(DISTINCT v) FILTER (WHERE v < 0), array_agg(v ORDER BY id), row_number() OVER (ORDER BY count(*)) FROM up",
+        &["-2|[-2]|1"],
+    );
+}
+
+#[test]
+fn no_message_prints_a_tree() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT)"]);
+    for sql in [
+        "SELECT name COLLATE \"C\" FROM items",
+        "SELECT CONVERT(id, TEXT) FROM items",
+        "SELECT name IS NORMALIZED FROM items",
+        "SELECT 1 FROM items SEMI JOIN items n ON true",
+        "SELECT id FROM items WHERE row_number() OVER () = 1",
+    ] {
+        let error = failure(&fixture, sql);
+        assert_eq!(error.code, ErrorCode::Unsupported, "{sql}: {error}");
+        assert!(!error.message.contains(['{', '(']), "{sql}: {error}");
+    }
+}
+
+#[track_caller]
+fn failure(fixture: &Fixture, sql: &str) -> Error {
+    match fixture.execute_as(&fixture.root, sql, Parameters::none()) {
+        Ok(_) => panic!("{sql}: no error"),
+        Err(error) => error,
+    }
 }
 
 fn check_marked(fixture: &Fixture, marked: &str, code: ErrorCode) {
@@ -184,11 +316,33 @@ fn check_marked(fixture: &Fixture, marked: &str, code: ErrorCode) {
 fn types_have_sql_names_in_messages() {
     let fixture = Fixture::new();
     fixture.run(&["CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT, s STRUCT<a INT>, l STRUCT<b INT>[])"]);
-    let check = |sql: &str, part: &str| fixture.check_error(sql, ErrorCode::TypeMismatch, None, part);
-    check(
-        "SELECT sum(name) FROM items",
-        "sum does not take an argument of type TEXT",
-    );
+    for (sql, part) in [
+        (
+            "SELECT sum(name) FROM items",
+            "sum does not take an argument of type TEXT",
+        ),
+        (
+            "SELECT id FROM items WHERE name",
+            "non-boolean predicate 'items.name' returning TEXT",
+        ),
+        ("SELECT NOT 5", "BIGINT"),
+        ("SELECT -true", "Unary operator"),
+        ("SELECT id FROM items WHERE id LIKE 'x'", "BIGINT and TEXT"),
+        ("SELECT power('x', 2)", "requires DOUBLE"),
+        ("SELECT DATE '2020-01-01' UNION SELECT true", "DATE"),
+        ("SELECT CAST('1234567' AS DECIMAL(3,1))", "too large"),
+        ("SELECT CAST('x' AS INT)", "value of INTEGER type"),
+        (
+            "INSERT INTO items (id, s) VALUES (2, {b: 1})",
+            "column s (STRUCT(a INTEGER)) takes no STRUCT(b BIGINT)",
+        ),
+        (
+            "INSERT INTO items (id, s) VALUES (2, {a: 1, b: 2})",
+            "takes no STRUCT(a BIGINT, b BIGINT)",
+        ),
+    ] {
+        fixture.check_error_part(sql, ErrorCode::TypeMismatch, part);
+    }
     fixture.check_error(
         "SELECT name + 1 FROM items",
         ErrorCode::TypeMismatch,
@@ -197,6 +351,15 @@ fn types_have_sql_names_in_messages() {
     );
     fixture.run(&["INSERT INTO items VALUES (1, 'one', {a: 5}, [{b: 6}, {b: 7}])"]);
     fixture.check("SELECT (s).a, l[2].b, (l[1]).b, s.a FROM items", &["5|7|6|5"]);
+    fixture.run(&[
+        "INSERT INTO items (id, name, s) VALUES (([{b: 6}])[1].b, ({a: 'x'}).a, struct(7))",
+        "CREATE TABLE d (id BIGINT PRIMARY KEY, v INT DEFAULT ({a: 8}).a)",
+        "INSERT INTO d (id) VALUES (1)",
+    ]);
+    fixture.check(
+        "SELECT i.id, i.name, i.s.a, d.v FROM items i, d WHERE i.id = 6",
+        &["6|x|7|8"],
+    );
 }
 
 #[test]
