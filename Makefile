@@ -40,7 +40,7 @@ test: ## Run every check and test
 	&& "$(PYTHON)" scripts/mistakes \
 	&& "$(PYTHON)" -m pytest clients/python
 
-bench: ## Measure fetch and ingest beside a no-op Flight server (W=S1: memory with many rows, W=criterion: the store); ARGS has options
+bench: ## Measure fetch and ingest beside a no-op Flight server (W=S1: memory with many rows, W=NEIGHBOURS: beside a user at a quota, W=criterion: the store); ARGS has options
 	@$(READY_FOR_ALL) && $(if $(filter criterion,$(W)),exec cargo bench --workspace --bench store -- $(ARGS),\
 	cargo build --release --workspace --bins && exec "$(PYTHON)" bench/run.py $(ARGS))
 

@@ -1,4 +1,4 @@
-"""`make bench`: fetch and ingest of TPC-H lineitem, beside L1, as ratios of one run. (`W=S1` is `s1`'s.)
+"""`make bench`: fetch and ingest of TPC-H lineitem, beside L1, as ratios of one run. (`W=S1` is `s1`'s, `W=NEIGHBOURS` `neighbours`'s.)
 
 L1 is `flight_noop` (tests/src/bin): a Flight server that sends the same resident batches, in messages of the same size,
 to the same client, and drops what it is sent. Both servers run at once and are measured by turns, so that whatever else
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet
 
+import neighbours
 import s1
 from servers import (
     PASSWORD,
@@ -206,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--workload",
-        choices=["lineitem", "S1"],
+        choices=["lineitem", "S1", "NEIGHBOURS"],
         default=os.environ.get("W") or "lineitem",
         help="what is measured (W); default lineitem",
     )
@@ -220,13 +221,21 @@ def main() -> None:
         default=int(os.environ.get("ROWS") or 100_000_000),
         help="rows of S1 (ROWS), which takes a tenth of them before; default 100 million",
     )
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=int(os.environ.get("PAIRS") or 1000),
+        help="writes and reads of NEIGHBOURS in each of its phases (PAIRS); default 1000",
+    )
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "out", help="where results are written")
     given = parser.parse_args()
     if given.reps < 1:
         parser.error("--reps must be at least 1")
     if shutil.which("make") is None and not os.environ.get("BINARY_UNDER_TEST"):
         parser.error("make is needed to find the binary; or set BINARY_UNDER_TEST")
-    if given.workload == "S1":
+    if given.workload == "NEIGHBOURS":
+        neighbours.bench(given.pairs, given.out)
+    elif given.workload == "S1":
         s1.bench(given.rows, given.out)
     else:
         bench(given.sf, given.reps, given.out)

@@ -1,11 +1,14 @@
-//! Who may do what: roles, principals, access levels and the one table of rights.
+//! Who is asking: roles, access levels and principals, who consult the table of rights (`rights`) and what they were granted.
+
+use std::sync::Arc;
 
 use kalamdb_store::ScopeId;
 
 use crate::catalog::Table;
 use crate::error::{Error, ErrorCode, Result};
+use crate::grants::Grants;
+use crate::rights::{Action, Object, Privilege, Task, least_role};
 use crate::system_schema::SystemTable;
-use crate::table_kind::TableKind;
 
 /// A user's role, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,28 +45,14 @@ pub struct Principal {
     pub role: Role,
     /// This incarnation of the user. Never reused.
     pub scope: ScopeId,
-}
-
-/// What someone wants to do to a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Read rows.
-    Select,
-    /// Add rows.
-    Insert,
-    /// Change rows.
-    Update,
-    /// Remove rows.
-    Delete,
-    /// CREATE, DROP, ALTER, TRUNCATE.
-    Define,
-    /// FLUSH.
-    Flush,
-    /// COMPACT, CHECK.
-    Maintain,
+    /// What they were granted beyond their role; nothing where only their identity matters.
+    pub grants: Arc<Grants>,
 }
 
 impl Role {
+    /// All of them, weakest first.
+    pub const ALL: &[Role] = &[Role::User, Role::Service, Role::Dba, Role::System];
+
     /// Its name in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,8 +65,9 @@ impl Role {
 
     /// The role of that name, in any case.
     pub fn parse(name: &str) -> Option<Role> {
-        [Role::User, Role::Service, Role::Dba, Role::System]
-            .into_iter()
+        Role::ALL
+            .iter()
+            .copied()
             .find(|role| role.as_str().eq_ignore_ascii_case(name))
     }
 }
@@ -93,21 +83,6 @@ impl AccessLevel {
     }
 }
 
-impl Action {
-    /// The right's name, for messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Select => "SELECT",
-            Action::Insert => "INSERT",
-            Action::Update => "UPDATE",
-            Action::Delete => "DELETE",
-            Action::Define => "DDL",
-            Action::Flush => "FLUSH",
-            Action::Maintain => "MAINTENANCE",
-        }
-    }
-}
-
 impl Principal {
     /// Checks a right on a table.
     ///
@@ -118,7 +93,7 @@ impl Principal {
         if !self.sees(table) {
             return Err(Error::table_not_found(&table.name));
         }
-        if may(self.role, action, table.kind, table.options.access_level) {
+        if self.may(action, table) {
             return Ok(());
         }
         if let Some(system) = SystemTable::of(table) {
@@ -144,16 +119,31 @@ impl Principal {
         ))
     }
 
-    /// Whether the table shows in this principal's metadata.
+    /// Whether the table shows in this principal's metadata: it may be read by role, or something on it was granted.
     pub fn sees(&self, table: &Table) -> bool {
-        may(self.role, Action::Select, table.kind, table.options.access_level)
+        self.may(Action::Select, table) || self.grants.names(&table.table_id)
     }
 
-    /// Checks that the role is at least `least`, for what is not about one table.
+    fn may(&self, action: Action, table: &Table) -> bool {
+        let object = Object::of(table);
+        let by_role = least_role(action, object).is_some_and(|least| self.role >= least);
+        let granted = |privilege| self.grants.has(&table.table_id, privilege);
+        by_role || Privilege::for_action(action, object).is_some_and(granted)
+    }
+
+    /// Checks the right to something that is not about one table.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED saying what needs which role.
+    pub fn require(&self, task: Task) -> Result<()> {
+        self.require_role(task.least_role(), task.as_str())
+    }
+
+    /// Checks that the role is at least `least`: who makes or changes users may not go beyond their own role.
     ///
     /// # Errors
     /// PERMISSION_DENIED saying `what` needs which role.
-    pub fn require(&self, least: Role, what: &str) -> Result<()> {
+    pub(crate) fn require_role(&self, least: Role, what: &str) -> Result<()> {
         if self.role >= least {
             return Ok(());
         }
@@ -170,136 +160,24 @@ impl Principal {
     }
 }
 
-/// The table of rights. The access level counts for SHARED tables alone; which rows of USER, STREAM and SYSTEM tables is
-/// decided by scope and by row, not here.
-fn may(role: Role, action: Action, kind: TableKind, level: AccessLevel) -> bool {
-    match (kind, action) {
-        (TableKind::System, Action::Select) => true,
-        (
-            TableKind::System,
-            Action::Insert | Action::Update | Action::Delete | Action::Define | Action::Flush | Action::Maintain,
-        ) => false,
-
-        (TableKind::User | TableKind::Stream, Action::Select | Action::Insert | Action::Update | Action::Delete) => {
-            true
-        }
-        (TableKind::User | TableKind::Stream, Action::Flush) => role >= Role::Service,
-        (TableKind::User | TableKind::Stream, Action::Define | Action::Maintain) => role >= Role::Dba,
-
-        (TableKind::Shared, Action::Select) => match level {
-            AccessLevel::Public => true,
-            AccessLevel::Private => role >= Role::Service,
-            AccessLevel::Restricted => role >= Role::Dba,
-        },
-        (TableKind::Shared, Action::Insert | Action::Update | Action::Delete | Action::Flush) => match level {
-            AccessLevel::Public | AccessLevel::Private => role >= Role::Service,
-            AccessLevel::Restricted => role >= Role::Dba,
-        },
-        (TableKind::Shared, Action::Define | Action::Maintain) => role >= Role::Dba,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use TableKind::{Shared, Stream, System, User};
-
-    const LEVELS: [AccessLevel; 3] = [AccessLevel::Public, AccessLevel::Private, AccessLevel::Restricted];
-    const ACTIONS: [Action; 7] = [
-        Action::Select,
-        Action::Insert,
-        Action::Update,
-        Action::Delete,
-        Action::Flush,
-        Action::Define,
-        Action::Maintain,
-    ];
-    const ROLES: [Role; 4] = [Role::User, Role::Service, Role::Dba, Role::System];
-
-    /// One letter a right (select, insert, update, delete, flush, define = `c`, maintain), `-` for none; a column for each role.
-    const RIGHTS: &[(TableKind, AccessLevel, [&str; 4])] = &[
-        (
-            System,
-            AccessLevel::Public,
-            ["s------", "s------", "s------", "s------"],
-        ),
-        (
-            System,
-            AccessLevel::Private,
-            ["s------", "s------", "s------", "s------"],
-        ),
-        (
-            System,
-            AccessLevel::Restricted,
-            ["s------", "s------", "s------", "s------"],
-        ),
-        (
-            Shared,
-            AccessLevel::Public,
-            ["s------", "siudf--", "siudfcm", "siudfcm"],
-        ),
-        (
-            Shared,
-            AccessLevel::Private,
-            ["-------", "siudf--", "siudfcm", "siudfcm"],
-        ),
-        (
-            Shared,
-            AccessLevel::Restricted,
-            ["-------", "-------", "siudfcm", "siudfcm"],
-        ),
-        (User, AccessLevel::Public, ["siud---", "siudf--", "siudfcm", "siudfcm"]),
-        (User, AccessLevel::Private, ["siud---", "siudf--", "siudfcm", "siudfcm"]),
-        (
-            User,
-            AccessLevel::Restricted,
-            ["siud---", "siudf--", "siudfcm", "siudfcm"],
-        ),
-        (
-            Stream,
-            AccessLevel::Public,
-            ["siud---", "siudf--", "siudfcm", "siudfcm"],
-        ),
-        (
-            Stream,
-            AccessLevel::Private,
-            ["siud---", "siudf--", "siudfcm", "siudfcm"],
-        ),
-        (
-            Stream,
-            AccessLevel::Restricted,
-            ["siud---", "siudf--", "siudfcm", "siudfcm"],
-        ),
-    ];
-
-    #[test]
-    fn every_cell_of_the_table_of_rights() {
-        assert_eq!(RIGHTS.len(), 4 * LEVELS.len());
-        for &(kind, level, rights) in RIGHTS {
-            for (role, rights) in ROLES.into_iter().zip(rights) {
-                for (action, right) in ACTIONS.into_iter().zip(rights.chars()) {
-                    assert_eq!(
-                        may(role, action, kind, level),
-                        right != '-',
-                        "{role:?} {action:?} {kind:?} {level:?}"
-                    );
-                }
-            }
-        }
-    }
+    use crate::table_kind::TableKind;
 
     fn principal(role: Role) -> Principal {
         Principal {
             user_id: "a".to_owned(),
             role,
             scope: ScopeId(1),
+            grants: Arc::default(),
         }
     }
 
     #[test]
     fn a_hidden_table_is_worded_as_a_missing_one() {
         let mut table = Table::clone(&SystemTable::Jobs.table());
-        table.kind = Shared;
+        table.kind = TableKind::Shared;
         table.options.access_level = AccessLevel::Private;
         let error = principal(Role::User).check(Action::Insert, &table).expect_err("hidden");
         assert_eq!(error, Error::table_not_found(&table.name));
@@ -315,7 +193,7 @@ mod tests {
         assert!(error.message.contains("CREATE USER"), "{error}");
 
         let mut table = Table::clone(&table);
-        table.kind = Shared;
+        table.kind = TableKind::Shared;
         let error = principal(Role::User).check(Action::Delete, &table).expect_err("denied");
         assert_eq!(error.code, ErrorCode::PermissionDenied);
         assert!(error.message.contains("DELETE"), "{error}");

@@ -8,13 +8,14 @@ use kalamdb_store::{
     StoreError, StoreId, TableChange, TableClaim, WriteRequest,
 };
 
-use crate::access::{Action, Principal};
+use crate::access::Principal;
 use crate::catalog::{Catalog, Table};
 use crate::define::{CreateMode, NewTable, Placement};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
+use crate::rights::Action;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
 

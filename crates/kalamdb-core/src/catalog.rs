@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kalamdb_store::{StorageId, StoreId};
+use kalamdb_store::{ScopeId, StorageId, StoreId};
 
+use crate::grants::Grantee;
 use crate::options::TableOptions;
+use crate::quotas::{Quota, Subject};
 use crate::schema::TableSchema;
 use crate::table_kind::TableKind;
 use crate::views::StoredView;
@@ -85,6 +87,10 @@ pub struct Catalog {
     pub views: BTreeMap<TableName, Arc<StoredView>>,
     /// By name.
     pub storages: BTreeMap<String, Arc<StorageEntry>>,
+    /// What users were granted, by their scope; those without a grant are not here.
+    pub(crate) grants: BTreeMap<ScopeId, Grantee>,
+    /// What users and roles may use; those without a quota are not here.
+    pub(crate) quotas: BTreeMap<Subject, BTreeMap<Quota, u64>>,
 }
 
 impl TableName {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use kalamdb_store::{ColumnId, Counter, KeyEncoder, RowEncoder, SchemaVersion, StoreId, TableChange};
 
-use crate::access::{Action, Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Catalog, Namespace, Table, TableName};
 use crate::change::CatalogChange;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 use crate::options::TableOptions;
+use crate::rights::{Action, Task};
 use crate::schema::{Column, TableSchema};
 use crate::system_rows::{SchemaChange, schema_row, schema_versions, table_row, text};
-use crate::system_schema::{FIRST_SYSTEM_STORE, SYSTEM_NAMESPACE, SystemTable};
+use crate::system_schema::{FIRST_SYSTEM_STORE, INFORMATION_SCHEMA, SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
 use crate::type_name::{EXTENSION_NAME, JSON_EXTENSION};
 use crate::views::{StoredView, remove_view};
@@ -49,7 +50,7 @@ pub struct NewTable {
 pub(crate) const MOST_NAME_BYTES: usize = 128;
 
 /// Namespaces that nobody creates, drops or puts tables into.
-const RESERVED_NAMESPACES: &[&str] = &[SYSTEM_NAMESPACE, "information_schema"];
+const RESERVED_NAMESPACES: &[&str] = &[SYSTEM_NAMESPACE, INFORMATION_SCHEMA];
 
 /// A table that has its ids and waits to be created.
 pub(crate) struct Placement {
@@ -65,7 +66,7 @@ impl Engine {
     /// # Errors
     /// ALREADY_EXISTS, PERMISSION_DENIED, INVALID_ARGUMENT for a reserved name (`system`, `information_schema`) or an empty or over-long one.
     pub async fn create_namespace(&self, principal: &Principal, name: &str, if_not_exists: bool) -> Result<bool> {
-        principal.require(Role::Dba, "CREATE NAMESPACE")?;
+        principal.require(Task::CreateNamespace)?;
         check_name("namespace", name)?;
         check_not_reserved(name)?;
         let name = name.to_owned();
@@ -104,7 +105,7 @@ impl Engine {
         if_exists: bool,
         cascade: bool,
     ) -> Result<bool> {
-        principal.require(Role::Dba, "DROP NAMESPACE")?;
+        principal.require(Task::DropNamespace)?;
         check_not_reserved(name)?;
         let name = name.to_owned();
         self.change(move |change| {
@@ -130,6 +131,7 @@ impl Engine {
                 change.refresh_storage(&table.options.storage)?;
             }
             change.catalog.namespaces.remove(&name);
+            change.forget_namespace_grants(&name)?;
             change.refresh_namespace(&name)?;
             Ok(true)
         })
@@ -221,7 +223,7 @@ impl Engine {
         mode: CreateMode,
         store: StoreId,
     ) -> Result<Option<Placement>> {
-        principal.require(Role::Dba, "CREATE TABLE")?;
+        principal.require(Task::CreateTable)?;
         check_namespace(&new.name.namespace, catalog)?;
         check_no_view(&new.name, catalog)?;
         let replaces = catalog.table(&new.name).cloned();
@@ -314,6 +316,8 @@ impl Placement {
         let what = match &self.replaces {
             Some(old) => {
                 change.change_store(TableChange::Retire(old.store));
+                // As if it were dropped and made again.
+                change.forget_table_grants(&old.table_id)?;
                 SchemaChange::Replace
             }
             None => SchemaChange::Create,
@@ -477,6 +481,7 @@ fn check_storable(schema: &TableSchema) -> Result<()> {
 /// Removes a table from the catalog, its rows of SYSTEM tables and its store.
 fn remove_table(change: &mut CatalogChange, table: &Table) -> Result<()> {
     change.catalog.tables.remove(&table.name);
+    change.forget_table_grants(&table.table_id)?;
     change.change_store(TableChange::Retire(table.store));
     for version in schema_versions(&change.state, &table.table_id)? {
         change.remove(SystemTable::TableSchemas, &[text(&table.table_id), version])?;

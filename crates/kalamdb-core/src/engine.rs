@@ -11,7 +11,7 @@ use kalamdb_store::{
     StoreStatistics, TableChange,
 };
 
-use crate::access::{Action, Principal};
+use crate::access::Principal;
 use crate::append::{Appender, OnConflict};
 use crate::catalog::{Catalog, Table};
 use crate::change::Definitions;
@@ -25,6 +25,7 @@ use crate::maintenance::MaintenanceOptions;
 use crate::movers::Movers;
 use crate::mutate::Mutator;
 use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
+use crate::rights::Action;
 use crate::scan::{RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
@@ -318,6 +319,16 @@ impl View {
     /// Rows of the table in segments, of all users, deleted ones included: for choosing how to read it, never to be shown.
     pub fn segment_rows(&self, table: &Table) -> u64 {
         self.state.segment_rows(table.store)
+    }
+
+    /// Those that are the principal's, in a table where everyone has their own: this one may be shown, by how the table is read.
+    ///
+    /// # Errors
+    /// TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
+    pub fn own_segment_rows(&self, principal: &Principal, table: &Table) -> Result<u64> {
+        let scope = table.kind.scope(principal);
+        let rows = self.state.segment_rows_of(&table.schema.stored, table.store, scope);
+        rows.map_err(Error::from)
     }
 
     /// Reads a stored table: the principal's rows of it, and of SYSTEM tables those that the role may see.

@@ -51,6 +51,18 @@ pub enum ErrorCode {
     InvalidRequest,
     /// Too many queries, sessions, failed logins, or rows that wait for a flush; wait.
     TooManyRequests,
+    /// A user's quota of queries at once.
+    QueryQuotaExceeded,
+    /// A user's quota of sessions.
+    SessionQuotaExceeded,
+    /// A user's quota of memory for their running statements.
+    MemoryQuotaExceeded,
+    /// A user's quota of time for one statement.
+    TimeQuotaExceeded,
+    /// A user's quota of rows that one statement returns.
+    RowQuotaExceeded,
+    /// A user's quota of bytes that one statement returns.
+    ByteQuotaExceeded,
     /// Memory for queries is used up.
     OutOfMemory,
     /// The statement ran past its timeout.
@@ -253,6 +265,12 @@ codes! {
     InvalidTicket => "INVALID_TICKET",
     InvalidRequest => "INVALID_REQUEST",
     TooManyRequests => "TOO_MANY_REQUESTS",
+    QueryQuotaExceeded => "QUERY_QUOTA_EXCEEDED",
+    SessionQuotaExceeded => "SESSION_QUOTA_EXCEEDED",
+    MemoryQuotaExceeded => "MEMORY_QUOTA_EXCEEDED",
+    TimeQuotaExceeded => "TIME_QUOTA_EXCEEDED",
+    RowQuotaExceeded => "ROW_QUOTA_EXCEEDED",
+    ByteQuotaExceeded => "BYTE_QUOTA_EXCEEDED",
     OutOfMemory => "OUT_OF_MEMORY",
     Timeout => "TIMEOUT",
     Cancelled => "CANCELLED",

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::channel::oneshot;
 use parking_lot::Mutex;
 
-use crate::access::Action;
 use crate::catalog::{Table, TableName};
 use crate::error::{ErrorCode, Result};
+use crate::rights::Action;
 
 /// Why a job was cancelled, as `system.jobs` shows it.
 pub(crate) const KILLED: &str = "cancelled by KILL JOB";

@@ -204,7 +204,9 @@ impl Engine {
             }
             Some(_) | None => {
                 logins.failed(user_id, &peer, self.now_micros());
-                tracing::warn!(user = ?user_id, peer, "a login failed");
+                // A name that nobody has may be a password in the wrong field.
+                let known = user.as_ref().map(|user| user.user_id.as_str());
+                tracing::warn!(user = known.unwrap_or("(unknown)"), peer, "a login failed");
                 Err(Error::new(ErrorCode::Unauthenticated, "wrong user name or password"))
             }
         }

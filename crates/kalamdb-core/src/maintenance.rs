@@ -8,6 +8,7 @@ use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::job_queue::{Jobs, stopping};
 use crate::jobs::{ABANDONED, Job, JobKind, JobReport, JobSnapshot, KILLED, Work};
+use crate::rights::Task;
 use crate::table_kind::TableKind;
 
 /// The bounds of what runs in the background, and of what it falls behind with.
@@ -67,12 +68,11 @@ impl Engine {
     /// # Errors
     /// PERMISSION_DENIED if the role may do it to none at all.
     pub fn maintained_tables(&self, view: &View, principal: &Principal, kind: JobKind) -> Result<Vec<TableName>> {
-        let (least, what) = match kind {
-            JobKind::Flush => (Role::Service, "FLUSH"),
-            JobKind::Compact => (Role::Dba, "COMPACT"),
-            JobKind::Check => (Role::Dba, "CHECK"),
-        };
-        principal.require(least, what)?;
+        principal.require(match kind {
+            JobKind::Flush => Task::FlushAll,
+            JobKind::Compact => Task::CompactAll,
+            JobKind::Check => Task::CheckAll,
+        })?;
         let tables = view.catalog().tables.values().filter(|table| table.kind.flushes());
         let allowed = tables.filter(|table| principal.check(kind.action(), table).is_ok());
         Ok(allowed.map(|table| table.name.clone()).collect())

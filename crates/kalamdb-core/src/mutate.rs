@@ -10,12 +10,13 @@ use kalamdb_store::{
     StoreError, TableChange, TableClaim, WriteRequest,
 };
 
-use crate::access::{Action, Principal};
+use crate::access::Principal;
 use crate::append::{BULK_FROM_BYTES, BULK_FROM_ROWS};
 use crate::catalog::{Catalog, Table};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::key_names::{KeySources, key_columns};
+use crate::rights::Action;
 use crate::row_buffer::row_cost_bytes;
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
 

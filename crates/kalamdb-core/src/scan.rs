@@ -10,11 +10,12 @@ use kalamdb_store::{
     DbState, KeyEncoder, KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanSpec, StoreError,
 };
 
-use crate::access::{Action, Principal};
+use crate::access::Principal;
 use crate::catalog::{Catalog, Table};
 use crate::engine::View;
 use crate::error::{Error, ErrorCode, Result};
 use crate::key_range::{Keys, keys_of};
+use crate::rights::Action;
 use crate::system_filter::SystemRowFilter;
 use crate::system_rows::{key_of, text};
 use crate::system_schema::SystemTable;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use kalamdb_store::{SegmentCompression, SegmentOptions, StorageId, Store};
 
-use crate::access::{Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Catalog, StorageEntry, Table, TableName};
 use crate::define::check_name;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 use crate::options::DEFAULT_STORAGE;
+use crate::rights::Task;
 
 /// The one type of storage so far.
 pub(crate) const FILESYSTEM: &str = "filesystem";
@@ -144,7 +145,7 @@ impl Engine {
     /// not absolute, or that is in the data directory or another storage's, or around one; UNSUPPORTED for a URL; STORAGE_ERROR names a directory that cannot be used.
     pub async fn create_storage(&self, principal: &Principal, new: NewStorage) -> Result<bool> {
         // It opens a path of the server's machine.
-        principal.require(Role::System, "CREATE STORAGE")?;
+        principal.require(Task::CreateStorage)?;
         check_name("storage", &new.name)?;
         let directory = directory_of(&new.location)?;
         self.change(move |change| {
@@ -197,7 +198,7 @@ impl Engine {
     /// # Errors
     /// NOT_FOUND, DEPENDENT_OBJECTS while a table is in it, PERMISSION_DENIED, INVALID_ARGUMENT for `local`.
     pub async fn drop_storage(&self, principal: &Principal, name: &str, if_exists: bool) -> Result<bool> {
-        principal.require(Role::System, "DROP STORAGE")?;
+        principal.require(Task::DropStorage)?;
         if name == DEFAULT_STORAGE {
             return Err(Error::new(
                 ErrorCode::InvalidArgument,

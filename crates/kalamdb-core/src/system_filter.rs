@@ -65,7 +65,8 @@ impl SystemRowFilter {
             | SystemTable::LiveQueries
             | SystemTable::Sessions
             | SystemTable::Queries
-            | SystemTable::Transactions => plain(own()),
+            | SystemTable::Transactions
+            | SystemTable::Grants => plain(own()),
             SystemTable::Namespaces => {
                 let mut counts = HashMap::new();
                 for table in readable {
@@ -74,7 +75,8 @@ impl SystemRowFilter {
                 for view in views() {
                     counts.entry(view.name.namespace.clone()).or_insert(0);
                 }
-                let names = counts.keys().cloned().collect();
+                let granted = principal.grants.namespaces().iter();
+                let names = counts.keys().chain(granted).cloned().collect();
                 SystemRowFilter {
                     rule: Rule::Among("namespace_id", names),
                     mask: Mask::TableCounts(counts),
@@ -89,9 +91,11 @@ impl SystemRowFilter {
                 "table_id",
                 readable.map(|table| table.table_id.clone()).collect(),
             )),
-            SystemTable::Jobs | SystemTable::Segments | SystemTable::Storages | SystemTable::Settings => {
-                plain(Rule::Nothing)
-            }
+            SystemTable::Jobs
+            | SystemTable::Segments
+            | SystemTable::Storages
+            | SystemTable::Settings
+            | SystemTable::Quotas => plain(Rule::Nothing),
         }
     }
 

@@ -193,16 +193,28 @@ pub(crate) fn find_user(state: &Arc<DbState<Catalog>>, user_id: &str) -> Result<
         table: SystemTable::Users,
         batch: &batch,
     };
-    let role = rows.text("role", 0)?;
-    Ok(Some(UserRow {
-        user_id: rows.text("user_id", 0)?.to_owned(),
+    read_user(&rows, 0).map(Some)
+}
+
+/// Hands every user to `each`, by user id.
+pub(crate) fn each_user(state: &Arc<DbState<Catalog>>, mut each: impl FnMut(UserRow)) -> Result<()> {
+    read_all(state, SystemTable::Users, |rows, row| {
+        each(read_user(rows, row)?);
+        Ok(())
+    })
+}
+
+fn read_user(rows: &Rows<'_>, row: usize) -> Result<UserRow> {
+    let role = rows.text("role", row)?;
+    Ok(UserRow {
+        user_id: rows.text("user_id", row)?.to_owned(),
         role: Role::parse(role).ok_or_else(|| rows.corrupt("role", role))?,
-        created_at_micros: rows.number::<TimestampMicrosecondType>("created_at", 0)?,
-        updated_at_micros: rows.number::<TimestampMicrosecondType>("updated_at", 0)?,
-        scope: ScopeId(rows.number::<UInt64Type>("scope", 0)?),
-        password_hash: rows.optional_text("password_hash", 0)?.map(str::to_owned),
-        credential_version: rows.number::<UInt64Type>("credential_version", 0)?,
-    }))
+        created_at_micros: rows.number::<TimestampMicrosecondType>("created_at", row)?,
+        updated_at_micros: rows.number::<TimestampMicrosecondType>("updated_at", row)?,
+        scope: ScopeId(rows.number::<UInt64Type>("scope", row)?),
+        password_hash: rows.optional_text("password_hash", row)?.map(str::to_owned),
+        credential_version: rows.number::<UInt64Type>("credential_version", row)?,
+    })
 }
 
 /// The catalog of a state: what is stored, and the tables of schema `system`. Before the first start's step it has only those.
@@ -304,6 +316,8 @@ pub(crate) fn load_catalog(store: &Store<Catalog>, state: &Arc<DbState<Catalog>>
         catalog.tables.insert(table.name.clone(), Arc::new(table));
         Ok(())
     })?;
+    crate::grants::load(state, &mut catalog)?;
+    crate::quotas::load(state, &mut catalog)?;
     Ok(catalog)
 }
 

@@ -15,6 +15,8 @@ use crate::table_kind::TableKind;
 
 /// The schema's name.
 pub const SYSTEM_NAMESPACE: &str = "system";
+/// The namespace of the standard's metadata tables, which the crate above makes from the catalog.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// The store ids of SYSTEM tables are fixed and taken from the far end, which the persisted counter never reaches.
 pub(crate) const FIRST_SYSTEM_STORE: u32 = u32::MAX - 255;
@@ -46,6 +48,10 @@ pub enum SystemTable {
     Segments,
     /// The running server.
     Settings,
+    /// Stored.
+    Grants,
+    /// Stored.
+    Quotas,
 }
 
 impl SystemTable {
@@ -63,6 +69,8 @@ impl SystemTable {
         SystemTable::Transactions,
         SystemTable::Segments,
         SystemTable::Settings,
+        SystemTable::Grants,
+        SystemTable::Quotas,
     ];
 
     /// Its name in schema `system`.
@@ -80,6 +88,8 @@ impl SystemTable {
             SystemTable::Transactions => "transactions",
             SystemTable::Segments => "segments",
             SystemTable::Settings => "settings",
+            SystemTable::Grants => "grants",
+            SystemTable::Quotas => "quotas",
         }
     }
 
@@ -96,7 +106,9 @@ impl SystemTable {
             | SystemTable::Tables
             | SystemTable::TableSchemas
             | SystemTable::Storages
-            | SystemTable::LiveQueries => true,
+            | SystemTable::LiveQueries
+            | SystemTable::Grants
+            | SystemTable::Quotas => true,
             SystemTable::Jobs
             | SystemTable::Sessions
             | SystemTable::Queries
@@ -136,6 +148,8 @@ impl SystemTable {
             SystemTable::Transactions => 9,
             SystemTable::Segments => 10,
             SystemTable::Settings => 11,
+            SystemTable::Grants => 12,
+            SystemTable::Quotas => 13,
         };
         StoreId(FIRST_SYSTEM_STORE + offset)
     }
@@ -154,6 +168,8 @@ impl SystemTable {
             SystemTable::Transactions => "BEGIN, COMMIT or ROLLBACK",
             SystemTable::Segments => "FLUSH TABLE or STORAGE COMPACT TABLE",
             SystemTable::Settings => "the configuration file, an environment variable or a flag of `kalamdb serve`",
+            SystemTable::Grants => "GRANT or REVOKE",
+            SystemTable::Quotas => "ALTER USER … SET QUOTA or ALTER ROLE … SET QUOTA",
         }
     }
 
@@ -283,6 +299,23 @@ impl SystemTable {
                 text("source"),
                 text("description"),
             ],
+            SystemTable::Grants => vec![
+                text("object_type"),
+                text("object_id"),
+                text("user_id"),
+                text("privilege"),
+                text("granted_by"),
+                time("created_at"),
+                Spec::new("scope", DataType::UInt64).internal(),
+            ],
+            SystemTable::Quotas => vec![
+                text("subject"),
+                text("name"),
+                text("quota"),
+                count("value"),
+                time("updated_at"),
+                Spec::new("scope", DataType::UInt64).internal(),
+            ],
         };
         specs
             .into_iter()
@@ -295,6 +328,8 @@ impl SystemTable {
     fn primary_key(self) -> &'static [usize] {
         match self {
             SystemTable::TableSchemas => &[0, 1],
+            SystemTable::Grants => &[0, 1, 2, 3],
+            SystemTable::Quotas => &[0, 1, 2],
             SystemTable::Users
             | SystemTable::Namespaces
             | SystemTable::Tables

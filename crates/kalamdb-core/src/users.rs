@@ -1,13 +1,17 @@
 //! Users: created, changed and dropped. Logging in is in `login`; hashes never leave this crate.
 
+use std::sync::Arc;
+
 use kalamdb_store::{Counter, ScopeId, TableChange};
 
 use crate::access::{Principal, Role};
+use crate::catalog::Table;
 use crate::define::check_name;
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
 use crate::password;
-use crate::system_rows::{UserRow, find_user, read_all, text, user_row};
+use crate::rights::{Action, Task};
+use crate::system_rows::{UserRow, each_user, find_user, text, user_row};
 use crate::system_schema::SystemTable;
 
 /// The user that the first start makes: role system, never dropped.
@@ -63,6 +67,7 @@ impl UserRecord {
             user_id: row.user_id.clone(),
             role: row.role,
             scope: row.scope,
+            grants: Arc::default(),
         };
         UserRecord {
             principal,
@@ -77,8 +82,8 @@ impl Engine {
     /// # Errors
     /// ALREADY_EXISTS, PERMISSION_DENIED (dba makes users up to dba), INVALID_ARGUMENT (password under 12 characters or common; bad name).
     pub async fn create_user(&self, by: &Principal, new: NewUser) -> Result<bool> {
-        by.require(Role::Dba, "CREATE USER")?;
-        by.require(new.role, &format!("making a user of role {}", new.role.as_str()))?;
+        by.require(Task::CreateUser)?;
+        by.require_role(new.role, &format!("making a user of role {}", new.role.as_str()))?;
         check_name("user", &new.user_id)?;
         if new.user_id.contains(':') {
             return Err(Error::new(
@@ -132,7 +137,7 @@ impl Engine {
             && user_change.role.is_none()
             && !matches!(user_change.password, PasswordChange::Remove);
         if !own_password {
-            by.require(Role::Dba, "ALTER USER on anything but one's own password")?;
+            by.require(Task::AlterUser)?;
         }
         if user_change.user_id == ROOT {
             let forbidden = if user_change.role.is_some_and(|role| role != Role::System) {
@@ -159,13 +164,13 @@ impl Engine {
             let mut row =
                 find_user(&change.state, &user_change.user_id)?.ok_or_else(|| user_not_found(&user_change.user_id))?;
             if !own_password {
-                by.require(row.role, &format!("changing a user of role {}", row.role.as_str()))?;
+                by.require_role(row.role, &format!("changing a user of role {}", row.role.as_str()))?;
             } else if row.scope != by.scope {
                 // The name is someone else's by now.
                 return Err(user_not_found(&user_change.user_id));
             }
             if let Some(role) = user_change.role {
-                by.require(role, &format!("giving role {}", role.as_str()))?;
+                by.require_role(role, &format!("giving role {}", role.as_str()))?;
                 row.role = role;
             }
             if let Some(new_hash) = new_hash {
@@ -183,7 +188,7 @@ impl Engine {
     /// # Errors
     /// USER_NOT_FOUND, PERMISSION_DENIED; INVALID_ARGUMENT for oneself and for `root`.
     pub async fn drop_user(&self, by: &Principal, user_id: &str, if_exists: bool) -> Result<bool> {
-        by.require(Role::Dba, "DROP USER")?;
+        by.require(Task::DropUser)?;
         if user_id == ROOT || user_id == by.user_id {
             let whom = if user_id == ROOT { ROOT } else { "the user who asks" };
             return Err(Error::new(
@@ -201,8 +206,10 @@ impl Engine {
                     Err(user_not_found(&user_id))
                 };
             };
-            by.require(row.role, &format!("dropping a user of role {}", row.role.as_str()))?;
+            by.require_role(row.role, &format!("dropping a user of role {}", row.role.as_str()))?;
             change.remove(SystemTable::Users, &[text(&user_id)])?;
+            change.forget_user_grants(row.scope)?;
+            change.forget_user_quotas(&user_id, row.scope)?;
             change.change_store(TableChange::RetireScope(row.scope));
             Ok(true)
         })
@@ -215,19 +222,33 @@ impl Engine {
     /// STORAGE_ERROR.
     pub fn user_ids(&self, view: &View) -> Result<Vec<String>> {
         let mut ids = Vec::new();
-        read_all(&view.state, SystemTable::Users, |rows, row| {
-            ids.push(rows.text("user_id", row)?.to_owned());
-            Ok(())
-        })?;
+        each_user(&view.state, |row| ids.push(row.user_id))?;
         Ok(ids)
     }
 
-    /// The user as of `view`.
+    /// The user as of `view`, with what they were granted.
     ///
     /// # Errors
     /// STORAGE_ERROR.
     pub fn user(&self, view: &View, user_id: &str) -> Result<Option<UserRecord>> {
-        Ok(find_user(&view.state, user_id)?.as_ref().map(UserRecord::of))
+        let mut user = find_user(&view.state, user_id)?.as_ref().map(UserRecord::of);
+        if let Some(UserRecord { principal, .. }) = &mut user
+            && let Some(grantee) = view.catalog().grants.get(&principal.scope)
+        {
+            principal.grants = Arc::clone(&grantee.grants);
+        }
+        Ok(user)
+    }
+
+    /// Everyone, by user id, each to scan their own rows of a table with: for EXECUTE AS ALL USERS.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, TABLE_NOT_FOUND; STORAGE_ERROR.
+    pub fn all_users(&self, view: &View, by: &Principal, table: &Table) -> Result<Vec<Principal>> {
+        by.check(Action::SelectOfAllUsers, table)?;
+        let mut users = Vec::new();
+        each_user(&view.state, |row| users.push(UserRecord::of(&row).principal))?;
+        Ok(users)
     }
 }
 

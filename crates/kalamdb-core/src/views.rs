@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use kalamdb_store::{ColumnId, Counter, Lifetime, SchemaVersion};
 
-use crate::access::{Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Catalog, TableName};
 use crate::change::CatalogChange;
 use crate::define::{CreateMode, check_name, check_namespace};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
+use crate::rights::Task;
 use crate::schema::{Column, TableSchema};
 use crate::system_rows::{SchemaChange, schema_versions, text, view_row, view_schema_row};
-use crate::system_schema::SystemTable;
+use crate::system_schema::{INFORMATION_SCHEMA, SystemTable};
 
 /// A view. It has no rights of its own: whoever reads it reads its tables.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Engine {
     /// ALREADY_EXISTS, also for a table of that name; INVALID_STATEMENT for one that reads itself, through others or not;
     /// NAMESPACE_NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT (names).
     pub async fn create_view(&self, principal: &Principal, new: NewView, mode: CreateMode) -> Result<bool> {
-        principal.require(Role::Dba, "CREATE VIEW")?;
+        principal.require(Task::CreateView)?;
         check_new_view(&new)?;
         let view_id = self.next_number(Counter::Table)?.to_string();
         self.change(move |change| {
@@ -124,7 +125,7 @@ impl Engine {
     /// # Errors
     /// TABLE_NOT_FOUND, PERMISSION_DENIED.
     pub async fn drop_view(&self, principal: &Principal, name: &TableName, if_exists: bool) -> Result<bool> {
-        principal.require(Role::Dba, "DROP VIEW")?;
+        principal.require(Task::DropView)?;
         self.change(|change| {
             let Some(view) = change.catalog.view(name).cloned() else {
                 return if if_exists {
@@ -144,20 +145,26 @@ impl Engine {
 }
 
 impl Principal {
-    /// Whether the view shows in this principal's metadata: they see everything that it reads. What is not there any more
-    /// hides nothing.
+    /// Whether the view shows in this principal's metadata: they see everything that it reads. Of what is not there any more
+    /// nothing says who saw it, so that such a view is for those who may make it anew.
     pub fn sees_view(&self, view: &StoredView, catalog: &Catalog) -> bool {
+        let may_mend = self.require(Task::CreateView).is_ok();
         let mut seen: HashSet<&TableName> = HashSet::from([&view.name]);
         let mut open = vec![view];
         while let Some(view) = open.pop() {
             for name in &view.definition.reads {
-                if catalog.table(name).is_some_and(|table| !self.sees(table)) {
-                    return false;
-                }
-                if let Some(inner) = catalog.view(name)
-                    && seen.insert(&inner.name)
-                {
-                    open.push(inner);
+                match (catalog.table(name), catalog.view(name)) {
+                    (Some(table), _) if !self.sees(table) => return false,
+                    (Some(_), _) => {}
+                    (None, Some(inner)) => {
+                        if seen.insert(&inner.name) {
+                            open.push(inner);
+                        }
+                    }
+                    // Its rows are those that whoever asks may know of.
+                    (None, None) if name.namespace == INFORMATION_SCHEMA => {}
+                    (None, None) if !may_mend => return false,
+                    (None, None) => {}
                 }
             }
         }

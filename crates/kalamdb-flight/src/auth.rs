@@ -121,12 +121,16 @@ pub async fn authenticate(
             lease_for_call(database, user, origin)
         }
         Credential::Bearer(token) if database.engine().is_outside_token(token) => {
-            let (user, expires_seconds) = database.engine().authenticate_outside(token).await?;
+            let outsider = database.engine().authenticate_outside(token).await;
+            let (user, expires_seconds) =
+                outsider.inspect_err(|error| database.record_failed_login(None, peer, error))?;
             let mut lease = lease_for_call(database, user, origin)?;
             lease.credentials_end_seconds = Some(expires_seconds);
             Ok(lease)
         }
-        Credential::Bearer(token) => lease_of_login(database, token, origin),
+        Credential::Bearer(token) => {
+            lease_of_login(database, token, origin).inspect_err(|error| database.record_failed_login(None, peer, error))
+        }
     }
 }
 

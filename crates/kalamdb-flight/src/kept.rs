@@ -23,14 +23,14 @@ const ALL_BYTES: usize = 512 << 20;
 /// Those of one user, of whom the oldest go before anybody else's.
 const USER_BYTES: usize = ALL_BYTES / 4;
 
-/// The kept rows of everyone; a ticket is opened by its principal alone.
+/// The kept rows of everyone. Whom a ticket names is not signed, so that whose rows are is noted here.
 pub(crate) struct KeptRows {
     clock: Arc<dyn Clock>,
     by_ticket: Mutex<HashMap<TicketId, Kept>>,
 }
 
 struct Kept {
-    owner: String,
+    owner: Principal,
     rows: RecordBatch,
     bytes: usize,
     since_micros: i64,
@@ -57,15 +57,14 @@ impl KeptRows {
         let now_micros = self.clock.now_micros();
         let mut by_ticket = self.by_ticket.lock();
         by_ticket.retain(|_, kept| now_micros.saturating_sub(kept.since_micros) <= LIFE_MICROS);
-        let owner = principal.user_id.clone();
         make_room(&mut by_ticket, USER_BYTES.saturating_sub(bytes), |kept| {
-            kept.owner == owner
+            kept.owner.user_id == principal.user_id
         });
         make_room(&mut by_ticket, ALL_BYTES.saturating_sub(bytes), |_| true);
         by_ticket.insert(
             id,
             Kept {
-                owner,
+                owner: principal.clone(),
                 rows,
                 bytes,
                 since_micros: now_micros,
@@ -77,12 +76,13 @@ impl KeptRows {
     /// The rows of a ticket. They stay, as a client may fetch them again when a connection broke.
     ///
     /// # Errors
-    /// NOT_FOUND when they are gone.
-    pub(crate) fn find(&self, ticket: &TicketId) -> Result<RecordBatch> {
+    /// NOT_FOUND when they are gone, or another's.
+    pub(crate) fn find(&self, principal: &Principal, ticket: &TicketId) -> Result<RecordBatch> {
         let now_micros = self.clock.now_micros();
         let mut by_ticket = self.by_ticket.lock();
         by_ticket.retain(|_, kept| now_micros.saturating_sub(kept.since_micros) <= LIFE_MICROS);
-        by_ticket.get(ticket).map(|kept| kept.rows.clone()).ok_or_else(|| {
+        let own = by_ticket.get(ticket).filter(|kept| kept.owner.scope == principal.scope);
+        own.map(|kept| kept.rows.clone()).ok_or_else(|| {
             Error::new(
                 ErrorCode::NotFound,
                 "the statement is done, but its rows are not kept any more; read them with SELECT",
@@ -127,6 +127,7 @@ mod tests {
             user_id: format!("user {scope}"),
             role: Role::User,
             scope: ScopeId(scope),
+            grants: Default::default(),
         }
     }
 
@@ -159,10 +160,21 @@ mod tests {
         assert_eq!(work, Work::Kept);
         assert!(ticket.len() < 1_000);
         clock.advance_micros(LIFE_MICROS);
-        assert_eq!(kept.find(&id).expect("there"), many);
-        assert_eq!(kept.find(&id).expect("there again"), many);
+        let find = |by: &Principal| kept.find(by, &id).map_err(|error| error.code);
+        assert_eq!(find(&principal()).expect("there"), many);
+        assert_eq!(find(&principal()).expect("there again"), many);
+        // Whatever a forged ticket says.
+        for other in [
+            principal_of(2),
+            Principal {
+                scope: ScopeId(2),
+                ..principal()
+            },
+        ] {
+            assert_eq!(find(&other), Err(ErrorCode::NotFound));
+        }
         clock.advance_micros(1);
-        assert_eq!(kept.find(&id).map_err(|error| error.code), Err(ErrorCode::NotFound));
+        assert_eq!(find(&principal()), Err(ErrorCode::NotFound));
         assert!(kept.by_ticket.lock().is_empty());
     }
 
@@ -176,9 +188,9 @@ mod tests {
             clock.advance_micros(1);
             let principal = principal_of(scope);
             let ticket = kept.ticket(clock.as_ref(), &principal, many.clone());
-            opened_by(&ticket.expect("a ticket"), &principal).1
+            (scope, opened_by(&ticket.expect("a ticket"), &principal).1)
         };
-        let is_there = |id: &TicketId| match kept.find(id) {
+        let is_there = |(scope, id): &(u64, TicketId)| match kept.find(&principal_of(*scope), id) {
             Ok(_) => true,
             Err(error) => {
                 assert_eq!(error.code, ErrorCode::NotFound);
@@ -187,7 +199,7 @@ mod tests {
         };
         let first = keep(1);
         // One user's rows push out none but their own.
-        let greedy: Vec<TicketId> = (0..=ALL_BYTES / size).map(|_| keep(2)).collect();
+        let greedy: Vec<(u64, TicketId)> = (0..=ALL_BYTES / size).map(|_| keep(2)).collect();
         assert!(is_there(&first));
         assert_eq!(greedy.iter().filter(|id| is_there(id)).count(), USER_BYTES / size);
         assert!(is_there(&greedy[greedy.len() - 1]));

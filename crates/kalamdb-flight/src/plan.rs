@@ -9,13 +9,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::{IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
-use kalamdb_core::{Error, ErrorCode, Result, SYSTEM_NAMESPACE, TableName, field_type_name};
+use kalamdb_core::{Error, ErrorCode, INFORMATION_SCHEMA, Result, SYSTEM_NAMESPACE, TableName, field_type_name};
 use kalamdb_sql::{Description, StatementKind};
 
 use crate::command::CATALOG;
-
-/// The namespace of the SQL standard's views, which nobody writes to.
-const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// Every key of the protocol's field metadata starts so.
 pub(crate) const METADATA_PREFIX: &str = "ARROW:FLIGHT:SQL:";

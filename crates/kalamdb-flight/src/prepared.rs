@@ -375,6 +375,7 @@ mod tests {
             user_id: user_id.to_owned(),
             role: Role::User,
             scope: ScopeId(scope),
+            grants: Default::default(),
         }
     }
 

@@ -212,7 +212,7 @@ impl Door {
                     Work::Finished => Ok(self.send(SchemaRef::new(Schema::empty()), stream::empty(), lease)),
                     Work::Report(rows) => Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease)),
                     Work::Kept => {
-                        let rows = self.kept.find(&ticket.id)?;
+                        let rows = self.kept.find(lease.session().principal(), &ticket.id)?;
                         Ok(self.send(rows.schema(), stream::iter([Ok(rows)]), lease))
                     }
                     Work::Query(query) => {

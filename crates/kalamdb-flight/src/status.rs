@@ -22,7 +22,8 @@ pub(crate) fn status(error: Error) -> Status {
     ) {
         tracing::error!(%error, "a call failed");
     } else {
-        tracing::debug!(%error, "a call failed");
+        // Its message may hold values of the statement, which are for whoever sent it.
+        tracing::debug!(code = error.code.as_str(), "a call failed");
     }
     let mut status = Status::new(grpc_code(error.code), shortened(error.to_string()));
     status
@@ -149,8 +150,15 @@ fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::PermissionDenied => Code::PermissionDenied,
         ErrorCode::Unsupported => Code::Unimplemented,
-        ErrorCode::StatementTooLarge | ErrorCode::TooManyRequests | ErrorCode::OutOfMemory => Code::ResourceExhausted,
-        ErrorCode::Timeout => Code::DeadlineExceeded,
+        ErrorCode::StatementTooLarge
+        | ErrorCode::TooManyRequests
+        | ErrorCode::QueryQuotaExceeded
+        | ErrorCode::SessionQuotaExceeded
+        | ErrorCode::MemoryQuotaExceeded
+        | ErrorCode::RowQuotaExceeded
+        | ErrorCode::ByteQuotaExceeded
+        | ErrorCode::OutOfMemory => Code::ResourceExhausted,
+        ErrorCode::Timeout | ErrorCode::TimeQuotaExceeded => Code::DeadlineExceeded,
         ErrorCode::Cancelled => Code::Cancelled,
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::UnknownOutcome => Code::Unknown,

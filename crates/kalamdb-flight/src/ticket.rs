@@ -191,7 +191,8 @@ fn sealed_as(id: TicketId, principal: &Principal, work: own::statement_ticket::W
 }
 
 /// FNV-1a, 64 bits: each step is a bijection of the state, so no change of one byte goes unseen. It guards against damage,
-/// not against forgery: whoever forges a ticket gets no rights but their own.
+/// not against forgery: whoever forges a ticket gets no rights but their own, as nothing is looked up by a ticket but what is
+/// noted as theirs.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |state, &byte| {
         (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -243,6 +244,7 @@ mod tests {
             user_id: user_id.to_owned(),
             role: Role::User,
             scope: ScopeId(scope),
+            grants: Default::default(),
         }
     }
 

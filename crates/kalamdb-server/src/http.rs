@@ -18,7 +18,7 @@ use futures::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kalamdb_core::{Error, ErrorCode, Role};
+use kalamdb_core::{Error, ErrorCode, Task};
 use kalamdb_flight::{Encryption, SessionLease};
 use kalamdb_sql::Database;
 use tokio::net::{TcpListener, TcpStream};
@@ -215,10 +215,7 @@ async fn ready(State(door): State<Arc<Door>>) -> Response {
 async fn metrics(State(door): State<Arc<Door>>, lease: Option<Extension<Arc<SessionLease>>>) -> Response {
     // Without a lease the layer let a loopback peer through.
     if let Some(Extension(lease)) = lease
-        && let Err(error) = lease
-            .session()
-            .principal()
-            .require(Role::Dba, "reading /metrics from another machine")
+        && let Err(error) = lease.session().principal().require(Task::ReadMetrics)
     {
         return Refusal::from(error).into_response();
     }

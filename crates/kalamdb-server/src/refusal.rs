@@ -119,12 +119,17 @@ pub(crate) fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ColumnNotFound
         | ErrorCode::UserNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::Timeout | ErrorCode::Cancelled => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::Timeout | ErrorCode::TimeQuotaExceeded | ErrorCode::Cancelled => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::AlreadyExists | ErrorCode::DependentObjects | ErrorCode::DuplicateKey | ErrorCode::Conflict => {
             StatusCode::CONFLICT
         }
-        ErrorCode::StatementTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::StatementTooLarge | ErrorCode::RowQuotaExceeded | ErrorCode::ByteQuotaExceeded => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        ErrorCode::TooManyRequests
+        | ErrorCode::QueryQuotaExceeded
+        | ErrorCode::SessionQuotaExceeded
+        | ErrorCode::MemoryQuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::OutOfMemory | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::UnknownOutcome | ErrorCode::StorageError | ErrorCode::DataCorrupted | ErrorCode::Internal => {
             StatusCode::INTERNAL_SERVER_ERROR

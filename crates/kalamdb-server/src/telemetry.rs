@@ -2,8 +2,11 @@
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +35,32 @@ pub(crate) fn check_filter(text: &str) -> Result<(), ParseError> {
     EnvFilter::try_new(text).map(|_| ())
 }
 
+/// Libraries that log tokens of statements, literals included, and plans at the levels below WARN: how their targets begin. No
+/// filter lets those through.
+const LOG_TEXTS: [&str; 2] = ["sqlparser", "datafusion"];
+
 /// Starts the log of this process, panics included; call it once.
 ///
 /// # Errors
 /// A message for people: a bad filter, or a log that is already there.
 pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter '{filter}': {error}"))?;
+    let allowed = EnvFilter::try_new(filter).map_err(|error| format!("log filter '{filter}': {error}"))?;
+    let without_texts = filter_fn(|metadata| {
+        let logs_texts = LOG_TEXTS.iter().any(|library| metadata.target().starts_with(library));
+        !logs_texts || *metadata.level() <= Level::WARN
+    });
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(allowed)
         .with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal());
+            builder.finish().with(without_texts).try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.finish().with(without_texts).try_init()
+        }
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))?;
     // A panic becomes an entry of the log like any other.

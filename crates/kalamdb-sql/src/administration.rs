@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use kalamdb_core::{Error, ErrorCode, NewUser, PasswordChange, Principal, Result, Role, UserChange, View};
+use kalamdb_core::{
+    Error, ErrorCode, INFORMATION_SCHEMA, NewUser, PasswordChange, Principal, Result, Task, UserChange, View,
+};
 
 use crate::database::Database;
 use crate::execution::Completion;
 use crate::metadata;
 use crate::missing;
-use crate::names::{DEFAULT_NAMESPACE, INFORMATION_SCHEMA};
+use crate::names::DEFAULT_NAMESPACE;
 use crate::queries::RunningQuery;
 use crate::session::{Session, SessionValue};
 use crate::statement::Administration;
@@ -62,17 +64,27 @@ pub(crate) async fn run(
             if let Err(error) = engine.alter_user(&principal, change).await {
                 return Err(missing::with_nearest_user(error, engine, &view, &name)?);
             }
-            let own = name == principal.user_id && changes_password;
-            if let (true, Some(user)) = (own, engine.user(&engine.view(), &name)?) {
-                session.set_own_credential(user.credential_version);
+            if let (true, Some(user)) = (changes_password, engine.user(&engine.view(), &name)?) {
+                if name == principal.user_id {
+                    session.set_own_credential(user.credential_version);
+                }
+                database.end_sessions(&user.principal, session);
             }
             format!("user '{name}' changed")
         }
-        Administration::DropUser { name, if_exists } => match engine.drop_user(&principal, &name, if_exists).await {
-            Ok(true) => format!("user '{name}' dropped"),
-            Ok(false) => format!("there is no user '{name}'"),
-            Err(error) => return Err(missing::with_nearest_user(error, engine, &view, &name)?),
-        },
+        Administration::DropUser { name, if_exists } => {
+            let user = engine.user(&view, &name)?;
+            match engine.drop_user(&principal, &name, if_exists).await {
+                Ok(true) => {
+                    if let Some(user) = user {
+                        database.end_sessions(&user.principal, session);
+                    }
+                    format!("user '{name}' dropped")
+                }
+                Ok(false) => format!("there is no user '{name}'"),
+                Err(error) => return Err(missing::with_nearest_user(error, engine, &view, &name)?),
+            }
+        }
         Administration::Use { namespace } => {
             set_option(
                 database,
@@ -161,7 +173,7 @@ fn kill_session(database: &Arc<Database>, view: &View, principal: &Principal, se
         .ok_or_else(missing)?
         .user_id;
     if owner != principal.user_id {
-        if principal.role < Role::Dba {
+        if principal.require(Task::KillSession).is_err() {
             return Err(missing());
         }
         let owner_role = database.engine().user(view, &owner)?.map(|user| user.principal.role);
@@ -265,5 +277,29 @@ mod tests {
         assert_eq!(kill(&dan, &ann), Ok(()));
         assert_eq!(kill(&dan, &ann), Err(ErrorCode::NotFound));
         fixture.check_error("KILL QUERY 'x'", ErrorCode::NotFound, None, "system.queries");
+    }
+
+    #[test]
+    fn a_new_password_and_a_drop_end_the_sessions_of_their_user() {
+        let fixture = Fixture::new();
+        fixture.run(&["CREATE USER 'ann' ROLE user", "CREATE USER 'bob' ROLE user"]);
+        let (here, there, bob) = (fixture.session("ann"), fixture.session("ann"), fixture.session("bob"));
+        let is_open = |session: &Arc<Session>| {
+            let open = fixture.database.sessions();
+            open.iter().any(|open| open.session_id == session.id())
+        };
+        let run = |by: &Arc<Session>, sql: &str| fixture.execute_as(by, sql, Parameters::none()).map(|_| ());
+        let refused = run(&there, "ALTER USER 'ann' SET PASSWORD 'short'");
+        assert_eq!(refused.map_err(|error| error.code), Err(ErrorCode::InvalidArgument));
+        assert!([&here, &there, &bob].into_iter().all(is_open), "nothing changed");
+        run(&here, "ALTER USER 'ann' SET PASSWORD 'a long enough secret'").expect("she may");
+        assert_eq!([&here, &there, &bob].map(is_open), [true, false, true]);
+        fixture.run(&["ALTER USER 'ann' SET ROLE service"]);
+        assert!(is_open(&here), "a role is read anew by each statement");
+        fixture.run(&["ALTER USER 'ann' SET PASSWORD 'another long secret'"]);
+        assert_eq!([&here, &bob].map(is_open), [false, true]);
+        let again = fixture.session("ann");
+        fixture.run(&["DROP USER 'ann'"]);
+        assert_eq!([&again, &bob].map(is_open), [false, true]);
     }
 }

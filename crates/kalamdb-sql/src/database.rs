@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use futures::FutureExt;
 use futures::future::{Either, select};
 use futures::stream::BoxStream;
-use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, Role, UserRecord, View};
+use kalamdb_core::{Engine, Error, ErrorCode, Principal, Quota, Quotas, Result, Task, UserRecord, View};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -132,16 +132,36 @@ impl Database {
         let engine = Arc::clone(&self.engine);
         let (user_id, password, peer) = (user_id.to_owned(), password.to_owned(), peer.to_owned());
         // Argon2 takes tens of milliseconds of CPU by design: a blocking thread, so that it never holds up a query's worker.
+        let (claimed, from) = (user_id.clone(), peer.clone());
         let check = self
             .runtime
             .spawn_blocking(move || engine.authenticate(&user_id, &password, &peer));
-        check.await.map_err(|_| stopping())?
+        let checked = check.await.map_err(|_| stopping())?;
+        if let Err(error) = &checked {
+            self.record_failed_login(Some(&claimed), &from, error);
+        }
+        checked
+    }
+
+    /// Notes credentials that were refused, for `system.queries`. `claimed` is kept only where there is such a user: people
+    /// type passwords into the wrong field.
+    pub fn record_failed_login(&self, claimed: Option<&str>, peer: &str, error: &Error) {
+        if !matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TooManyRequests) {
+            return;
+        }
+        let known = claimed.and_then(|user_id| {
+            let user = self.engine.user(&self.engine.view(), user_id);
+            // Whoever cannot be looked up is recorded as nobody.
+            user.ok().flatten()
+        });
+        self.queries
+            .failed_login(known.map(|user| user.principal), peer, error.code);
     }
 
     /// A new session, registered until it is closed, idle too long, or dropped by a door that made it for one call.
     ///
     /// # Errors
-    /// TOO_MANY_REQUESTS when `max_sessions` are open.
+    /// TOO_MANY_REQUESTS when `max_sessions` are open; SESSION_QUOTA_EXCEEDED; STORAGE_ERROR.
     pub fn open_session(self: &Arc<Self>, user: &UserRecord, origin: SessionOrigin) -> Result<Arc<Session>> {
         let mut random = [0u8; 16];
         self.engine.clock().fill_random(&mut random);
@@ -152,7 +172,23 @@ impl Database {
             origin,
             Arc::clone(self.engine.clock()),
         ));
+        let own_limit = self.quotas(&user.principal)?.limit(Quota::Sessions);
         let mut sessions = self.sessions.lock();
+        if let Some(limit) = own_limit {
+            let of_user = sessions
+                .values()
+                .filter(|open| open.principal().scope == user.principal.scope);
+            let open = of_user.count() as u64;
+            if open >= limit {
+                return Err(Error::new(
+                    Quota::Sessions.breach(),
+                    format!(
+                        "user '{}' has {open} sessions open, the quota (sessions); close one or try again later",
+                        user.principal.user_id
+                    ),
+                ));
+            }
+        }
         if sessions.len() >= self.options.max_sessions {
             return Err(Error::new(
                 ErrorCode::TooManyRequests,
@@ -180,6 +216,13 @@ impl Database {
             self.queries.cancel(|_, of_session| of_session == session_id);
         }
         open
+    }
+
+    /// Ends all sessions of a user but the one that sees to it, and cancels what they run.
+    pub(crate) fn end_sessions(&self, user: &Principal, spared: &Session) {
+        let is_to_end = |open: &Session| open.principal().scope == user.scope && open.id() != spared.id();
+        self.sessions.lock().retain(|_, open| !is_to_end(open));
+        self.queries.cancel_of_user(user, spared.id());
     }
 
     /// How many sessions are open.
@@ -220,14 +263,14 @@ impl Database {
     /// # Errors
     /// Whatever parsing and planning say.
     pub async fn describe(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Description> {
-        self.check_text(sql)?;
         session.touch();
-        let query = self.queries.start(session, sql, self.timeout(session))?;
+        self.check_text(session, sql)?;
+        let query = self.begin(session, sql, self.timeout(session))?;
         // Held to the end, so that a caller who goes away cancels it.
         let _abandoned = query.cancel_token().drop_guard();
         let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
         let described = self.runtime.spawn(async move {
-            let work = async { aside(|| run::describe(&database, &session, &sql, query.interruption())) };
+            let work = async { aside(|| run::describe(&database, &session, &sql, &query)) };
             let outcome = interruptible(&query, work).await;
             match &outcome {
                 Ok(_) => query.described(),
@@ -248,9 +291,9 @@ impl Database {
         sql: &str,
         parameters: Parameters,
     ) -> Result<Execution> {
-        self.check_text(sql)?;
         session.touch();
-        let query = self.queries.start(session, sql, self.timeout(session))?;
+        self.check_text(session, sql)?;
+        let query = self.begin(session, sql, self.timeout(session))?;
         let query_id = query.id().to_owned();
         let cancel = query.cancel_token();
         // Held until the rows have a stream of their own, so that a caller who goes away cancels the statement.
@@ -295,7 +338,7 @@ impl Database {
         let namespace = request.namespace.clone().unwrap_or_else(|| session.namespace());
         // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
         let statement = format!("INGEST INTO \"{namespace}\".\"{}\"", request.table);
-        let query = self.queries.start(session, &statement, None)?;
+        let query = self.begin(session, &statement, None)?;
         let abandoned = query.cancel_token().drop_guard();
         let (database, session) = (Arc::clone(self), Arc::clone(session));
         let load = self.runtime.spawn(async move {
@@ -356,7 +399,7 @@ impl Database {
         let Some(owner) = self.queries.owner(query_id) else {
             return Ok(false);
         };
-        let may = owner.scope == principal.scope || principal.role >= Role::Dba;
+        let may = owner.scope == principal.scope || principal.require(Task::KillQuery).is_ok();
         Ok(may && self.queries.cancel(|id, _| id == query_id) > 0)
     }
 
@@ -428,9 +471,31 @@ impl Database {
         (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms))
     }
 
-    fn check_text(&self, sql: &str) -> Result<()> {
+    /// What holds for the session's user, who is asked anew: roles and quotas change.
+    fn quotas(&self, of_session: &Principal) -> Result<Quotas> {
+        let view = self.engine.view();
+        if !view.has_quotas() {
+            return Ok(Quotas::default());
+        }
+        let user = self.engine.user(&view, &of_session.user_id)?;
+        let user = user.filter(|user| user.principal.scope == of_session.scope);
+        Ok(user.map_or_else(Quotas::default, |user| view.quotas(&user.principal)))
+    }
+
+    /// Registers a statement that starts now, within its user's quotas.
+    fn begin(&self, session: &Session, sql: &str, timeout: Option<Duration>) -> Result<RunningQuery> {
+        let quotas = self.quotas(session.principal())?;
+        let memory = quotas.limit(Quota::Memory).map(|limit| {
+            let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
+            self.environment.shares().of(&session.principal().user_id, limit_bytes)
+        });
+        self.queries.start(session, sql, timeout, &quotas, memory)
+    }
+
+    fn check_text(&self, session: &Session, sql: &str) -> Result<()> {
         let limit = self.options.statement_text_limit_bytes;
         if sql.len() > limit {
+            self.queries.refused(session, sql, ErrorCode::StatementTooLarge);
             return Err(Error::new(
                 ErrorCode::StatementTooLarge,
                 format!(

@@ -8,8 +8,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, Role, TableKind,
-    TableName, TableOptions, TableSchema, field_type_name,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, TableKind,
+    TableName, TableOptions, TableSchema, Task, field_type_name,
 };
 
 use crate::assignment::{Target, assign};
@@ -219,7 +219,7 @@ async fn create_table(
     let name = full_name(session, &written);
     let planner = Planner::new(database, session, running.interruption())?;
     let principal = planner.principal().clone();
-    principal.require(Role::Dba, "CREATE TABLE")?;
+    principal.require(Task::CreateTable)?;
     let options = TableOptions::parse(kind, &options)?;
     let new = |columns| NewTable {
         name: name.clone(),
@@ -282,7 +282,7 @@ async fn create_table(
         .engine()
         .create_table_with_rows(&principal, new(columns), mode, OnConflict::Error);
     let mut load = load.map_err(at_name)?;
-    let mut memory = WriteMemory::of_load(database.environment(), kind);
+    let mut memory = WriteMemory::of_load(database.environment(), running.interruption(), kind);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(diagnostics::from_datafusion)?;
         let mut values = batch.columns().to_vec();

@@ -9,10 +9,11 @@ use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::VisitMut;
 use datafusion::sql::sqlparser::parser::ParserError;
-use kalamdb_core::{Error, ErrorCode, Position};
+use kalamdb_core::{Error, ErrorCode, Position, Quota};
 
 use crate::definition::data_type_name;
 use crate::diagnostics::places::Text;
+use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
 use crate::provider::{SEQ, UPDATED};
 
@@ -86,13 +87,16 @@ fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
             subqueries::of_message(message).unwrap_or_else(|| Error::new(ErrorCode::Unsupported, unsupported(message)))
         }
         DataFusionError::Execution(message) => from_execution(message),
-        DataFusionError::ResourcesExhausted(message) => Error::new(
-            ErrorCode::OutOfMemory,
-            format!(
-                "the memory for queries is used up (setting memory_limit): {}",
-                tidy(message)
+        DataFusionError::ResourcesExhausted(message) => match memory_share::breach(message) {
+            Some(breach) => Error::new(Quota::Memory.breach(), tidy(breach)),
+            None => Error::new(
+                ErrorCode::OutOfMemory,
+                format!(
+                    "the memory for queries is used up (setting memory_limit): {}",
+                    tidy(message)
+                ),
             ),
-        ),
+        },
         DataFusionError::Configuration(message) => Error::new(ErrorCode::InvalidArgument, tidy(message)),
         DataFusionError::IoError(inner) => {
             Error::new(ErrorCode::StorageError, format!("spilling to disk failed: {inner}"))

@@ -294,7 +294,7 @@ pub(crate) async fn run(
     for attempt in 1.. {
         let planner = Planner::new(database, session, query.interruption())?;
         // Held until the outcome is known, as the rows are.
-        let mut memory = WriteMemory::of_changes(database.environment());
+        let mut memory = WriteMemory::of_changes(database.environment(), query.interruption());
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);
@@ -376,6 +376,9 @@ async fn collect(
         Some((returned, _)) => Some(returned.finish().await?),
         None => None,
     };
+    if let Some(rows) = &returned {
+        query.check_returning(rows)?;
+    }
     Ok((mutator, returned))
 }
 

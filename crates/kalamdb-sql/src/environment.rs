@@ -41,6 +41,7 @@ use crate::guards::Guards;
 use crate::interruption::Interruption;
 use crate::json_functions;
 use crate::literals::TypedLiterals;
+use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
@@ -69,6 +70,7 @@ pub(crate) struct Environment {
     /// States with the functions of a principal, the most recently used last.
     by_principal: Mutex<VecDeque<(Principal, Arc<SessionState>)>>,
     types: Arc<dyn TypePlanner>,
+    shares: MemoryShares,
 }
 
 impl Environment {
@@ -116,6 +118,7 @@ impl Environment {
             base,
             by_principal: Mutex::new(VecDeque::new()),
             types: Arc::new(SqlTypes),
+            shares: MemoryShares::default(),
         })
     }
 
@@ -147,10 +150,16 @@ impl Environment {
         &self.types
     }
 
-    /// The shared runtime with a memory account of one query's own.
-    pub(crate) fn query_runtime(&self) -> (Arc<RuntimeEnv>, Arc<QueryMemory>) {
+    /// The accounts of users who have a quota of memory.
+    pub(crate) fn shares(&self) -> &MemoryShares {
+        &self.shares
+    }
+
+    /// The shared runtime with a memory account of one query's own, which counts against its user's share.
+    pub(crate) fn query_runtime(&self, interruption: &Interruption) -> (Arc<RuntimeEnv>, Arc<QueryMemory>) {
         let memory = Arc::new(QueryMemory {
             shared: Arc::clone(&self.runtime.memory_pool),
+            share: interruption.memory().cloned(),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
         });
@@ -295,6 +304,8 @@ impl TypePlanner for SqlTypes {
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     shared: Arc<dyn MemoryPool>,
+    /// The user's, if they have a quota.
+    share: Option<MemoryShare>,
     held: AtomicUsize,
     peak: AtomicUsize,
 }
@@ -332,16 +343,30 @@ impl MemoryPool for QueryMemory {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.shared.grow(reservation, additional);
+        if let Some(share) = &self.share {
+            share.take(additional);
+        }
         self.took(additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.shared.shrink(reservation, shrink);
+        if let Some(share) = &self.share {
+            share.give_back(shrink);
+        }
         self.held.fetch_sub(shrink, Ordering::Relaxed);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
-        self.shared.try_grow(reservation, additional)?;
+        if let Some(share) = &self.share {
+            share.try_take(additional)?;
+        }
+        if let Err(error) = self.shared.try_grow(reservation, additional) {
+            if let Some(share) = &self.share {
+                share.give_back(additional);
+            }
+            return Err(error);
+        }
         self.took(additional);
         Ok(())
     }

@@ -21,9 +21,18 @@ use kalamdb_core::{Error, ErrorCode, Principal, Result, View};
 use crate::diagnostics;
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::names::CATALOG;
+use crate::rights;
 
 /// Its tables, by name.
-pub(crate) const TABLES: &[&str] = &["columns", "parameters", "routines", "schemata", "tables", "views"];
+pub(crate) const TABLES: &[&str] = &[
+    "columns",
+    "parameters",
+    "routines",
+    "schemata",
+    "table_privileges",
+    "tables",
+    "views",
+];
 
 /// The most that one text may hold, bytes, as far as its type says.
 const MOST_TEXT_BYTES: i32 = i32::MAX;
@@ -38,6 +47,7 @@ pub(crate) fn table(name: &str, view: &View, principal: &Principal) -> Result<Op
         "views" => Contents::Views,
         "columns" => Contents::Columns,
         "schemata" => Contents::Schemata,
+        "table_privileges" => Contents::TablePrivileges,
         "routines" | "parameters" => return functions(name).map(Some),
         _ => return Ok(None),
     };
@@ -59,6 +69,7 @@ pub(crate) fn schema(name: &str) -> Result<Option<SchemaRef>> {
         "views" => Contents::Views.schema(),
         "columns" => Contents::Columns.schema(),
         "schemata" => Contents::Schemata.schema(),
+        "table_privileges" => Contents::TablePrivileges.schema(),
         "routines" | "parameters" => functions(name)?.schema(),
         _ => return Ok(None),
     }))
@@ -82,6 +93,8 @@ enum Contents {
     Views,
     Columns,
     Schemata,
+    /// What was granted; what roles may is not here.
+    TablePrivileges,
 }
 
 impl Contents {
@@ -132,6 +145,16 @@ impl Contents {
                 maybe_text("default_character_set_name"),
                 maybe_text("sql_path"),
             ],
+            Contents::TablePrivileges => vec![
+                text("grantor"),
+                text("grantee"),
+                text("table_catalog"),
+                text("table_schema"),
+                text("table_name"),
+                text("privilege_type"),
+                text("is_grantable"),
+                text("with_hierarchy"),
+            ],
         }))
     }
 }
@@ -166,6 +189,7 @@ impl CatalogTable {
             Contents::Views => self.views(&of_types(&[metadata::VIEW_TYPE])?),
             Contents::Columns => columns(&of_types(&[])?),
             Contents::Schemata => self.schemata(),
+            Contents::TablePrivileges => self.table_privileges()?,
         };
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| diagnostics::from_arrow(&error))
     }
@@ -183,6 +207,22 @@ impl CatalogTable {
         columns.push(every("NO", views.len()));
         columns.push(every("NO", views.len()));
         columns
+    }
+
+    fn table_privileges(&self) -> Result<Vec<ArrayRef>> {
+        let privileges = rights::table_privileges(&self.view, &self.principal)?;
+        let rows = privileges.len();
+        let each = || privileges.iter();
+        Ok(vec![
+            text(each().map(|(_, grant)| Some(&grant.granted_by))),
+            text(each().map(|(_, grant)| Some(&grant.user_id))),
+            every(CATALOG, rows),
+            text(each().map(|(name, _)| Some(&name.namespace))),
+            text(each().map(|(name, _)| Some(&name.table))),
+            text(each().map(|(_, grant)| Some(grant.privilege.as_str()))),
+            every("NO", rows),
+            every("NO", rows),
+        ])
     }
 
     fn schemata(&self) -> Vec<ArrayRef> {
@@ -343,7 +383,7 @@ mod tests {
         fixture.check(
             "SELECT table_type, count(*) FROM information_schema.tables \
              WHERE table_schema IN ('shop', 'information_schema') GROUP BY table_type ORDER BY table_type",
-            &["BASE TABLE|1", "VIEW|6"],
+            &["BASE TABLE|1", "VIEW|7"],
         );
         fixture.check(
             "SELECT table_schema, table_name FROM information_schema.views ORDER BY table_name",
@@ -352,6 +392,7 @@ mod tests {
                 "information_schema|parameters",
                 "information_schema|routines",
                 "information_schema|schemata",
+                "information_schema|table_privileges",
                 "information_schema|tables",
                 "information_schema|views",
             ],
@@ -371,7 +412,7 @@ mod tests {
             Some((1, 15)),
             "df_settings",
         );
-        assert_eq!(fixture.rows("SHOW TABLES IN information_schema").len(), 6);
+        assert_eq!(fixture.rows("SHOW TABLES IN information_schema").len(), 7);
     }
 
     #[test]

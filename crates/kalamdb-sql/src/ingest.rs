@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kalamdb_core::{
-    Appender, Column, CreateMode, Error, ErrorCode, NewTable, OnConflict, Result, Table, TableKind, TableName,
-    TableOptions,
+    Appender, Column, CreateMode, Error, ErrorCode, INFORMATION_SCHEMA, NewTable, OnConflict, Result, Table, TableKind,
+    TableName, TableOptions,
 };
 
 use crate::assignment::{Target, assign};
@@ -18,7 +18,7 @@ use crate::database::Database;
 use crate::definition::{self, ColumnDefault};
 use crate::interruption::Interruption;
 use crate::missing;
-use crate::names::{INFORMATION_SCHEMA, suggestion};
+use crate::names::suggestion;
 use crate::planning::Planner;
 use crate::queries::RunningQuery;
 use crate::session::Session;
@@ -170,7 +170,7 @@ fn begin(
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
-            let memory = WriteMemory::of_load(database.environment(), table.kind);
+            let memory = WriteMemory::of_load(database.environment(), interruption, table.kind);
             return Ok(Load {
                 appender,
                 memory,
@@ -214,7 +214,7 @@ fn begin(
     });
     Ok(Load {
         appender,
-        memory: WriteMemory::of_load(database.environment(), kind),
+        memory: WriteMemory::of_load(database.environment(), interruption, kind),
         columns: columns.collect(),
     })
 }

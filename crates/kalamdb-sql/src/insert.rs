@@ -158,7 +158,7 @@ pub(crate) async fn run(
             Some(returning) => Some(returning.begin(&planner, &given)?),
             None => None,
         },
-        memory: WriteMemory::of_load(database.environment(), table.kind),
+        memory: WriteMemory::of_load(database.environment(), query.interruption(), table.kind),
     };
     query.planned();
     match source {
@@ -191,6 +191,9 @@ pub(crate) async fn run(
         Some(returned) => Some(returned.finish().await?),
         None => None,
     };
+    if let Some(rows) = &returned {
+        query.check_returning(rows)?;
+    }
     // The view's snapshot is not held while waiting for the disk.
     drop(defaults);
     drop(planner);

@@ -1,4 +1,4 @@
-//! When a statement must stop: because it was cancelled, or because its time is over. Whoever computes for long without awaiting
+//! When a statement must stop: because it was cancelled, because its time is over, or because its user's memory is used up. Whoever computes for long without awaiting
 //! anything asks here, through the statement's configuration, and does it where it holds up nobody else.
 
 use std::any::Any;
@@ -7,24 +7,52 @@ use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
-use kalamdb_core::{Error, ErrorCode, Result};
+use kalamdb_core::{Error, ErrorCode, Quota, Result};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One statement's cancellation and deadline. Rules and functions find it among the options of DataFusion.
+use crate::memory_share::MemoryShare;
+
+/// One statement's cancellation, deadline and share of memory. Rules and functions find it among the options of DataFusion.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruption {
     cancel: CancellationToken,
     /// When its time is over, and how much it had.
     deadline: Option<(Instant, Duration)>,
+    /// Whether that is the user's quota and not a setting.
+    is_quota: bool,
+    /// The account of a user who has a quota.
+    memory: Option<MemoryShare>,
 }
 
 impl Interruption {
     /// For a statement that begins now.
     pub(crate) fn new(cancel: CancellationToken, timeout: Option<Duration>) -> Self {
         let deadline = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
-        Interruption { cancel, deadline }
+        Interruption {
+            cancel,
+            deadline,
+            is_quota: false,
+            memory: None,
+        }
+    }
+
+    /// The same within its user's quotas.
+    pub(crate) fn within(mut self, time: Option<Duration>, memory: Option<MemoryShare>) -> Self {
+        if let Some(time) = time
+            && self.deadline.is_none_or(|(_, timeout)| time < timeout)
+        {
+            self.deadline = Instant::now().checked_add(time).map(|deadline| (deadline, time));
+            self.is_quota = true;
+        }
+        self.memory = memory;
+        self
+    }
+
+    /// The account that what it holds counts against.
+    pub(crate) fn memory(&self) -> Option<&MemoryShare> {
+        self.memory.as_ref()
     }
 
     pub(crate) fn cancel_token(&self) -> &CancellationToken {
@@ -34,13 +62,13 @@ impl Interruption {
     /// Whether the statement may go on.
     ///
     /// # Errors
-    /// CANCELLED, TIMEOUT.
+    /// CANCELLED, TIMEOUT, TIME_QUOTA_EXCEEDED.
     pub(crate) fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(cancelled());
         }
         match self.deadline {
-            Some((deadline, timeout)) if Instant::now() >= deadline => Err(timed_out(timeout)),
+            Some((deadline, timeout)) if Instant::now() >= deadline => Err(self.timed_out(timeout)),
             Some(_) | None => Ok(()),
         }
     }
@@ -63,13 +91,24 @@ impl Interruption {
         match self.deadline {
             Some((deadline, timeout)) => tokio::select! {
                 () = self.cancel.cancelled() => cancelled(),
-                () = tokio::time::sleep_until(deadline) => timed_out(timeout),
+                () = tokio::time::sleep_until(deadline) => self.timed_out(timeout),
             },
             None => {
                 self.cancel.cancelled().await;
                 cancelled()
             }
         }
+    }
+}
+
+impl Interruption {
+    fn timed_out(&self, timeout: Duration) -> Error {
+        let (code, what) = match self.is_quota {
+            true => (Quota::StatementTime.breach(), "quota statement_time"),
+            false => (ErrorCode::Timeout, "setting statement_timeout"),
+        };
+        let message = format!("the statement took longer than {} ms ({what})", timeout.as_millis());
+        Error::new(code, message)
     }
 }
 
@@ -102,14 +141,6 @@ impl ExtensionOptions for Interruption {
 
 fn cancelled() -> Error {
     Error::new(ErrorCode::Cancelled, "the statement was cancelled")
-}
-
-fn timed_out(timeout: Duration) -> Error {
-    let message = format!(
-        "the statement took longer than {} ms (setting statement_timeout)",
-        timeout.as_millis()
-    );
-    Error::new(ErrorCode::Timeout, message)
 }
 
 /// Computes at length on this thread, whose other tasks go to another one first: statements, KILL QUERY and timers among them.
@@ -152,6 +183,13 @@ mod tests {
             code(&Interruption::new(CancellationToken::new(), Some(Duration::ZERO))),
             Err(ErrorCode::Timeout)
         );
+        let quota = |timeout, time: u64| {
+            let interruption = Interruption::new(CancellationToken::new(), timeout);
+            code(&interruption.within(Some(Duration::from_millis(time)), None))
+        };
+        assert_eq!(quota(None, 0), Err(ErrorCode::TimeQuotaExceeded));
+        assert_eq!(quota(Some(Duration::MAX), 0), Err(ErrorCode::TimeQuotaExceeded));
+        assert_eq!(quota(Some(Duration::ZERO), 1), Err(ErrorCode::Timeout));
         let mut options = ConfigOptions::new();
         assert!(Interruption::check_options(&options).is_ok());
         options.extensions.insert(long.clone());

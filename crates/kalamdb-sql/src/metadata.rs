@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use kalamdb_core::{Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name};
+use kalamdb_core::{
+    INFORMATION_SCHEMA, Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name,
+};
 
 use crate::database::Database;
 use crate::definition;
 use crate::information_schema;
-use crate::names::INFORMATION_SCHEMA;
 use crate::session::Session;
 use crate::types;
 
@@ -112,7 +113,9 @@ pub(crate) fn sees_namespace(view: &View, principal: &Principal, name: &str) -> 
     match principal.role {
         Role::Dba | Role::System => catalog.namespaces.contains_key(name) || name == SYSTEM_NAMESPACE,
         Role::User | Role::Service => {
-            catalog.tables_in(name).any(|table| principal.sees(table))
+            let granted = principal.grants.namespaces().contains(name);
+            granted
+                || catalog.tables_in(name).any(|table| principal.sees(table))
                 || catalog.views_in(name).any(|view| principal.sees_view(view, catalog))
         }
     }

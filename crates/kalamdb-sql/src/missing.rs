@@ -1,8 +1,8 @@
 //! Errors for what is not there. Each names what is most like the wrong name, among what the principal may know of.
 
-use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, TableName, View};
+use kalamdb_core::{Engine, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, TableName, View};
 
-use crate::names::{INFORMATION_SCHEMA, distance, nearest_table, suggestion};
+use crate::names::{distance, nearest_table, suggestion};
 use crate::{information_schema, metadata, views};
 
 /// TABLE_NOT_FOUND, worded alike for a table that is not there and for one that the principal may not know of; INVALID_STATEMENT for

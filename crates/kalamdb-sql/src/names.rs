@@ -13,9 +13,6 @@ pub(crate) const CATALOG: &str = "kalam";
 /// Where a session starts.
 pub(crate) const DEFAULT_NAMESPACE: &str = "public";
 
-/// The schema of DataFusion's metadata tables.
-pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
-
 /// An identifier as stored: unquoted ones fold to lower case.
 pub(crate) fn folded(identifier: &ast::Ident) -> String {
     match identifier.quote_style {

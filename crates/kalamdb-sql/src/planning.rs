@@ -20,7 +20,9 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut};
 use futures::StreamExt;
-use kalamdb_core::{Action, Error, ErrorCode, Principal, Result, Table, TableName, View};
+use kalamdb_core::{
+    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, View,
+};
 
 use crate::batch_rows;
 use crate::constants;
@@ -28,6 +30,7 @@ use crate::database::Database;
 use crate::diagnostics;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
+use crate::execute_as;
 use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -44,7 +47,8 @@ use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualified_wildcards;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
-use crate::session::Session;
+use crate::scan_exec::Readers;
+use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
 use crate::single_value;
 use crate::struct_fields;
@@ -82,6 +86,7 @@ pub struct Description {
 pub(crate) struct Planner {
     database: Arc<Database>,
     principal: Principal,
+    reach: Reach,
     view: View,
     namespace: String,
     time_zone: Arc<str>,
@@ -134,6 +139,7 @@ impl Planner {
         Ok(Planner {
             database: Arc::clone(database),
             principal,
+            reach: session.reach(),
             view,
             namespace: session.namespace(),
             time_zone,
@@ -148,6 +154,11 @@ impl Planner {
 
     pub(crate) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// The session's.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -220,7 +231,7 @@ impl Planner {
         let name = TableName::new(namespace, reference.table());
         names.note(&name);
         views::check_cycle(&name, names.within())?;
-        if name.namespace == crate::names::INFORMATION_SCHEMA {
+        if name.namespace == INFORMATION_SCHEMA {
             return match information_schema::table(&name.table, &self.view, &self.principal)? {
                 Some(table) => Ok(provider_as_source(table)),
                 None => Err(missing::table(&self.view, &self.principal, &name)),
@@ -230,8 +241,13 @@ impl Planner {
             let plan = views::plan(self, view, names.within())?;
             return Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
-        let table = self.find_table(&name, Action::Select)?;
-        let provider = self.provider(table, exposure);
+        let action = match self.reach {
+            Reach::Own => Action::Select,
+            Reach::Everyone => Action::SelectOfAllUsers,
+        };
+        let table = self.find_table(&name, action)?;
+        let readers = self.readers(&table)?;
+        let provider = self.provider(table, readers, exposure);
         Ok(provider_as_source(Arc::new(match names.tells_keys() {
             true => provider.with_key(),
             false => provider,
@@ -239,9 +255,24 @@ impl Planner {
     }
 
     /// A table as this statement reads it.
-    pub(crate) fn provider(&self, table: Arc<Table>, exposure: Exposure) -> provider::Provider {
+    fn provider(&self, table: Arc<Table>, readers: Readers, exposure: Exposure) -> provider::Provider {
         let (database, view) = (Arc::clone(&self.database), self.view.clone());
-        provider::Provider::new(database, table, self.principal.clone(), view, exposure)
+        provider::Provider::new(database, table, readers, view, exposure)
+    }
+
+    /// As whom this statement reads a table.
+    fn readers(&self, table: &Table) -> Result<Readers> {
+        let principal = self.principal.clone();
+        match (self.reach, table.kind) {
+            (Reach::Own, _) | (Reach::Everyone, TableKind::System | TableKind::Shared) => Ok(Readers::One(principal)),
+            (Reach::Everyone, TableKind::User | TableKind::Stream) => {
+                let owners = self.database.engine().all_users(&self.view, &principal, table)?;
+                Ok(Readers::Everyone {
+                    by: principal,
+                    owners: owners.into(),
+                })
+            }
+        }
     }
 
     /// Plans a SELECT, VALUES, WITH or EXPLAIN. `known` are parameter types that something outside the query fixes.
@@ -302,7 +333,7 @@ impl Planner {
                 .filter(|table| has_system_columns(table) && self.principal.sees(table))
         };
         system_columns::check_catalogs(&statement)?;
-        system_columns::expose(&mut statement, &find)?;
+        system_columns::expose(&mut statement, self.reach, &find)?;
         qualified_wildcards::complete(&mut statement);
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
@@ -435,7 +466,10 @@ impl Planner {
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
                 }
-                Ok(plan.data)
+                match self.reach {
+                    Reach::Own => Ok(plan.data),
+                    Reach::Everyone => execute_as::with_owner(plan.data),
+                }
             })?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
@@ -488,7 +522,7 @@ impl Planner {
     /// Whatever coercion and physical planning say.
     pub(crate) async fn run(&self, planned: Planned) -> Result<Running> {
         let (schema, state, physical) = self.physical(planned).await?;
-        let (runtime, memory) = self.database.environment().query_runtime();
+        let (runtime, memory) = self.database.environment().query_runtime(&self.interruption);
         let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
         let batches = {

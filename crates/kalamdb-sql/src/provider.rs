@@ -17,12 +17,12 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use kalamdb_core::{Principal, ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableKind, View};
+use kalamdb_core::{ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableKind, View};
 
 use crate::database::Database;
 use crate::key_range;
 use crate::pruning::Pruning;
-use crate::scan_exec::{Keys, Output, ScanExec};
+use crate::scan_exec::{Keys, Output, Readers, ScanExec};
 use crate::system_tables;
 
 /// Commit order.
@@ -33,6 +33,8 @@ pub(crate) const UPDATED: &str = "_updated";
 pub(crate) const ROW_KEY: &str = "_row_key";
 /// The row's place, for the write handler.
 pub(crate) const ROW_LOCATION: &str = "_row_location";
+/// Whose row it is, in a query of all users: a column of every table of users' own rows, the last of its own.
+pub(crate) const OWNER: &str = "_user";
 /// All of the table's own columns as one, for the write handler. Planning takes time by the square of a plan's columns; an
 /// UPDATE needs every value of its rows, and names few of them.
 pub(crate) const ROW_VALUES: &str = "_row_values";
@@ -56,11 +58,19 @@ pub(crate) fn has_system_columns(table: &Table) -> bool {
     }
 }
 
+/// Whether each of a table's rows is some user's own.
+pub(crate) fn has_owners(table: &Table) -> bool {
+    match table.kind {
+        TableKind::User | TableKind::Stream => true,
+        TableKind::System | TableKind::Shared => false,
+    }
+}
+
 /// A table as one statement of one principal reads it.
 pub(crate) struct Provider {
     database: Arc<Database>,
     table: Arc<Table>,
-    principal: Principal,
+    readers: Readers,
     view: View,
     schema: SchemaRef,
     /// For each field of the schema.
@@ -72,6 +82,8 @@ pub(crate) struct Provider {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Scanned(ScanField),
+    /// [`OWNER`].
+    Owner,
     /// [`ROW_VALUES`]: the columns of the table, which are the first ones here.
     Row,
 }
@@ -80,7 +92,7 @@ impl Provider {
     pub(crate) fn new(
         database: Arc<Database>,
         table: Arc<Table>,
-        principal: Principal,
+        readers: Readers,
         view: View,
         exposure: Exposure,
     ) -> Self {
@@ -90,6 +102,12 @@ impl Provider {
             .map(|(index, _)| Origin::Scanned(ScanField::Column(index)))
             .collect();
         let mut schema = Arc::clone(&table.schema.arrow);
+        if let Readers::Everyone { .. } = readers {
+            let mut extended: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            extended.push(Field::new(OWNER, DataType::Utf8, false));
+            schema = Arc::new(Schema::new_with_metadata(extended, schema.metadata().clone()));
+            fields.push(Origin::Owner);
+        }
         if exposure != Exposure::Plain && has_system_columns(&table) {
             let mut extended: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
             let utc_micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -109,7 +127,7 @@ impl Provider {
         Provider {
             database,
             table,
-            principal,
+            readers,
             view,
             schema,
             fields,
@@ -120,7 +138,7 @@ impl Provider {
     /// The same, which says what its primary key is.
     pub(crate) fn with_key(self) -> Self {
         Provider {
-            constraints: primary_key(&self.table, &self.fields),
+            constraints: primary_key(&self.table, &self.readers, &self.fields),
             ..self
         }
     }
@@ -130,9 +148,12 @@ impl Provider {
         match self.table.kind {
             TableKind::Shared | TableKind::User | TableKind::Stream => None,
             TableKind::System => match SystemTable::by_name(&self.table.name.table) {
-                Some(system) if !system.is_stored() => {
-                    Some(system_tables::rows(&self.database, &self.principal, &self.view, system))
-                }
+                Some(system) if !system.is_stored() => Some(system_tables::rows(
+                    &self.database,
+                    self.readers.principal(),
+                    &self.view,
+                    system,
+                )),
                 Some(_) | None => None,
             },
         }
@@ -153,6 +174,7 @@ impl Provider {
         match self.fields.get(index)? {
             Origin::Scanned(ScanField::Column(index)) => Some(*index),
             Origin::Scanned(ScanField::Seq | ScanField::Updated | ScanField::RowKey | ScanField::RowLocation)
+            | Origin::Owner
             | Origin::Row => None,
         }
     }
@@ -165,13 +187,14 @@ impl Provider {
         if whole {
             fields.extend(self.fields[..own].iter().filter_map(|origin| match origin {
                 Origin::Scanned(field) => Some(*field),
-                Origin::Row => None,
+                Origin::Owner | Origin::Row => None,
             }));
         }
         let outputs = read
             .iter()
             .map(|index| match self.fields[*index] {
                 Origin::Row => Output::Row { columns: own },
+                Origin::Owner => Output::Owner,
                 Origin::Scanned(_) if whole && *index < own => Output::Column(*index),
                 Origin::Scanned(field) => {
                     fields.push(field);
@@ -189,17 +212,20 @@ impl Provider {
 }
 
 /// Of a USER or STREAM table a statement reads the rows of one user, among which keys are unique.
-fn primary_key(table: &Table, fields: &[Origin]) -> Constraints {
+fn primary_key(table: &Table, readers: &Readers, fields: &[Origin]) -> Constraints {
     let key = match table.kind {
         TableKind::Shared | TableKind::User | TableKind::Stream => &table.schema.primary_key,
         TableKind::System => return Constraints::default(),
     };
-    let place = |column: &usize| {
-        let origin = Origin::Scanned(ScanField::Column(*column));
-        fields.iter().position(|field| *field == origin)
+    // The rows of everyone differ by their owners, too.
+    let owner = match readers {
+        Readers::One(_) => None,
+        Readers::Everyone { .. } => Some(Origin::Owner),
     };
+    let key = key.iter().map(|column| Origin::Scanned(ScanField::Column(*column)));
     // A hidden row id is no column here.
-    let places: Option<Vec<usize>> = key.iter().map(place).collect();
+    let place = |origin: Origin| fields.iter().position(|field| *field == origin);
+    let places: Option<Vec<usize>> = owner.into_iter().chain(key).map(place).collect();
     let primary_key = places.filter(|places| !places.is_empty()).map(Constraint::PrimaryKey);
     Constraints::new_unverified(primary_key.into_iter().collect())
 }
@@ -300,7 +326,7 @@ impl TableProvider for Provider {
         };
         let scan: Arc<dyn ExecutionPlan> = Arc::new(ScanExec::new(
             Arc::clone(&self.table),
-            self.principal.clone(),
+            self.readers.clone(),
             self.view.clone(),
             request,
             range.map_or(Keys::All, |range| Keys::Ranges(Arc::new(range.constraints))),

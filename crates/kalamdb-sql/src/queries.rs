@@ -1,18 +1,25 @@
 //! The registry of running and finished queries behind `system.queries`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use kalamdb_core::{Clock, Error, ErrorCode, Principal, Result};
+use kalamdb_core::{Clock, Error, ErrorCode, Principal, Quota, Quotas, Result};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::interruption::Interruption;
+use crate::memory_share::MemoryShare;
+use crate::secrets;
 use crate::session::Session;
+
+/// Failed logins that are remembered.
+const FAILED_LOGINS_KEPT: usize = 1_000;
 
 /// How much of a statement's text is kept, bytes: what a person reads, not what a bulk INSERT carries.
 const KEPT_TEXT_BYTES: usize = 4_096;
@@ -43,10 +50,11 @@ impl QueryStatus {
 pub(crate) struct QuerySnapshot {
     pub(crate) query_id: String,
     pub(crate) session_id: String,
-    /// Whose it is: this incarnation of the user, and no later one of the same name.
-    pub(crate) owner: Principal,
+    /// Whose it is: this incarnation of the user, and no later one of the same name. `None`: a login as nobody who is known.
+    pub(crate) owner: Option<Principal>,
+    /// Empty without an owner.
     pub(crate) user_id: String,
-    /// Differs from `user_id` under EXECUTE AS USER only.
+    /// Differs from `user_id` under EXECUTE AS only.
     pub(crate) executed_as: String,
     /// Literals are replaced by `$n`; cut at a few thousand characters.
     pub(crate) statement: String,
@@ -75,6 +83,8 @@ struct Entries {
     /// By start order, so that snapshots come in order.
     running: BTreeMap<u64, Arc<Entry>>,
     finished: VecDeque<QuerySnapshot>,
+    /// Apart from the statements, so that whoever guesses passwords does not push those out.
+    failed_logins: VecDeque<QuerySnapshot>,
     running_by_user: HashMap<String, usize>,
     started: u64,
     ended: Ended,
@@ -93,6 +103,8 @@ struct Entry {
     session_id: String,
     owner: Principal,
     user_id: String,
+    /// As whom it runs, where it says so.
+    executed_as: OnceLock<String>,
     statement: String,
     started_at_micros: i64,
     /// Negative until planned.
@@ -102,6 +114,10 @@ struct Entry {
     peak_memory_bytes: AtomicU64,
     committing: AtomicBool,
     interruption: Interruption,
+    /// What its user may have of one statement; the count goes on only where bytes are limited.
+    row_limit: u64,
+    byte_limit: Option<u64>,
+    returned_bytes: AtomicU64,
 }
 
 /// A query while it runs. Dropped without an outcome, it was cancelled.
@@ -130,28 +146,32 @@ impl Queries {
         session: &Session,
         sql: &str,
         timeout: Option<Duration>,
+        quotas: &Quotas,
+        memory: Option<MemoryShare>,
     ) -> Result<RunningQuery> {
         let user_id = session.principal().user_id.clone();
         let statement = without_literals(sql);
         let started_at_micros = self.clock.now_micros();
-        let mut random = [0u8; 16];
-        self.clock.fill_random(&mut random);
-        let query_id = ulid::Ulid::from_parts(
-            u64::try_from(started_at_micros / 1_000).unwrap_or(0),
-            u128::from_le_bytes(random),
-        )
-        .to_string();
+        let query_id = self.new_id(started_at_micros);
+        let (limit, code, named) = match quotas.limit(Quota::Queries) {
+            Some(limit) => (
+                usize::try_from(limit).unwrap_or(usize::MAX),
+                Quota::Queries.breach(),
+                "quota queries",
+            ),
+            None => (self.per_user, ErrorCode::TooManyRequests, "max_queries_per_user"),
+        };
         let mut entries = self.entries.lock();
-        let running = entries.running_by_user.entry(user_id.clone()).or_default();
-        if *running >= self.per_user {
+        let running = entries.running_by_user.get(&user_id).copied().unwrap_or_default();
+        if running >= limit {
+            drop(entries);
+            self.refused(session, sql, code);
             return Err(Error::new(
-                ErrorCode::TooManyRequests,
-                format!(
-                    "user '{user_id}' already runs {running} queries, the limit (max_queries_per_user); wait for one to end"
-                ),
+                code,
+                format!("user '{user_id}' already runs {running} queries, the limit ({named}); wait for one to end"),
             ));
         }
-        *running += 1;
+        entries.running_by_user.insert(user_id.clone(), running + 1);
         entries.started += 1;
         let number = entries.started;
         let entry = Arc::new(Entry {
@@ -159,6 +179,7 @@ impl Queries {
             session_id: session.id().to_owned(),
             owner: session.principal().clone(),
             user_id,
+            executed_as: OnceLock::new(),
             statement,
             started_at_micros,
             planned_at_micros: AtomicI64::new(-1),
@@ -166,7 +187,11 @@ impl Queries {
             bytes: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
             committing: AtomicBool::new(false),
-            interruption: Interruption::new(CancellationToken::new(), timeout),
+            row_limit: quotas.limit(Quota::Rows).unwrap_or(u64::MAX),
+            byte_limit: quotas.limit(Quota::Bytes),
+            returned_bytes: AtomicU64::new(0),
+            interruption: Interruption::new(CancellationToken::new(), timeout)
+                .within(quotas.limit(Quota::StatementTime).map(Duration::from_millis), memory),
         });
         entries.running.insert(number, Arc::clone(&entry));
         Ok(RunningQuery {
@@ -176,7 +201,66 @@ impl Queries {
         })
     }
 
-    /// Finished ones first, each part in the order of starting or finishing.
+    /// A statement that was not even begun.
+    pub(crate) fn refused(&self, session: &Session, sql: &str, code: ErrorCode) {
+        let now_micros = self.clock.now_micros();
+        let snapshot = QuerySnapshot {
+            session_id: session.id().to_owned(),
+            ..self.refusal(
+                Some(session.principal().clone()),
+                without_literals(sql),
+                code,
+                now_micros,
+            )
+        };
+        let mut entries = self.entries.lock();
+        entries.ended.failed += 1;
+        entries.remember(snapshot, self.history);
+    }
+
+    /// Credentials that were refused; `user` is whose they claim to be, where there is such a user.
+    pub(crate) fn failed_login(&self, user: Option<Principal>, peer: &str, code: ErrorCode) {
+        let peer = peer
+            .parse()
+            .map_or(peer.to_owned(), |peer: SocketAddr| peer.ip().to_string());
+        let now_micros = self.clock.now_micros();
+        let snapshot = self.refusal(user, format!("LOGIN FROM {peer}"), code, now_micros);
+        let logins = &mut self.entries.lock().failed_logins;
+        if logins.len() >= FAILED_LOGINS_KEPT {
+            logins.pop_front();
+        }
+        logins.push_back(snapshot);
+    }
+
+    fn refusal(&self, owner: Option<Principal>, statement: String, code: ErrorCode, now_micros: i64) -> QuerySnapshot {
+        let user_id = owner.as_ref().map_or_else(String::new, |owner| owner.user_id.clone());
+        QuerySnapshot {
+            query_id: self.new_id(now_micros),
+            session_id: String::new(),
+            executed_as: user_id.clone(),
+            user_id,
+            owner,
+            statement,
+            status: QueryStatus::Failed,
+            plan_micros: None,
+            execute_micros: None,
+            rows: 0,
+            bytes: 0,
+            peak_memory_bytes: None,
+            error_code: Some(code.as_str()),
+            started_at_micros: now_micros,
+            finished_at_micros: Some(now_micros),
+        }
+    }
+
+    fn new_id(&self, now_micros: i64) -> String {
+        let mut random = [0u8; 16];
+        self.clock.fill_random(&mut random);
+        let now_ms = u64::try_from(now_micros / 1_000).unwrap_or(0);
+        ulid::Ulid::from_parts(now_ms, u128::from_le_bytes(random)).to_string()
+    }
+
+    /// Failed logins and finished ones first, each part in the order of starting or finishing.
     pub(crate) fn snapshot(&self) -> Vec<QuerySnapshot> {
         let now_micros = self.clock.now_micros();
         let entries = self.entries.lock();
@@ -184,7 +268,8 @@ impl Queries {
             .running
             .values()
             .map(|entry| entry.snapshot(QueryStatus::Running, None, now_micros));
-        entries.finished.iter().cloned().chain(running).collect()
+        let ended = entries.failed_logins.iter().chain(&entries.finished).cloned();
+        ended.chain(running).collect()
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -217,14 +302,18 @@ impl Queries {
 
     /// Cancels the running queries that `which` picks by (query id, session id); how many.
     pub(crate) fn cancel(&self, which: impl Fn(&str, &str) -> bool) -> usize {
+        self.cancel_entries(|entry| which(&entry.query_id, &entry.session_id))
+    }
+
+    /// Cancels what a user runs in any session but this.
+    pub(crate) fn cancel_of_user(&self, user: &Principal, spared_session: &str) -> usize {
+        self.cancel_entries(|entry| entry.owner.scope == user.scope && entry.session_id != spared_session)
+    }
+
+    fn cancel_entries(&self, which: impl Fn(&Entry) -> bool) -> usize {
         let picked: Vec<Arc<Entry>> = {
             let entries = self.entries.lock();
-            entries
-                .running
-                .values()
-                .filter(|entry| which(&entry.query_id, &entry.session_id))
-                .cloned()
-                .collect()
+            entries.running.values().filter(|entry| which(entry)).cloned().collect()
         };
         for entry in &picked {
             entry.interruption.cancel_token().cancel();
@@ -257,18 +346,21 @@ impl Queries {
             QueryStatus::Failed => entries.ended.failed += 1,
             QueryStatus::Cancelled => entries.ended.cancelled += 1,
         }
-        while entries.finished.len() >= self.history.max(1) {
-            entries.finished.pop_front();
-        }
-        if self.history > 0 {
-            entries
-                .finished
-                .push_back(entry.snapshot(status, error_code, now_micros));
-        }
+        entries.remember(entry.snapshot(status, error_code, now_micros), self.history);
     }
 }
 
 impl Entries {
+    /// Keeps what ended, in the place of the oldest.
+    fn remember(&mut self, ended: QuerySnapshot, history: usize) {
+        while self.finished.len() >= history.max(1) {
+            self.finished.pop_front();
+        }
+        if history > 0 {
+            self.finished.push_back(ended);
+        }
+    }
+
     /// Takes a query out of those that run.
     fn end(&mut self, number: u64) -> Option<Arc<Entry>> {
         let entry = self.running.remove(&number)?;
@@ -290,9 +382,9 @@ impl Entry {
         QuerySnapshot {
             query_id: self.query_id.clone(),
             session_id: self.session_id.clone(),
-            owner: self.owner.clone(),
+            owner: Some(self.owner.clone()),
             user_id: self.user_id.clone(),
-            executed_as: self.user_id.clone(),
+            executed_as: self.executed_as.get().unwrap_or(&self.user_id).clone(),
             statement: self.statement.clone(),
             status,
             plan_micros: planned.map(|at| at - self.started_at_micros),
@@ -321,10 +413,60 @@ impl RunningQuery {
         &self.entry.interruption
     }
 
+    /// It runs as somebody else, or was to.
+    pub(crate) fn executed_as(&self, whom: &str) {
+        self.entry.executed_as.get_or_init(|| whom.to_owned());
+    }
+
     /// Planning is over, running begins.
     pub(crate) fn planned(&self) {
         let now_micros = self.registry.clock.now_micros().max(self.entry.started_at_micros);
         self.entry.planned_at_micros.store(now_micros, Ordering::Relaxed);
+    }
+
+    /// Rows that are about to be returned.
+    ///
+    /// # Errors
+    /// ROW_QUOTA_EXCEEDED, BYTE_QUOTA_EXCEEDED.
+    pub(crate) fn return_rows(&self, batch: &RecordBatch) -> Result<()> {
+        let entry = &self.entry;
+        let rows = entry
+            .rows
+            .load(Ordering::Relaxed)
+            .saturating_add(batch.num_rows() as u64);
+        let bytes = entry.byte_limit.map_or(0, |_| {
+            let size_bytes = data_bytes(batch);
+            let before = entry.returned_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+            before.saturating_add(size_bytes)
+        });
+        self.check_returned(rows, bytes)?;
+        self.add_rows(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+        Ok(())
+    }
+
+    /// All rows of a RETURNING, before the write is committed: a breach changes nothing. They are counted at its end, as rows that
+    /// it changed, however often it is tried.
+    ///
+    /// # Errors
+    /// As [`RunningQuery::return_rows`].
+    pub(crate) fn check_returning(&self, batch: &RecordBatch) -> Result<()> {
+        let bytes = self.entry.byte_limit.map_or(0, |_| data_bytes(batch));
+        self.check_returned(batch.num_rows() as u64, bytes)
+    }
+
+    /// Whether the statement may return so much.
+    fn check_returned(&self, rows: u64, bytes: u64) -> Result<()> {
+        let entry = &self.entry;
+        let (quota, limit) = match entry.byte_limit {
+            _ if rows > entry.row_limit => (Quota::Rows, entry.row_limit),
+            Some(limit) if bytes > limit => (Quota::Bytes, limit),
+            Some(_) | None => return Ok(()),
+        };
+        let message = format!(
+            "the statement returns more than {limit} {}, the quota; it was ended there",
+            quota.as_str()
+        );
+        Err(Error::new(quota.breach(), message))
     }
 
     pub(crate) fn add_rows(&self, rows: u64, bytes: u64) {
@@ -376,6 +518,19 @@ impl Drop for RunningQuery {
     }
 }
 
+/// Bytes of the rows alone, without what their buffers hold beside them.
+fn data_bytes(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| {
+            let data = column.to_data();
+            // A type that cannot tell has the size of its buffers.
+            let bytes = data.get_slice_memory_size();
+            bytes.unwrap_or_else(|_| data.get_array_memory_size()) as u64
+        })
+        .sum()
+}
+
 /// The statement's text with every literal replaced by `$n`, blanks made one. What cannot be tokenized is left out, since it
 /// may be part of a literal.
 fn without_literals(sql: &str) -> String {
@@ -394,6 +549,7 @@ fn without_literals(sql: &str) -> String {
     }
     let mut text = String::with_capacity(end);
     let mut literals = 0usize;
+    let about_users = secrets::is_about_users(&tokens);
     for token in &tokens {
         match &token.token {
             Token::EOF => {}
@@ -422,6 +578,11 @@ fn without_literals(sql: &str) -> String {
             | Token::UnicodeStringLiteral(_)
             | Token::HexStringLiteral(_)
             | Token::Placeholder(_) => {
+                literals += 1;
+                text.push('$');
+                text.push_str(&literals.to_string());
+            }
+            Token::Word(word) if about_users && !secrets::is_grammar(&word.to_string()) => {
                 literals += 1;
                 text.push('$');
                 text.push_str(&literals.to_string());
@@ -456,6 +617,16 @@ mod tests {
             "SELECT \"Name\", $1, $2, $3",
         );
         check("SELECT 1; SELECT 'unfinished", "SELECT $1; SELECT …");
+        check(
+            "CREATE USER ann WITH PASWORD hunter2 PASSWORD \"hunter3\" ROLE user",
+            "CREATE USER $1 WITH $2 $3 PASSWORD $4 ROLE user",
+        );
+        check(
+            "alter user 'a' set password = hunter2",
+            "alter user $1 set password = $2",
+        );
+        check("CREATE USER TABLE t (a INT)", "CREATE USER TABLE t (a INT)");
+        check("EXECUTE AS USER 'a' (SELECT 'x')", "EXECUTE AS USER $1 (SELECT $2)");
     }
 
     #[test]

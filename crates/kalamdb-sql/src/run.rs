@@ -15,7 +15,6 @@ use crate::diagnostics;
 use crate::dml::{self, Change};
 use crate::execution::{Completion, Report};
 use crate::insert;
-use crate::interruption::Interruption;
 use crate::parameters::Parameters;
 use crate::planned::Planned;
 use crate::planning::{Description, Planner, StatementKind};
@@ -23,7 +22,7 @@ use crate::queries::RunningQuery;
 use crate::returning::Returning;
 use crate::session::Session;
 use crate::statement::{self, Statement};
-use crate::{administration, definition, operations, show};
+use crate::{administration, definition, execute_as, operations, rights, show};
 
 /// Where a statement's outcome goes: first what it is, then its batches.
 pub(crate) struct Output {
@@ -115,7 +114,9 @@ pub(crate) async fn statement(
     query: &RunningQuery,
     output: &mut Output,
 ) -> Result<Ended> {
-    match statement::parse(sql)? {
+    let (actor, statement) = statement::parse_whole(sql)?;
+    let session = &execute_as::session(database, session, &actor, &statement, query)?;
+    match statement {
         Statement::Query(statement) => {
             let planner = Planner::new(database, session, query.interruption())?;
             let planned = planner.plan(*statement, &[])?;
@@ -155,6 +156,13 @@ pub(crate) async fn statement(
                 .await
                 .map(Ended::Completion)
         }
+        Statement::Rights(statement) => {
+            parameters.check_count(0)?;
+            query.planned();
+            rights::run(database, session, statement, query)
+                .await
+                .map(Ended::Completion)
+        }
         Statement::Show(show) => {
             parameters.check_count(0)?;
             let view = database.engine().view();
@@ -183,10 +191,11 @@ pub(crate) fn describe(
     database: &Arc<Database>,
     session: &Arc<Session>,
     sql: &str,
-    interruption: &Interruption,
+    running: &RunningQuery,
 ) -> Result<Description> {
-    let statement = statement::parse(sql)?;
-    let planner = Planner::new(database, session, interruption)?;
+    let (actor, statement) = statement::parse_whole(sql)?;
+    let session = &execute_as::session(database, session, &actor, &statement, running)?;
+    let planner = Planner::new(database, session, running.interruption())?;
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,
@@ -232,7 +241,7 @@ pub(crate) fn describe(
             let plan = dml::plan(&planner, Change::Delete(&statement))?;
             write(plan.parameters(), plan.returning())
         }
-        Statement::Definition(_) | Statement::Administration(_) => Ok(update(Fields::empty())),
+        Statement::Definition(_) | Statement::Administration(_) | Statement::Rights(_) => Ok(update(Fields::empty())),
         Statement::Show(show) => {
             let result = show::schema(&show);
             Ok(Description {
@@ -263,6 +272,7 @@ fn explained(
         Statement::Explain { .. }
         | Statement::Definition(_)
         | Statement::Administration(_)
+        | Statement::Rights(_)
         | Statement::Show(_)
         | Statement::Operation(_) => {
             return Err(Error::new(
@@ -320,6 +330,6 @@ async fn rows(
 }
 
 async fn send(batch: RecordBatch, query: &RunningQuery, output: &Output) -> Result<()> {
-    query.add_rows(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+    query.return_rows(&batch)?;
     output.send(batch).await
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, StructArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::internal_err;
@@ -39,19 +39,50 @@ pub(crate) enum Keys {
     Ranges(Arc<Vec<KeyConstraint>>),
 }
 
+/// As whom a scan reads: each reader's scope is its own.
+#[derive(Clone)]
+pub(crate) enum Readers {
+    /// The rows of one principal, or those that are nobody's own.
+    One(Principal),
+    /// The rows of everyone, one user after the other, for a principal who may.
+    Everyone { by: Principal, owners: Arc<[Principal]> },
+}
+
+impl Readers {
+    /// Who asks.
+    pub(crate) fn principal(&self) -> &Principal {
+        match self {
+            Readers::One(principal) | Readers::Everyone { by: principal, .. } => principal,
+        }
+    }
+
+    /// Those of one partition, of how many, and whether the partition is a part of each one's rows.
+    fn of_partition(&self, partition: usize, parts: usize) -> (Vec<Principal>, (usize, usize)) {
+        match self {
+            Readers::One(principal) => (vec![principal.clone()], (partition, parts)),
+            Readers::Everyone { owners, .. } => {
+                let owners = owners.iter().skip(partition).step_by(parts).cloned();
+                (owners.collect(), (0, 1))
+            }
+        }
+    }
+}
+
 /// A column as it leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
     /// The field of the request at this position.
     Column(usize),
+    /// Whose rows they are, by user id.
+    Owner,
     /// The request's first fields, so many, as one.
     Row { columns: usize },
 }
 
-/// Reads one table's rows of one principal in one view.
+/// Reads one table's rows of one principal, or of everyone, in one view.
 pub(crate) struct ScanExec {
     table: Arc<Table>,
-    principal: Principal,
+    readers: Readers,
     view: View,
     /// Without a key of its own.
     request: ScanRequest,
@@ -68,7 +99,7 @@ impl ScanExec {
     /// `schema` describes the `outputs`; the key of `request` is `keys`'s to give.
     pub(crate) fn new(
         table: Arc<Table>,
-        principal: Principal,
+        readers: Readers,
         view: View,
         request: ScanRequest,
         keys: Keys,
@@ -76,7 +107,7 @@ impl ScanExec {
         schema: SchemaRef,
     ) -> Self {
         let whole = matches!(keys, Keys::All) && request.limit.is_none();
-        let parts = if whole && view.segment_rows(&table) >= ROWS_FOR_PARTS {
+        let parts = if whole && has_rows_for_parts(&readers, &view, &table) {
             PARTS
         } else {
             1
@@ -85,7 +116,7 @@ impl ScanExec {
             properties: properties(EquivalenceProperties::new(Arc::clone(&schema)), parts),
             parts,
             table,
-            principal,
+            readers,
             view,
             request,
             keys,
@@ -99,7 +130,7 @@ impl ScanExec {
     fn with(&self, request: ScanRequest, parts: usize, properties: Arc<PlanProperties>) -> Self {
         ScanExec {
             table: Arc::clone(&self.table),
-            principal: self.principal.clone(),
+            readers: self.readers.clone(),
             view: self.view.clone(),
             request,
             keys: self.keys.clone(),
@@ -132,9 +163,9 @@ impl ScanExec {
 
     /// `None` if the rows are not to be had in key order. With a limit, others would come than without the order.
     fn key_order(&self) -> Option<KeyOrder<'_>> {
-        match self.request.limit {
-            Some(_) => None,
-            None => KeyOrder::of(&self.table, &self.keys),
+        match (&self.readers, self.request.limit) {
+            (Readers::Everyone { .. }, _) | (Readers::One(_), Some(_)) => None,
+            (Readers::One(_), None) => KeyOrder::of(&self.table, &self.keys),
         }
     }
 
@@ -184,6 +215,19 @@ impl ScanExec {
         }
         parts.join(", ")
     }
+}
+
+/// Whether parts pay. EXPLAIN shows them, so it is what one reads that counts, and not what others have in the table.
+fn has_rows_for_parts(readers: &Readers, view: &View, table: &Table) -> bool {
+    view.segment_rows(table) >= ROWS_FOR_PARTS
+        && match readers {
+            // What makes the count fail is met again by the scan, which says so.
+            Readers::One(principal) => {
+                let own = view.own_segment_rows(principal, table);
+                own.is_ok_and(|rows| rows >= ROWS_FOR_PARTS)
+            }
+            Readers::Everyone { .. } => true,
+        }
 }
 
 fn properties(equivalences: EquivalenceProperties, parts: usize) -> Arc<PlanProperties> {
@@ -276,14 +320,18 @@ impl ExecutionPlan for ScanExec {
             Keys::All => vec![None],
             Keys::Ranges(ranges) => ranges.iter().cloned().map(Some).collect(),
         };
+        let (readers, part) = self.readers.of_partition(partition, self.parts);
+        let sources: Vec<Source> = readers
+            .into_iter()
+            .flat_map(|reader| ranges.iter().map(move |range| (reader.clone(), range.clone())))
+            .collect();
         let running = Running {
             scan: None,
-            ranges: ranges.into_iter(),
+            sources: sources.into_iter(),
             table: Arc::clone(&self.table),
-            principal: self.principal.clone(),
             view: self.view.clone(),
             request: ScanRequest {
-                part: (partition, self.parts),
+                part,
                 ..self.request.clone()
             },
             outputs: Arc::clone(&self.outputs),
@@ -370,13 +418,16 @@ impl Counters {
     }
 }
 
+/// As whom to read which range.
+type Source = (Principal, Option<KeyConstraint>);
+
 /// A scan while it is pulled; each range is opened at the first pull that needs it, so that planning reads nothing.
 struct Running {
-    scan: Option<RowScan>,
+    /// With whose rows it gives.
+    scan: Option<(RowScan, String)>,
     /// Those not opened yet.
-    ranges: std::vec::IntoIter<Option<KeyConstraint>>,
+    sources: std::vec::IntoIter<Source>,
     table: Arc<Table>,
-    principal: Principal,
     view: View,
     request: ScanRequest,
     outputs: Arc<[Output]>,
@@ -395,7 +446,7 @@ impl Running {
         while let Some(batch) = self.read()? {
             rows += batch.num_rows();
             small.push(batch);
-            if rows >= self.request.batch_rows || self.ranges.len() == 0 {
+            if rows >= self.request.batch_rows || self.sources.len() == 0 {
                 break;
             }
         }
@@ -413,21 +464,18 @@ impl Running {
     /// The next batch of the open range, or of the first after it that has one.
     fn read(&mut self) -> Result<Option<RecordBatch>> {
         while self.request.limit != Some(0) {
-            let scan = match &mut self.scan {
-                Some(scan) => scan,
+            let (scan, owner) = match &mut self.scan {
+                Some(open) => open,
                 closed @ None => {
-                    let Some(key) = self.ranges.next() else {
+                    let Some((reader, key)) = self.sources.next() else {
                         return Ok(None);
                     };
                     let request = ScanRequest {
                         key,
                         ..self.request.clone()
                     };
-                    closed.insert(
-                        self.view
-                            .scan(&self.principal, &self.table, request)
-                            .map_err(external)?,
-                    )
+                    let scan = self.view.scan(&reader, &self.table, request).map_err(external)?;
+                    closed.insert((scan, reader.user_id))
                 }
             };
             let before = scan.counters();
@@ -442,7 +490,7 @@ impl Running {
             }
             // The plan's schema carries the columns' field metadata, which the store below knows nothing of.
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = self.columns(&batch)?;
+            let columns = columns(&self.outputs, &self.schema, &batch, owner)?;
             let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
             return Ok(Some(batch));
         }
@@ -450,21 +498,23 @@ impl Running {
     }
 }
 
-impl Running {
-    /// A batch's columns as they leave.
-    fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let outputs = self.outputs.iter().zip(self.schema.fields());
-        outputs
-            .map(|(output, field)| match (output, field.data_type()) {
-                (Output::Column(position), _) => Ok(Arc::clone(batch.column(*position))),
-                (Output::Row { columns }, DataType::Struct(fields)) => {
-                    let values = batch.columns()[..*columns].to_vec();
-                    Ok(Arc::new(StructArray::try_new(fields.clone(), values, None)?) as ArrayRef)
-                }
-                (Output::Row { .. }, other) => internal_err!("a row as one column has type {other}"),
-            })
-            .collect()
-    }
+/// A batch's columns as they leave.
+fn columns(outputs: &[Output], schema: &SchemaRef, batch: &RecordBatch, owner: &str) -> Result<Vec<ArrayRef>> {
+    let outputs = outputs.iter().zip(schema.fields());
+    outputs
+        .map(|(output, field)| match (output, field.data_type()) {
+            (Output::Column(position), _) => Ok(Arc::clone(batch.column(*position))),
+            (Output::Owner, _) => {
+                let owners = std::iter::repeat_n(owner, batch.num_rows());
+                Ok(Arc::new(StringArray::from_iter_values(owners)) as ArrayRef)
+            }
+            (Output::Row { columns }, DataType::Struct(fields)) => {
+                let values = batch.columns()[..*columns].to_vec();
+                Ok(Arc::new(StructArray::try_new(fields.clone(), values, None)?) as ArrayRef)
+            }
+            (Output::Row { .. }, other) => internal_err!("a row as one column has type {other}"),
+        })
+        .collect()
 }
 
 fn external(error: kalamdb_core::Error) -> DataFusionError {

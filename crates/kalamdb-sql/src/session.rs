@@ -49,10 +49,20 @@ pub(crate) struct SessionSnapshot {
     pub(crate) last_active_at_micros: i64,
 }
 
+/// Whose rows of USER and STREAM tables a session's statement reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Those of its principal.
+    Own,
+    /// Everyone's, for EXECUTE AS ALL USERS.
+    Everyone,
+}
+
 /// An open session.
 pub struct Session {
     id: String,
     principal: Principal,
+    reach: Reach,
     origin: SessionOrigin,
     clock: Arc<dyn Clock>,
     created_at_micros: i64,
@@ -94,6 +104,7 @@ impl Session {
         Session {
             id,
             principal,
+            reach: Reach::Own,
             origin,
             clock,
             created_at_micros: now_micros,
@@ -101,6 +112,26 @@ impl Session {
             own_credential_version: AtomicU64::new(0),
             settings: Mutex::new(Settings::default()),
         }
+    }
+
+    /// The same session as one statement of it sees it that runs with another's scope and rights. Nothing that is set in it lasts.
+    pub(crate) fn acting(&self, principal: Principal, reach: Reach) -> Session {
+        Session {
+            id: self.id.clone(),
+            principal,
+            reach,
+            origin: self.origin.clone(),
+            clock: Arc::clone(&self.clock),
+            created_at_micros: self.created_at_micros,
+            last_active_at_micros: AtomicI64::new(self.last_active_at_micros()),
+            own_credential_version: AtomicU64::new(0),
+            settings: Mutex::new(self.settings.lock().clone()),
+        }
+    }
+
+    /// Whose rows it reads.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// Notes that this session gave its user a new password: it goes on, while tokens of earlier logins end.
@@ -366,6 +397,7 @@ mod tests {
             user_id: "a".into(),
             role: Role::User,
             scope: serde_json::from_str("1").expect("a number"),
+            grants: Arc::default(),
         };
         Session::new("s".into(), principal, SessionOrigin::default(), Arc::new(SystemClock))
     }

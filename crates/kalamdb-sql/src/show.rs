@@ -8,16 +8,16 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_core::{
-    Error, ErrorCode, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder, ScanRequest,
-    SystemTable, Table, TableName, TableSchema, View,
+    Error, ErrorCode, INFORMATION_SCHEMA, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder,
+    ScanRequest, SystemTable, Table, TableName, TableSchema, View,
 };
 
 use crate::database::{Database, Setting};
 use crate::missing;
-use crate::names::{INFORMATION_SCHEMA, placed, suggestion};
+use crate::names::{placed, suggestion};
 use crate::session::{Session, SessionValue};
 use crate::statement::{ObjectName, Show};
-use crate::{administration, definition, information_schema, metadata, system_tables, views};
+use crate::{administration, definition, information_schema, metadata, rights, system_tables, views};
 
 /// What SHOW lists besides settings.
 const LISTS: &[&str] = &[
@@ -82,6 +82,8 @@ pub(crate) fn schema(show: &Show) -> SchemaRef {
         Show::Describe { history: true, .. } => {
             vec![count("version"), text("change"), text("columns"), time("created_at")]
         }
+        Show::Grants { .. } => rights::grant_columns(),
+        Show::Quotas { .. } => rights::quota_columns(),
         Show::Setting { .. } => vec![
             text("name"),
             text("value"),
@@ -131,6 +133,8 @@ pub(crate) async fn rows(
             };
             of_system_table(schema, principal, view, SystemTable::TableSchemas, Some(key))
         }
+        Show::Grants { user } => rights::grants(schema, database, principal, view, user.as_ref()),
+        Show::Quotas { user } => rights::quotas(schema, database, principal, view, user.as_ref()),
         Show::Setting { name } => settings(schema, database, session, principal, view, name.as_deref()),
     }
 }
@@ -498,7 +502,11 @@ fn chosen(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
     batch(Arc::clone(schema), columns)
 }
 
-fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+/// A batch of SHOW's rows.
+///
+/// # Errors
+/// INTERNAL if the columns are not those of the schema.
+pub(crate) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     RecordBatch::try_new(schema, columns).map_err(|error| internal(format!("rows of SHOW: {error}")))
 }
 
@@ -524,6 +532,8 @@ mod tests {
             "SHOW STORAGES",
             "SHOW JOBS",
             "SHOW SEGMENTS",
+            "SHOW GRANTS",
+            "SHOW QUOTAS",
             "SHOW COLUMNS FROM t",
             "DESCRIBE t",
             "DESCRIBE system.users",
@@ -538,7 +548,7 @@ mod tests {
             match fixture.execute_as(&fixture.root, sql, Parameters::none()).expect(sql) {
                 Outcome::Rows(batches) => {
                     assert!(batches.iter().all(|batch| batch.schema() == described.result), "{sql}");
-                    let empty = sql == "SHOW JOBS" || sql == "SHOW SEGMENTS";
+                    let empty = ["SHOW JOBS", "SHOW SEGMENTS", "SHOW GRANTS", "SHOW QUOTAS"].contains(&sql);
                     assert_eq!(batches.iter().all(|batch| batch.num_rows() == 0), empty, "{sql}");
                 }
                 Outcome::Done(_) => panic!("{sql} gives no rows"),

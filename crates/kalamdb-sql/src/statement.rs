@@ -5,6 +5,7 @@ mod grammar;
 mod operation_grammar;
 mod placeholders;
 mod refusals;
+mod rights_grammar;
 mod syntax;
 mod table_grammar;
 mod type_grammar;
@@ -21,6 +22,8 @@ use kalamdb_core::{CreateMode, Error, ErrorCode, Position, Result, Role, TableKi
 use crate::names::{CATALOG, folded, placed};
 pub(crate) use crate::statement::table_grammar::check_key;
 use crate::types::SqlType;
+
+pub(crate) use rights_grammar::{Actor, Rights, UserName, WrittenObject, WrittenSubject};
 
 /// A name as written: unquoted parts folded to lower case, quoted ones kept. One part: the session's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub(crate) enum Statement {
     Definition(Definition),
     /// Users, sessions, operations.
     Administration(Administration),
+    /// Grants and quotas.
+    Rights(Rights),
     /// SHOW and DESCRIBE: become a query over system tables.
     Show(Show),
     /// FLUSH, COMPACT, CHECK: done once, with rows that say what was done.
@@ -212,6 +217,12 @@ pub(crate) enum Show {
         table: ObjectName,
         history: bool,
     },
+    Grants {
+        user: Option<UserName>,
+    },
+    Quotas {
+        user: Option<UserName>,
+    },
     /// SHOW name, SHOW ALL: session and server settings.
     Setting {
         name: Option<String>,
@@ -234,19 +245,31 @@ impl std::fmt::Debug for Administration {
     }
 }
 
-/// Parses exactly one statement.
+/// Parses exactly one statement, with on whose behalf it runs.
 ///
 /// # Errors
 /// SYNTAX_ERROR with line and column, UNSUPPORTED for what this version does not do (naming it), INVALID_ARGUMENT and
 /// INVALID_STATEMENT for UNIQUE, CHECK, REFERENCES and the like; more than one statement is INVALID_STATEMENT.
+pub(crate) fn parse_whole(sql: &str) -> Result<(Actor, Statement)> {
+    with_source(sql, rights_grammar::whole)
+}
+
+/// Parses exactly one statement that does not say on whose behalf it runs, as the query of a view does not.
+///
+/// # Errors
+/// As [`parse_whole`]; INVALID_STATEMENT for EXECUTE AS.
 pub(crate) fn parse(sql: &str) -> Result<Statement> {
+    with_source(sql, grammar::statement)
+}
+
+fn with_source<T>(sql: &str, parse: impl FnOnce(&mut syntax::Source<'_>) -> Result<T>) -> Result<T> {
     let dialect = dialect::KalamDialect::for_text(sql);
     let tokens = placeholders::number(placeholders::operators(syntax::tokenize(&dialect, sql)?))?;
     syntax::check_depth(&tokens)?;
     let mut source = syntax::Source::new(&dialect, sql, tokens);
-    let statement = grammar::statement(&mut source)?;
+    let parsed = parse(&mut source)?;
     source.expect_end()?;
-    Ok(statement)
+    Ok(parsed)
 }
 
 /// Parses one expression, as a column's DEFAULT is kept: the whole text, without parameters.

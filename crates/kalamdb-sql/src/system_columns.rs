@@ -15,7 +15,8 @@ use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor, VisitorMut}
 use kalamdb_core::{Error, ErrorCode, Result, Table};
 
 use crate::names::{folded, name_position, placed, table_name};
-use crate::provider::{Exposure, SEQ, UPDATED};
+use crate::provider::{Exposure, OWNER, SEQ, UPDATED, has_owners};
+use crate::session::Reach;
 use crate::tree::{walk, walk_mut};
 
 /// Stand-in catalogs under which [`MarkedTables`] asks for a table with more columns. No SQL text can name them: see
@@ -59,12 +60,13 @@ pub(crate) fn mark_for_mutation(factor: &mut ast::TableFactor) {
 }
 
 /// Marks the tables of every SELECT that mentions a system column, and writes its wildcards out. `find` gives the stored table
-/// of a name, if it has system columns.
+/// of a name, if it has system columns; `reach` is the statement's.
 ///
 /// # Errors
 /// UNSUPPORTED where a wildcard or NATURAL JOIN cannot be written out.
 pub(crate) fn expose<'a>(
     statement: &mut ast::Statement,
+    reach: Reach,
     find: &dyn Fn(&ast::ObjectName) -> Option<&'a Table>,
 ) -> Result<()> {
     if !mentions_any(statement) {
@@ -72,7 +74,12 @@ pub(crate) fn expose<'a>(
     }
     let mut names = CteNames(HashSet::new());
     walk_mut(statement, &mut names)?;
-    walk_mut(statement, &mut Selects { ctes: names.0, find })
+    let mut selects = Selects {
+        ctes: names.0,
+        reach,
+        find,
+    };
+    walk_mut(statement, &mut selects)
 }
 
 /// Plans marked tables under the name that the statement gives them.
@@ -174,6 +181,7 @@ impl VisitorMut for CteNames {
 
 struct Selects<'f, 'a> {
     ctes: HashSet<String>,
+    reach: Reach,
     find: &'f dyn Fn(&ast::ObjectName) -> Option<&'a Table>,
 }
 
@@ -347,8 +355,12 @@ impl<'a> Selects<'_, 'a> {
                 .arrow
                 .fields()
                 .iter()
-                .map(|field| field.name())
+                .map(|field| field.name().as_str())
                 .filter(|name| is_on_left(name));
+            // In a query of all users both sides have it, and no table has one of its own.
+            let says_owner = |table: &Table| self.reach == Reach::Everyone && has_owners(table);
+            let owner = says_owner(right) && left.iter().any(|table| says_owner(table));
+            let common = common.chain(owner.then_some(OWNER));
             let common: Vec<ast::ObjectName> = common.map(|name| quoted(name).into()).collect();
             *constraint = if common.is_empty() {
                 ast::JoinConstraint::None

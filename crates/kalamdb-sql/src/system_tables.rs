@@ -37,7 +37,10 @@ pub(crate) fn rows(
         }
         SystemTable::Queries => {
             let mut all = database.queries();
-            all.retain(|query| is_not_of_a_namesake(&query.owner, principal));
+            all.retain(|query| {
+                let owner = query.owner.as_ref();
+                owner.is_none_or(|owner| is_not_of_a_namesake(owner, principal))
+            });
             queries(&all)
         }
         SystemTable::Settings => settings(&database.options().settings),
@@ -52,7 +55,9 @@ pub(crate) fn rows(
         | SystemTable::Tables
         | SystemTable::TableSchemas
         | SystemTable::Storages
-        | SystemTable::LiveQueries => {
+        | SystemTable::LiveQueries
+        | SystemTable::Grants
+        | SystemTable::Quotas => {
             return Err(Error::new(
                 ErrorCode::Internal,
                 format!("the rows of {name} are stored"),

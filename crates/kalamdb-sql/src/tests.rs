@@ -10,6 +10,7 @@ mod queries;
 mod reads;
 mod repeated_names;
 mod returning;
+mod rights;
 mod time_zones;
 mod views;
 mod writes;

@@ -6,18 +6,20 @@ use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use kalamdb_core::{Error, ErrorCode, NewView, Principal, Result, Role, StoredView, TableName, View, ViewDefinition};
+use kalamdb_core::{Error, ErrorCode, NewView, Principal, Result, StoredView, TableName, Task, View, ViewDefinition};
 
 use crate::database::Database;
 use crate::definition::{full_name, query_columns};
 use crate::diagnostics;
+use crate::execute_as;
 use crate::missing;
 use crate::names::{placed, suggestion};
 use crate::plan_names::PlanNames;
 use crate::planned::{Planned, plain_type};
 use crate::planning::Planner;
+use crate::provider::OWNER;
 use crate::queries::RunningQuery;
-use crate::session::Session;
+use crate::session::{Reach, Session};
 use crate::statement::{self, CreateView, ObjectName, Statement};
 
 /// Views read views; each level costs the planner stack.
@@ -60,23 +62,36 @@ pub(crate) fn plan(planner: &Planner, view: &StoredView, within: &[TableName]) -
     within.push(name.clone());
     let names = PlanNames::of_view(planner, &view.definition.namespace, within);
     let planned = planner.plan_with(*query, &[], &names).map_err(of_view)?;
+    if planner.reach() == Reach::Everyone
+        && execute_as::mixes_users(&planned.plan).map_err(diagnostics::from_datafusion)?
+    {
+        // What it says of one user's rows it would say of pairs of users, and its text cannot name the owner.
+        let message = "it brings two tables of users' own rows together and not by their owner, so it makes sense for one user \
+                       only; write its query, with a join by _user, in the place of the view";
+        return Err(of_view(Error::new(ErrorCode::InvalidStatement, message)));
+    }
     with_columns(planner, view, planned).map_err(of_view)
 }
 
-/// The columns that the view had when it was made, whatever its tables have by now.
+/// The columns that the view had when it was made, whatever its tables have by now. In a query of all users there is one more, as
+/// in its tables: whose each row is, where its query's rows are those of one table.
 fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Result<LogicalPlan> {
     let schema = Arc::clone(planned.plan.schema());
     let outputs = &view.definition.outputs;
     let columns = &view.schema.columns;
-    let now: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
-    let is_as_then = now.iter().copied().eq(outputs);
+    let names = schema.fields().iter().map(|field| field.name()).enumerate();
+    let (owners, now): (Vec<_>, Vec<_>) = names.partition(|(_, name)| {
+        let owner = name.as_str() == OWNER && planner.reach() == Reach::Everyone;
+        owner && !outputs.contains(name)
+    });
+    let is_as_then = now.iter().map(|(_, name)| *name).eq(outputs);
     let places: Vec<usize> = if is_as_then {
-        (0..outputs.len()).collect()
+        now.iter().map(|(place, _)| *place).collect()
     } else {
         let place = |output: &String| {
-            let mut found = now.iter().enumerate().filter(|(_, name)| **name == output);
+            let mut found = now.iter().filter(|(_, name)| *name == output);
             match (found.next(), found.next()) {
-                (Some((place, _)), None) => Ok(place),
+                (Some((place, _)), None) => Ok(*place),
                 _ => Err(changed(ErrorCode::ColumnNotFound, &format!("has no column '{output}'"))),
             }
         };
@@ -102,15 +117,20 @@ fn with_columns(planner: &Planner, view: &StoredView, planned: Planned) -> Resul
         }
     }
     // As they are: DataFusion's rules may take a field of `s` in a projection `s AS s` for another `s`.
-    if is_as_then && outputs.iter().eq(columns.iter().map(|column| &column.name)) {
+    if is_as_then && owners.is_empty() && outputs.iter().eq(columns.iter().map(|column| &column.name)) {
         return Ok(planned.plan);
     }
-    let named = places.into_iter().zip(columns).map(|(place, column)| {
-        let output = Column::from(schema.qualified_field(place));
-        Expr::Column(output).alias(&column.name)
-    });
+    let output = |place: usize| Expr::Column(Column::from(schema.qualified_field(place)));
+    let named = places.into_iter().zip(columns);
+    let named = named.map(|(place, column)| output(place).alias(&column.name));
+    let mut named: Vec<Expr> = named.collect();
+    if let [(place, _)] = owners.as_slice()
+        && columns.iter().all(|column| column.name != OWNER)
+    {
+        named.push(output(*place).alias(OWNER));
+    }
     LogicalPlanBuilder::from(planned.plan)
-        .project(named.collect::<Vec<Expr>>())
+        .project(named)
         .and_then(LogicalPlanBuilder::build)
         .map_err(diagnostics::from_datafusion)
 }
@@ -143,7 +163,7 @@ pub(crate) async fn create(
     let (principal, new) = {
         let planner = Planner::new(database, session, running.interruption())?;
         let principal = planner.principal().clone();
-        principal.require(Role::Dba, "CREATE VIEW")?;
+        principal.require(Task::CreateView)?;
         let namespace = planner.namespace().to_owned();
         let names = PlanNames::of_view(&planner, &namespace, vec![name.clone()]);
         let planned = planner.plan_with(ast::Statement::Query(query), &[], &names)?;
@@ -215,7 +235,7 @@ pub(crate) async fn drop_all(
     let principal = {
         let view = engine.view();
         let principal = database.principal(&view, session)?;
-        principal.require(Role::Dba, "DROP VIEW")?;
+        principal.require(Task::DropView)?;
         let catalog = view.catalog();
         for written in names {
             let name = full_name(session, written);

@@ -7,6 +7,7 @@ use kalamdb_core::{Result, TableKind};
 
 use crate::diagnostics;
 use crate::environment::Environment;
+use crate::interruption::Interruption;
 
 /// Less than this is not worth an account: most writes are a few rows.
 const LEAST_BYTES: usize = 1 << 20;
@@ -24,8 +25,8 @@ pub(crate) struct WriteMemory {
 
 impl WriteMemory {
     /// For rows that stay in memory until the commit.
-    pub(crate) fn of_changes(environment: &Environment) -> Self {
-        let (_, pool) = environment.query_runtime();
+    pub(crate) fn of_changes(environment: &Environment, interruption: &Interruption) -> Self {
+        let (_, pool) = environment.query_runtime(interruption);
         WriteMemory {
             pool,
             bounded: true,
@@ -34,10 +35,10 @@ impl WriteMemory {
     }
 
     /// For a load.
-    pub(crate) fn of_load(environment: &Environment, kind: TableKind) -> Self {
+    pub(crate) fn of_load(environment: &Environment, interruption: &Interruption, kind: TableKind) -> Self {
         WriteMemory {
             bounded: !kind.loads_in_bulk(),
-            ..WriteMemory::of_changes(environment)
+            ..WriteMemory::of_changes(environment, interruption)
         }
     }
 

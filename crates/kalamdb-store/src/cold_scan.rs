@@ -11,7 +11,7 @@ use arrow::compute::take_record_batch;
 use crate::cold::{Columns, Part, has_keys, implied_ids, row_id, unreadable};
 use crate::deletion_vector::Deleted;
 use crate::error::StoreError;
-use crate::ids::ScopeId;
+use crate::ids::{ScopeId, StoreId};
 use crate::manifest::{Segment, SegmentEntry};
 use crate::pinned::Pinned;
 use crate::prune::{first_live, last_live, pruned};
@@ -113,6 +113,31 @@ pub(crate) fn shares<C>(
         }
     }
     Ok(shares)
+}
+
+/// Rows of one scope in the segments of a store, deleted ones included.
+///
+/// # Errors
+/// [`StoreError::Retired`], [`StoreError::Damaged`]; when a segment's index cannot be read.
+pub(crate) fn rows_of_scope<C>(
+    state: &DbState<C>,
+    schema: &Arc<StoreSchema>,
+    store: StoreId,
+    scope: ScopeId,
+) -> Result<u64, StoreError> {
+    let everything = KeyRange {
+        start: Bound::Unbounded,
+        end: Bound::Unbounded,
+    };
+    let (table, visible) = state.live(store, scope)?;
+    let segments = table.segments.iter().filter(|_| visible);
+    let mut total = 0;
+    for segment in segments.filter(|segment| may_hold(&segment.entry, scope, &everything)) {
+        let file = state.pinned().engine().opened().get(segment, schema)?;
+        let rows = rows_in(&segment.entry, schema, &file, scope, &everything)?;
+        total += u64::from(rows.end - rows.start);
+    }
+    Ok(total)
 }
 
 impl ColdScan {

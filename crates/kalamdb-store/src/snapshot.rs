@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::cold;
+use crate::cold_scan;
 use crate::decode::{self, RowBuffer, RowDecoder};
 use crate::deletion_vector;
 use crate::error::StoreError;
@@ -134,6 +135,19 @@ impl<C> DbState<C> {
     pub fn segment_rows(&self, store: StoreId) -> u64 {
         let rows = |table: &Arc<TableVersion>| table.segments.iter().map(|segment| u64::from(segment.entry.rows)).sum();
         self.tables.get(&store).map_or(0, rows)
+    }
+
+    /// Rows of one scope in the segments of a store, deleted ones included. The indexes of the segments say so.
+    ///
+    /// # Errors
+    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`]; [`StoreError::Storage`] when reading fails.
+    pub fn segment_rows_of(
+        &self,
+        schema: &Arc<StoreSchema>,
+        store: StoreId,
+        scope: ScopeId,
+    ) -> Result<u64, StoreError> {
+        cold_scan::rows_of_scope(self, schema, store, scope)
     }
 
     /// Bytes of a row of a store's segments in memory, on average; none if there is no row, or it was never noted.

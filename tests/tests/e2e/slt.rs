@@ -35,6 +35,7 @@ slt_files!(
     operations,
     refused,
     returning,
+    rights,
     rows,
     select,
     show,

@@ -8,12 +8,13 @@ use crate::shell::words::{Ending, Kind, Word, quoted, words};
 
 /// What begins statements and clauses, and what is in most of them.
 const KEYWORDS: &str = "\
-    ALTER ANALYZE AND AS ASC BETWEEN BIGINT BOOLEAN BY BYTEA CASCADE CASE CAST CHECK COMPACT CREATE CROSS \
-    CURRENT_ROLE CURRENT_USER DATE DECIMAL DEFAULT DELETE DESC DESCRIBE DISTINCT DOUBLE DROP ELSE END EXCEPT EXISTS \
-    EXPLAIN FALSE FILTER FLUSH FROM FULL GROUP HAVING IN INNER INSERT INTERSECT INTERVAL INTO IS JOBS JOIN JSON KEY \
-    KILL LEFT LIKE LIMIT NAMESPACE NAMESPACES NOT NULL NULLS OFFSET ON OR ORDER OUTER OVER PARTITION PRIMARY QUERY \
-    REAL REPLACE RESET RETURNING RIGHT ROLE SEGMENTS SELECT SESSION SET SHARED SHOW SMALLINT STORAGE STORAGES STREAM \
-    TABLE TABLES TEXT THEN TIME TIMESTAMP TRUE TRUNCATE UNION UPDATE USE USER USING UUID VALUES VIEW WHEN WHERE WITH";
+    ALL ALTER ANALYZE AND AS ASC BETWEEN BIGINT BOOLEAN BY BYTEA CASCADE CASE CAST CHECK COMPACT CREATE CROSS \
+    CURRENT_ROLE CURRENT_USER DATE DECIMAL DEFAULT DELETE DESC DESCRIBE DISTINCT DOUBLE DROP ELSE END EXCEPT EXECUTE \
+    EXISTS EXPLAIN FALSE FILTER FLUSH FOR FROM FULL GRANT GRANTS GROUP HAVING IN INNER INSERT INTERSECT INTERVAL INTO IS \
+    JOBS JOIN JSON KEY KILL LEFT LIKE LIMIT NAMESPACE NAMESPACES NOT NULL NULLS OFFSET ON OR ORDER OUTER OVER PARTITION \
+    PRIMARY PRIVILEGES QUERY QUOTA QUOTAS REAL REPLACE RESET RETURNING REVOKE RIGHT ROLE SEGMENTS SELECT SESSION SET \
+    SHARED SHOW SMALLINT STORAGE STORAGES STREAM TABLE TABLES TEXT THEN TIME TIMESTAMP TO TRUE TRUNCATE UNION UPDATE \
+    USAGE USE USER USERS USING UUID VALUES VIEW WHEN WHERE WITH";
 
 /// After these a table is named.
 const BEFORE_TABLES: [&str; 8] = [
@@ -60,7 +61,12 @@ pub(crate) fn complete(before: &str, after: &str, tables: &[KnownTable], namespa
     }
     let path = Path::before_cursor(&all, before.len());
     let previous = path.first.checked_sub(1).map(|index| all[index]);
-    let names_a_table = previous.is_some_and(|word| BEFORE_TABLES.iter().any(|keyword| word.is(keyword)));
+    let begins_right = |start: &Word<'_>| start.is("GRANT") || start.is("REVOKE");
+    let gives_rights = statement_around(&all, before.len()).first().is_some_and(begins_right);
+    let names_a_table = previous.is_some_and(|word| {
+        // Elsewhere a condition comes after ON.
+        BEFORE_TABLES.iter().any(|keyword| word.is(keyword)) || gives_rights && word.is("ON")
+    });
     // A name that lacks its second quote would take the rest of the text for itself.
     let quote = if ending == Ending::Quoted { "\"" } else { "" };
     let whole = format!("{before}{quote}{after}");
@@ -314,6 +320,13 @@ mod tests {
         check("sel|", &["select"]);
         check("SEL|", &["SELECT"]);
         check("SELECT * FROM notes WHE|", &["WHEN", "WHERE"]);
+        check("GRA|", &["GRANT", "GRANTS"]);
+        check("rev|", &["revoke"]);
+        check("EXEC|", &["EXECUTE"]);
+        check(
+            "EXECUTE AS U|",
+            &["UNION", "UPDATE", "USAGE", "USE", "USER", "USERS", "USING", "UUID"],
+        );
         check("|", &[]);
     }
 
@@ -326,6 +339,13 @@ mod tests {
         check("SELECT * FROM shop.or|", &["orders"]);
         check("insert into sh|", &["shop."]);
         check("SELECT * FROM nothing.|", &[]);
+        check("GRANT SELECT ON n|", &["notes"]);
+        check("SELECT 1; REVOKE ALL ON shop.|", &["orders", "products"]);
+        check("GRANT SELECT ON TABLE n|", &["notes"]);
+        check(
+            "SELECT 1 FROM notes JOIN shop.orders ON not|",
+            &["note_text", "notes", "not"],
+        );
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::path::Path;
 
 use datafusion::sql::sqlparser::ast::Visitor;
 
+use kalamdb_core::GrantChange;
+
+use super::rights_grammar::{WrittenObject, WrittenSubject};
 use super::*;
 use crate::tree::walk;
 
@@ -67,6 +70,14 @@ forms! {
     CreateUser: NONE, NONE;
     AlterUser: NONE, NONE;
     DropUser: NONE, NONE;
+    Grant: OWN, ALL;
+    GrantUsage: NONE, NONE;
+    Revoke: OWN, &[System];
+    RevokeUsage: NONE, NONE;
+    SetQuotaOfUser: NONE, NONE;
+    SetQuotaOfRole: NONE, NONE;
+    ExecuteAsUser: OWN, OWN;
+    ExecuteAsAllUsers: OWN, OWN;
     Use: NONE, NONE;
     Set: NONE, NONE;
     Reset: NONE, NONE;
@@ -78,6 +89,8 @@ forms! {
     ShowStorages: NONE, NONE;
     ShowJobs: NONE, NONE;
     ShowSegments: NONE, NONE;
+    ShowGrants: NONE, NONE;
+    ShowQuotas: NONE, NONE;
     ShowColumns: ALL, NONE;
     Describe: ALL, NONE;
     DescribeHistory: OWN, NONE;
@@ -195,12 +208,34 @@ fn forms_of(statement: &Statement) -> Vec<(Form, Vec<ast::ObjectName>)> {
             Administration::KillSession { .. } => Form::KillSession,
             Administration::KillJob { .. } => Form::KillJob,
         }),
+        Statement::Rights(Rights::ChangeGrants {
+            change,
+            on: WrittenObject::Table(table),
+            ..
+        }) => match change {
+            GrantChange::Give => one(Form::Grant, table),
+            GrantChange::Take => one(Form::Revoke, table),
+        },
+        Statement::Rights(Rights::ChangeGrants {
+            change,
+            on: WrittenObject::Namespace(..),
+            ..
+        }) => none(match change {
+            GrantChange::Give => Form::GrantUsage,
+            GrantChange::Take => Form::RevokeUsage,
+        }),
+        Statement::Rights(Rights::SetQuotas { of, .. }) => none(match of {
+            WrittenSubject::User(_) => Form::SetQuotaOfUser,
+            WrittenSubject::Role(_) => Form::SetQuotaOfRole,
+        }),
         Statement::Show(show) => match show {
             Show::Namespaces => none(Form::ShowNamespaces),
             Show::Tables { .. } => none(Form::ShowTables),
             Show::Storages => none(Form::ShowStorages),
             Show::Jobs => none(Form::ShowJobs),
             Show::Segments => none(Form::ShowSegments),
+            Show::Grants { .. } => none(Form::ShowGrants),
+            Show::Quotas { .. } => none(Form::ShowQuotas),
             Show::Columns { table } => one(Form::ShowColumns, table),
             Show::Describe { table, history: false } => one(Form::Describe, table),
             Show::Describe { table, history: true } => one(Form::DescribeHistory, table),
@@ -297,9 +332,20 @@ fn every_statement_is_tried_with_every_type_of_table() {
         let mut made = Made::default();
         for (outcome, sql) in records(&content) {
             // What is not parsed is about no statement in particular.
-            let Ok(statement) = parse(&sql) else { continue };
+            let Ok((actor, statement)) = parse_whole(&sql) else {
+                continue;
+            };
             made.note(outcome, &statement);
-            for (form, tables) in forms_of(&statement) {
+            let mut forms = forms_of(&statement);
+            let behalf = match actor {
+                Actor::Oneself => None,
+                Actor::User(_) => Some(Form::ExecuteAsUser),
+                Actor::AllUsers(_) => Some(Form::ExecuteAsAllUsers),
+            };
+            if let Some(behalf) = behalf {
+                forms = forms.into_iter().map(|(_, tables)| (behalf, tables)).collect();
+            }
+            for (form, tables) in forms {
                 met.insert((form, outcome, None));
                 let mut kinds: Vec<TableKind> = tables.iter().filter_map(|name| made.kind(name)).collect();
                 if let Statement::Definition(Definition::CreateTable(create)) = &statement {

@@ -6,7 +6,10 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use kalamdb_core::{Error, ErrorCode, Result, Role, TableKind};
 
 use super::syntax::Source;
-use super::{Administration, Definition, Show, Statement, operation_grammar, refusals, table_grammar, view_grammar};
+use super::{
+    Administration, Definition, Show, Statement, WrittenSubject, operation_grammar, refusals, rights_grammar,
+    table_grammar, view_grammar,
+};
 use crate::names::{CATALOG, folded, placed};
 
 /// The option of SET TIME ZONE.
@@ -33,7 +36,9 @@ pub(super) fn statement(source: &mut Source<'_>) -> Result<Statement> {
         "CREATE" => create(source),
         "DROP" => drop(source),
         "TRUNCATE" => truncate(source),
+        "ALTER" if source.sees(&["ALTER", "ROLE"]) => rights_grammar::alter_role(source),
         "ALTER" => alter_user(source),
+        "GRANT" | "REVOKE" => rights_grammar::change_grants(source),
         "USE" => use_namespace(source),
         "SET" | "RESET" => set(source),
         "SHOW" => show(source),
@@ -86,6 +91,7 @@ fn explain(source: &mut Source<'_>) -> Result<Statement> {
         Statement::Explain { .. }
         | Statement::Definition(_)
         | Statement::Administration(_)
+        | Statement::Rights(_)
         | Statement::Show(_)
         | Statement::Operation(_) => {
             return Err(source.here(ErrorCode::InvalidStatement, "this statement has no plan to explain"));
@@ -265,7 +271,7 @@ pub(super) fn table_names(source: &mut Source<'_>) -> Result<Vec<super::ObjectNa
 }
 
 /// The name of a namespace: one part, or two with the catalog first.
-fn namespace_name(source: &mut Source<'_>) -> Result<String> {
+pub(super) fn namespace_name(source: &mut Source<'_>) -> Result<String> {
     let at = source.position();
     let parts = source.object_name("the name of a namespace")?;
     match parts.namespace.as_deref() {
@@ -277,14 +283,14 @@ fn namespace_name(source: &mut Source<'_>) -> Result<String> {
     }
 }
 
-fn user_name(source: &mut Source<'_>) -> Result<String> {
+pub(super) fn user_name(source: &mut Source<'_>) -> Result<String> {
     match source.eat_string() {
         Some(name) => Ok(name),
         None => Ok(folded(&source.identifier("the name of a user, as 'name'")?)),
     }
 }
 
-fn role(source: &mut Source<'_>) -> Result<Role> {
+pub(super) fn role(source: &mut Source<'_>) -> Result<Role> {
     let at = source.position();
     let name = user_name(source).map_err(|_| source.unexpected("a role: user, service, dba or system"))?;
     Role::parse(&name).ok_or_else(|| {
@@ -329,9 +335,13 @@ fn alter_user(source: &mut Source<'_>) -> Result<Statement> {
         ));
     }
     if !source.eat(&["USER"]) {
-        return Err(source.unexpected("USER or TABLE after ALTER"));
+        return Err(source.unexpected("USER, ROLE or TABLE after ALTER"));
     }
-    let name = user_name(source)?;
+    let user = rights_grammar::written_user(source)?;
+    if source.sees(&["SET", "QUOTA"]) {
+        return rights_grammar::set_quotas(source, WrittenSubject::User(user));
+    }
+    let name = user.name;
     let (mut password, mut new_role) = (None, None);
     loop {
         let changed = password.is_some() || new_role.is_some();
@@ -348,7 +358,7 @@ fn alter_user(source: &mut Source<'_>) -> Result<Statement> {
         } else if changed {
             break;
         } else {
-            return Err(source.unexpected("PASSWORD or ROLE"));
+            return Err(source.unexpected("PASSWORD, ROLE or SET QUOTA"));
         }
     }
     Ok(Statement::Administration(Administration::AlterUser {
@@ -505,6 +515,8 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
         Show::Columns {
             table: source.object_name("the name of a table")?,
         }
+    } else if let Some(show) = rights_grammar::show(source)? {
+        show
     } else if source.eat(&["ALL"]) {
         Show::Setting { name: None }
     } else if source.eat(&["TIME", "ZONE"]) {
@@ -518,9 +530,9 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
             name: Some(option_name(source)?),
         }
     } else {
-        return Err(
-            source.unexpected("NAMESPACES, TABLES, COLUMNS, STORAGES, JOBS, SEGMENTS, ALL or the name of a setting")
-        );
+        return Err(source.unexpected(
+            "NAMESPACES, TABLES, COLUMNS, STORAGES, JOBS, SEGMENTS, GRANTS, QUOTAS, ALL or the name of a setting",
+        ));
     };
     Ok(Statement::Show(show))
 }
@@ -584,9 +596,6 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         &["SAVEPOINT"],
         &["RELEASE"],
         &["MERGE"],
-        &["GRANT"],
-        &["REVOKE"],
-        &["EXECUTE", "AS"],
         &["SUBSCRIBE"],
         &["UNSUBSCRIBE"],
     ];
@@ -709,6 +718,9 @@ fn refused(source: &Source<'_>) -> Option<Error> {
         (&["MSCK"], ""),
         (&["RENAME"], ""),
     ];
+    if let Some(nested) = rights_grammar::nested(source) {
+        return Some(nested);
+    }
     if let Some(words) = LATER.iter().find(|words| source.sees(words)) {
         let message = format!("{} is not supported yet", words.join(" "));
         return Some(source.here(ErrorCode::Unsupported, message));

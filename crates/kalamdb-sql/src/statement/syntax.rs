@@ -10,6 +10,7 @@ use kalamdb_core::{Error, ErrorCode, Position, Result};
 
 use super::dialect::KalamDialect;
 use crate::names::placed;
+use crate::secrets;
 
 /// How deep parentheses, subqueries and prefix operators may nest. Each level costs the parser some kilobytes of stack.
 const NESTING_LIMIT: usize = 50;
@@ -472,13 +473,16 @@ impl<'a> Source<'a> {
     }
 
     fn syntax_error(&self, found: &str, expected: &str, at: Option<Position>) -> Error {
-        let found_place = match found {
-            "EOF" => "at the end of the text".to_string(),
-            _ => format!("at '{}'", Shortened(found)),
-        };
         let dialect = KalamDialect::for_text(self.sql);
         // It did tokenize before.
         let tokens = tokenize(&dialect, self.sql).unwrap_or_default();
+        // A password may stand in the wrong place, or without its quotes.
+        let hides_words = secrets::is_about_users(&tokens);
+        let found_place = match found {
+            "EOF" => "at the end of the text".to_string(),
+            _ if hides_words && !secrets::is_grammar(found) => "here".to_string(),
+            _ => format!("at '{}'", Shortened(found)),
+        };
         let spoken: Vec<&TokenWithSpan> = tokens
             .iter()
             .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
@@ -501,7 +505,10 @@ impl<'a> Source<'a> {
         let meant = before.iter().rev().take(misread).find_map(|token| match &token.token {
             Token::Word(word) if word.quote_style.is_none() => {
                 let keyword = nearest_keyword(&word.value.to_ascii_uppercase())?;
-                Some(format!("; did you mean {keyword} instead of {}?", word.value))
+                Some(match hides_words {
+                    true => format!("; did you mean {keyword}?"),
+                    false => format!("; did you mean {keyword} instead of {}?", word.value),
+                })
             }
             _ => None,
         });

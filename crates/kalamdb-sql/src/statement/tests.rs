@@ -79,6 +79,7 @@ pub(super) fn shown(statement: &Statement) -> String {
             )
         }
         Statement::Definition(other) => format!("{other:?}"),
+        Statement::Rights(rights) => format!("{rights:?}"),
         Statement::Administration(Administration::CreateUser {
             name,
             password,
@@ -395,6 +396,10 @@ pub(super) const GOOD: &[(&str, &str)] = &[
         "CreateStorage { name: \"fast\", location: \"/mnt/fast\", if_not_exists: false }",
     ),
     (
+        "ALTER USER ann SET QUOTA rows = 10",
+        "SetQuotas { of: User(UserName { name: \"ann\", position: Some(Position { line: 1, column: 12 }) }), limits: [(Rows, Some(10))] }",
+    ),
+    (
         "CREATE STORAGE IF NOT EXISTS 'Fast' TYPE 'filesystem' URI '/mnt/fast'",
         "CreateStorage { name: \"Fast\", location: \"/mnt/fast\", if_not_exists: true }",
     ),
@@ -693,7 +698,7 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
     ("TRUNCATE t RESTART IDENTITY", Unsupported, "RESTART", (1, 12)),
     ("CREATE USER 'a'", SyntaxError, "expected ROLE", (1, 16)),
     ("CREATE USER 'a' ROLE king", InvalidArgument, "not a role", (1, 22)),
-    ("ALTER USER 'a'", SyntaxError, "PASSWORD or ROLE", (1, 15)),
+    ("ALTER USER 'a'", SyntaxError, "PASSWORD, ROLE or SET QUOTA", (1, 15)),
     ("SET LOCAL x = 1", Unsupported, "SET LOCAL", (1, 5)),
     ("SET x", SyntaxError, "= or TO", (1, 6)),
     ("SHOW CREATE TABLE t", Unsupported, "SHOW CREATE", (1, 6)),
@@ -809,14 +814,6 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "MERGE INTO t USING u ON a = b WHEN MATCHED THEN DELETE",
         Unsupported,
         "not supported yet",
-        (1, 1),
-    ),
-    ("GRANT SELECT ON t TO 'a'", Unsupported, "not supported yet", (1, 1)),
-    ("REVOKE SELECT ON t FROM 'a'", Unsupported, "not supported yet", (1, 1)),
-    (
-        "EXECUTE AS USER 'a' (SELECT 1)",
-        Unsupported,
-        "EXECUTE AS is not supported yet",
         (1, 1),
     ),
     ("SUBSCRIBE TO t", Unsupported, "not supported yet", (1, 1)),

@@ -216,7 +216,8 @@ impl Cursor {
         let mut builder = ParquetPushDecoderBuilder::new_with_metadata(file.metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(self.projection.clone())
-            .with_batch_size(self.batch_rows);
+            // Room for what is read, and no more: otherwise it would follow how many rows of others are beside them.
+            .with_batch_size(self.batch_rows.min(rows).max(1));
         if rows < in_group {
             let relative = |row: u32| (row - group_rows.start) as usize;
             let ranges = self

@@ -1,0 +1,438 @@
+//! Isolation under attack: everything that a user, a service and a dba can try to see, count, provoke or disturb of another user's
+//! data, hot, in segments and in streams. `probes` says what is tried as SQL, `calls` what is tried as calls of the protocol.
+//!
+//! Two things are asked of a statement. Nothing of the victim's may be in what comes back. And it may not depend on the victim: the
+//! same statement is run in a twin namespace that differs in nothing but that the victim has no rows there, and has to answer the
+//! same, errors and EXPLAIN ANALYZE included. Each has a control that shows that it would have found something.
+
+mod calls;
+mod probes;
+
+use kalamdb_tests::{Client, Http, Server, SqlError};
+use tempfile::TempDir;
+
+use self::probes::{Control, DOORS, PROBES, Probe};
+
+/// Whose data it is.
+pub(crate) const VICTIM: &str = "bob-the-victim";
+/// What is in each of their rows and literals, and nowhere else.
+pub(crate) const MARKER: &str = "marker-of-bob-4711";
+const PASSWORD: &str = "a password for the test";
+
+/// The namespaces, whose names are equally long, as errors say places: with the victim's rows, without, and with them again for the controls, which may destroy them.
+const FILLED: &str = "filled";
+const TWIN: &str = "barren";
+const COPY: &str = "copied";
+
+/// The tables of each: rows in memory, in segments, in both, and in a stream.
+pub(crate) const TABLES: [&str; 4] = ["hot", "cold", "mixed", "live"];
+
+/// One attack's ground.
+pub(crate) struct Scene {
+    pub(crate) server: Server,
+    pub(crate) root: Client,
+    pub(crate) victim: Client,
+    pub(crate) attackers: Vec<Attacker>,
+    _directory: TempDir,
+}
+
+/// Somebody of this role, with rows of their own in the tables `mixed` alone.
+pub(crate) struct Attacker {
+    pub(crate) role: &'static str,
+    pub(crate) client: Client,
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let server = Server::start(directory.path());
+        let mut root = server.root().await;
+        root.ok(&format!("CREATE USER '{VICTIM}' WITH PASSWORD '{PASSWORD}' ROLE user"))
+            .await;
+        let mut victim = server.login(VICTIM, PASSWORD).await;
+        let mut attackers = Vec::new();
+        for role in ["user", "service", "dba"] {
+            root.ok(&format!(
+                "CREATE USER 'mallory_{role}' WITH PASSWORD '{PASSWORD}' ROLE {role}"
+            ))
+            .await;
+            let client = server.login(&format!("mallory_{role}"), PASSWORD).await;
+            attackers.push(Attacker { role, client });
+        }
+        for namespace in [FILLED, TWIN, COPY] {
+            create(&mut root, namespace).await;
+            for attacker in &mut attackers {
+                let own = format!("INSERT INTO {namespace}.mixed VALUES (900, 'mine', 5)");
+                attacker.client.ok(&own).await;
+            }
+            if namespace != TWIN {
+                for table in TABLES {
+                    let rows = format!(
+                        "INSERT INTO {namespace}.{table} VALUES (1, '{MARKER} one', 11), (2, '{MARKER} two', 22)"
+                    );
+                    victim.ok(&rows).await;
+                }
+            }
+            for table in ["cold", "mixed"] {
+                if namespace != TWIN && table == "cold" {
+                    victim.ok(&third(namespace, table)).await;
+                }
+                root.ok(&format!("FLUSH TABLE {namespace}.{table}")).await;
+            }
+            if namespace != TWIN {
+                for table in ["hot", "mixed", "live"] {
+                    victim.ok(&third(namespace, table)).await;
+                }
+            }
+            for attacker in &mut attackers {
+                let own = format!("INSERT INTO {namespace}.mixed VALUES (901, 'mine', 6)");
+                attacker.client.ok(&own).await;
+            }
+        }
+        Scene {
+            server,
+            root,
+            victim,
+            attackers,
+            _directory: directory,
+        }
+    }
+
+    /// All of the victim's rows.
+    pub(crate) async fn rows_of_victim(&mut self) -> Vec<Vec<Vec<String>>> {
+        let mut rows = Vec::new();
+        for table in TABLES {
+            let own = format!("SELECT *, _seq, _updated FROM {FILLED}.{table} ORDER BY id");
+            rows.push(self.victim.ok(&own).await);
+        }
+        rows
+    }
+
+    /// The victim's session goes on, and has the rows that it had.
+    pub(crate) async fn check_undisturbed(mut self, before: &[Vec<Vec<String>>]) {
+        assert!(
+            before.iter().all(|rows| rows.len() == 3),
+            "there was something: {before:?}"
+        );
+        assert_eq!(self.rows_of_victim().await, before);
+        self.server.terminate();
+    }
+}
+
+fn third(namespace: &str, table: &str) -> String {
+    format!("INSERT INTO {namespace}.{table} VALUES (3, '{MARKER} three', 33)")
+}
+
+async fn create(root: &mut Client, namespace: &str) {
+    root.ok(&format!("CREATE NAMESPACE {namespace}")).await;
+    let columns = "(id BIGINT PRIMARY KEY, v TEXT, amount INTEGER)";
+    for table in TABLES {
+        let create = match table {
+            "live" => format!("CREATE STREAM TABLE {namespace}.live {columns} WITH (TTL_SECONDS = 86400)"),
+            table => format!("CREATE USER TABLE {namespace}.{table} {columns} WITH (FLUSH_POLICY = 'interval:86400s')"),
+        };
+        root.ok(&create).await;
+        for view in [
+            format!("CREATE VIEW {namespace}.seen_{table} AS SELECT * FROM {namespace}.{table}"),
+            format!(
+                "CREATE VIEW {namespace}.counted_{table} AS SELECT 'rows: ' || count(*) AS n FROM {namespace}.{table}"
+            ),
+        ] {
+            root.ok(&view).await;
+        }
+    }
+    root.ok(&format!("CREATE USER TABLE {namespace}.box (v TEXT)")).await;
+    root.ok(&format!(
+        "CREATE TABLE {namespace}.facts (id BIGINT PRIMARY KEY, word TEXT) WITH (ACCESS_LEVEL = 'public')"
+    ))
+    .await;
+    root.ok(&format!(
+        "INSERT INTO {namespace}.facts VALUES (1, 'one'), (2, 'two'), (3, 'three')"
+    ))
+    .await;
+}
+
+/// What came back, as one text: rows or the error.
+pub(crate) fn text(outcome: Result<Vec<Vec<String>>, SqlError>) -> String {
+    match outcome {
+        Ok(rows) => format!("{rows:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+impl Probe {
+    fn sql(&self, namespace: &str, table: &str) -> String {
+        self.sql.replace("{n}", namespace).replace("{t}", table)
+    }
+}
+
+/// What of an answer may differ between twins: their names, and how long things took.
+fn comparable(answer: &str, namespace: &str) -> String {
+    let answer = answer.replace(&format!("{namespace}."), "n.");
+    let mut timeless = String::with_capacity(answer.len());
+    for part in answer.split_inclusive([',', '[', ']']) {
+        let is_time = |value: &str| {
+            let value = value.trim_end_matches([',', ']']);
+            value.starts_with(|first: char| first.is_ascii_digit()) && value.ends_with('s')
+        };
+        match part.split_once('=') {
+            Some((name, value)) if is_time(value) => timeless.push_str(&format!("{name}=a time,")),
+            Some(_) | None => timeless.push_str(part),
+        }
+    }
+    timeless
+}
+
+#[test]
+fn times_are_left_out_of_a_comparison() {
+    let explained = "ScanExec: table=filled.hot, metrics=[output_rows=3, elapsed_compute=17.2µs, keys_read=4]";
+    assert_eq!(
+        comparable(explained, FILLED),
+        "ScanExec: table=n.hot, metrics=[output_rows=3, elapsed_compute=a time, keys_read=4]"
+    );
+}
+
+/// Judges what an attacker was told in the namespace with the victim's rows and in its twin.
+fn judge(what: &str, told: &str, twin: &str, wrong: &mut Vec<String>) {
+    if told.contains(MARKER) || told.contains(VICTIM) {
+        wrong.push(format!("{what}\n   shows: {told}"));
+    }
+    let (told, twin) = (comparable(told, FILLED), comparable(twin, TWIN));
+    if told != twin {
+        wrong.push(format!(
+            "{what}\n   with the victim's rows: {told}\n   without them: {twin}"
+        ));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_shows_or_tells_of_anothers_rows() {
+    let mut scene = Scene::new().await;
+    let before = scene.rows_of_victim().await;
+    let mut wrong = Vec::new();
+    for table in TABLES {
+        for probe in PROBES {
+            for attacker in &mut scene.attackers {
+                let told = text(attacker.client.rows(&probe.sql(FILLED, table)).await);
+                let twin = text(attacker.client.rows(&probe.sql(TWIN, table)).await);
+                let what = format!("{}: {}", attacker.role, probe.sql(FILLED, table));
+                judge(&what, &told, &twin, &mut wrong);
+            }
+            let sql = probe.sql(COPY, table);
+            let (control, shows) = match probe.control {
+                Control::Victim(shows) => (text(scene.victim.rows(&sql).await), shows),
+                Control::Everyone(shows) => {
+                    let sql = format!("EXECUTE AS ALL USERS ({sql})");
+                    (text(scene.root.rows(&sql).await), shows)
+                }
+                Control::Root(shows) => (text(scene.root.rows(&sql).await), shows),
+            };
+            if !control.contains(shows) {
+                wrong.push(format!("the control of {sql}\n   shows no {shows}: {control}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
+    scene.check_undisturbed(&before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_any_over_http() {
+    let mut scene = Scene::new().await;
+    let before = scene.rows_of_victim().await;
+    let mut wrong = Vec::new();
+    let answer = |client: &Client, sql: &str| {
+        let http = Http::bearer(scene.server.http, client.token());
+        let mut reply = http.sql(sql).json();
+        reply["execution_time_ms"] = serde_json::Value::Null;
+        // Not as JSON, so that a name in an answer is as it is.
+        let rows = String::from_utf8_lossy(&http.sql_arrow(sql).body).into_owned();
+        (reply.to_string(), rows)
+    };
+    for probe in PROBES.iter().filter(|probe| !probe.writes()) {
+        for table in TABLES {
+            for attacker in &scene.attackers {
+                let what = format!("{} over HTTP: {}", attacker.role, probe.sql(FILLED, table));
+                let (told, stream) = answer(&attacker.client, &probe.sql(FILLED, table));
+                let (twin, _) = answer(&attacker.client, &probe.sql(TWIN, table));
+                judge(&what, &told, &twin, &mut wrong);
+                if stream.contains(MARKER) {
+                    wrong.push(format!("{what}\n   shows the marker in Arrow"));
+                }
+            }
+        }
+        let Control::Victim(shows) = probe.control else {
+            continue;
+        };
+        let sql = probe.sql(FILLED, "mixed");
+        let (told, stream) = answer(&scene.victim, &sql);
+        let plain = |text: &str| text.replace(['\\', ' ', '"'], "");
+        let found = |text: &str| plain(text).contains(&plain(shows));
+        if !found(&told) {
+            wrong.push(format!("the control of {sql}\n   shows no {shows}: {told}"));
+        }
+        if shows == MARKER && !stream.contains(MARKER) {
+            wrong.push(format!("the control of {sql}\n   shows no marker in Arrow"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
+    scene.check_undisturbed(&before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_leads_past_the_scope_is_closed_to_all() {
+    let mut scene = Scene::new().await;
+    let before = scene.rows_of_victim().await;
+    // Where the rows are is no secret from these two; it is of no use.
+    let path = "SELECT max(path) FROM system.segments WHERE table_id = \
+                (SELECT table_id FROM system.tables WHERE namespace_id = 'filled' AND table_name = 'cold')";
+    let path = scene.root.value(path).await;
+    assert!(
+        path.ends_with(".parquet") || !path.is_empty(),
+        "there is a segment: {path}"
+    );
+    let mut wrong = Vec::new();
+    for door in DOORS {
+        let sql = door.replace("{path}", &path);
+        let mut everyone = vec![("the victim", &mut scene.victim), ("root", &mut scene.root)];
+        everyone.extend(scene.attackers.iter_mut().map(|one| (one.role, &mut one.client)));
+        for (name, client) in everyone {
+            match client.rows(&sql).await {
+                Ok(rows) => wrong.push(format!("{name}: {sql}\n   opens: {rows:?}")),
+                Err(error) if error.message.contains(MARKER) || error.code() == "INTERNAL" => {
+                    wrong.push(format!("{name}: {sql}\n   tells: {error}"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    // Of one's own name there is no other way than the statement that is recorded, and no right to it but by role.
+    let as_victim = format!("EXECUTE AS USER '{VICTIM}' (SELECT max(v) FROM {FILLED}.mixed)");
+    for attacker in &mut scene.attackers {
+        let told = text(attacker.client.rows(&as_victim).await);
+        let expected = if attacker.role == "user" {
+            "PERMISSION_DENIED"
+        } else {
+            MARKER
+        };
+        assert!(told.contains(expected), "{}: {told}", attacker.role);
+    }
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
+    scene.check_undisturbed(&before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_tells_of_itself_tells_nothing_of_values() {
+    let mut scene = Scene::new().await;
+    let before = scene.rows_of_victim().await;
+    // The marker in literals of all kinds, in comments, and in statements that fail or do not parse.
+    for sql in [
+        format!("SELECT '{MARKER}'"),
+        format!("SELECT count(*) FROM {FILLED}.mixed WHERE v = '{MARKER}' OR v LIKE '%{MARKER}%'"),
+        format!("SELECT E'{MARKER}', $${MARKER}$$, X'00', DATE '2020-01-01' -- {MARKER}"),
+        format!("SELECT 1 /* {MARKER} */"),
+        format!("SELECT CAST('{MARKER}' AS BIGINT)"),
+        format!("SELECT nothing FROM {FILLED}.mixed WHERE v = '{MARKER}'"),
+        format!("SELEC '{MARKER}'"),
+        format!("SELECT '{MARKER}"),
+        format!("INSERT INTO {FILLED}.mixed VALUES (1, '{MARKER}', 1)"),
+        format!("INSERT INTO {FILLED}.mixed VALUES (7, '{MARKER}', '{MARKER}')"),
+        format!("EXECUTE AS USER 'root' (SELECT '{MARKER}')"),
+    ] {
+        // Some fail, and each is in `system.queries`.
+        text(scene.victim.rows(&sql).await);
+    }
+    let tables = scene
+        .root
+        .ok(
+            "SELECT table_schema || '.' || table_name FROM information_schema.tables \
+             WHERE table_schema IN ('system', 'information_schema') ORDER BY 1",
+        )
+        .await;
+    assert!(tables.len() > 15, "{tables:?}");
+    let mut statements: Vec<String> = tables.iter().map(|row| format!("SELECT * FROM {}", row[0])).collect();
+    for what in [
+        "TABLES",
+        "NAMESPACES",
+        "STORAGES",
+        "JOBS",
+        "SEGMENTS",
+        "ALL",
+        "GRANTS",
+        "QUOTAS",
+    ] {
+        statements.push(format!("SHOW {what}"));
+    }
+    for table in TABLES {
+        statements.push(format!("DESCRIBE {FILLED}.{table}"));
+    }
+    let mut wrong = Vec::new();
+    for attacker in &mut scene.attackers {
+        for sql in &statements {
+            let told = text(attacker.client.rows(sql).await);
+            if told.contains(MARKER) {
+                wrong.push(format!("{}: {sql}\n   shows: {told}", attacker.role));
+            }
+            // Who there is a service may know.
+            if attacker.role == "user" && told.contains(VICTIM) {
+                wrong.push(format!("{}: {sql}\n   knows of the victim: {told}", attacker.role));
+            }
+        }
+    }
+    let metrics = Http::anonymous(scene.server.http).get("/metrics").text();
+    if [MARKER, VICTIM, "cold"].iter().any(|secret| metrics.contains(secret)) {
+        wrong.push(format!("/metrics shows: {metrics}"));
+    }
+    // The statements and the segments were there to be found.
+    for (sql, shows) in [
+        (
+            "SELECT * FROM system.queries WHERE status = 'failed'",
+            "INSERT INTO filled.mixed VALUES ($1, $2, $3)",
+        ),
+        (
+            "SELECT statement FROM system.queries WHERE error_code = 'SYNTAX_ERROR'",
+            "SELEC $1",
+        ),
+        ("SELECT * FROM system.sessions", VICTIM),
+        ("SELECT * FROM system.users", VICTIM),
+    ] {
+        let told = text(scene.victim.rows(sql).await);
+        assert!(told.contains(shows), "{sql}: {told}");
+    }
+    assert!(scene.root.ok("SELECT * FROM system.segments").await.len() >= 4);
+    assert!(metrics.contains("commits"), "{metrics}");
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
+    let log = scene.server.stderr();
+    assert!(!log.contains(MARKER), "the log shows the marker");
+    scene.check_undisturbed(&before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_much_another_has_changes_no_plan() {
+    let mut scene = Scene::new().await;
+    let many = format!("INSERT INTO {FILLED}.cold SELECT value + 1000, 'many', 1 FROM generate_series(1, 300000)");
+    scene.victim.ok(&many).await;
+    let mut changed = false;
+    for sql in [
+        "SELECT * FROM {n}.cold",
+        "SELECT amount, count(*) FROM {n}.cold GROUP BY amount ORDER BY 1",
+    ] {
+        for explain in ["EXPLAIN", "EXPLAIN ANALYZE"] {
+            let sql = format!("{explain} {sql}");
+            let of = |namespace: &str| sql.replace("{n}", namespace);
+            let mut wrong = Vec::new();
+            for attacker in &mut scene.attackers {
+                let told = text(attacker.client.rows(&of(FILLED)).await);
+                let twin = text(attacker.client.rows(&of(TWIN)).await);
+                judge(&format!("{}: {}", attacker.role, of(FILLED)), &told, &twin, &mut wrong);
+            }
+            assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            // It does change that of whom it belongs to.
+            let own = comparable(&text(scene.victim.rows(&of(FILLED)).await), FILLED);
+            let few = comparable(&text(scene.victim.rows(&of(COPY)).await), COPY);
+            changed |= own != few;
+        }
+    }
+    assert!(changed, "the control");
+    scene.server.terminate();
+}

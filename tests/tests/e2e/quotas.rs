@@ -1,0 +1,156 @@
+//! Quotas: one user at each limit has its own error, over both doors, and meanwhile another works on.
+
+use kalamdb_tests::{Client, Http, Server, SqlError};
+
+const PASSWORD: &str = "a password for the test";
+
+/// What the other user does while one is at a limit.
+const STATEMENTS: usize = 20;
+
+/// How the limit is reached.
+enum Breach {
+    /// By one statement.
+    By(&'static str),
+    /// By one more login.
+    Login,
+    /// By a statement while another runs.
+    Second,
+}
+
+struct Limit {
+    quota: &'static str,
+    breach: Breach,
+    code: &'static str,
+    http_status: u16,
+}
+
+const LIMITS: &[Limit] = &[
+    Limit {
+        quota: "rows = 1000",
+        breach: Breach::By("SELECT value FROM generate_series(1, 1001)"),
+        code: "ROW_QUOTA_EXCEEDED",
+        http_status: 413,
+    },
+    Limit {
+        quota: "bytes = '1MB'",
+        breach: Breach::By("SELECT repeat('x', 1000) FROM generate_series(1, 2000)"),
+        code: "BYTE_QUOTA_EXCEEDED",
+        http_status: 413,
+    },
+    Limit {
+        quota: "memory = '1MB'",
+        breach: Breach::By("SELECT array_agg(value) FROM generate_series(1, 1000000)"),
+        code: "MEMORY_QUOTA_EXCEEDED",
+        http_status: 429,
+    },
+    Limit {
+        quota: "statement_time = '200ms'",
+        breach: Breach::By(
+            "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value = 1",
+        ),
+        code: "TIME_QUOTA_EXCEEDED",
+        http_status: 408,
+    },
+    Limit {
+        quota: "queries = 1",
+        breach: Breach::Second,
+        code: "QUERY_QUOTA_EXCEEDED",
+        http_status: 429,
+    },
+    Limit {
+        quota: "sessions = 1",
+        breach: Breach::Login,
+        code: "SESSION_QUOTA_EXCEEDED",
+        http_status: 429,
+    },
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_user_at_each_limit_and_another_works_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok("CREATE USER TABLE notes (id BIGINT PRIMARY KEY, v TEXT)").await;
+    for user in ["ann", "bob"] {
+        root.ok(&format!("CREATE USER '{user}' WITH PASSWORD '{PASSWORD}' ROLE user"))
+            .await;
+    }
+    let mut ann = server.login("ann", PASSWORD).await;
+    let mut bob = server.login("bob", PASSWORD).await;
+    let quotas = root.ok("SELECT count(DISTINCT quota) FROM system.quotas").await;
+    assert_eq!(quotas, [["0"]], "none is set");
+    for (number, limit) in LIMITS.iter().enumerate() {
+        root.ok(&format!("ALTER USER 'ann' SET QUOTA {}", limit.quota)).await;
+        let (breaches, ()) = tokio::join!(breach(&server, &mut ann, limit), work(&mut bob, number));
+        for (way, error) in ["Flight", "Flight again"].into_iter().zip(breaches) {
+            assert_eq!(error.code(), limit.code, "{way}, {}: {error}", limit.quota);
+        }
+        let (name, _) = limit.quota.split_once(' ').expect("a name comes first");
+        root.ok(&format!("ALTER USER 'ann' SET QUOTA {name} = DEFAULT")).await;
+        assert_eq!(ann.value("SELECT 1").await, "1", "after {}", limit.quota);
+        if let Breach::By(sql) = limit.breach
+            && limit.code != "TIME_QUOTA_EXCEEDED"
+        {
+            ann.ok(sql).await;
+        }
+    }
+    let all = (LIMITS.len() * STATEMENTS).to_string();
+    assert_eq!(bob.value("SELECT count(*) FROM notes").await, all);
+    let failed = "SELECT DISTINCT user_id FROM system.queries WHERE status <> 'finished' AND user_id <> 'root'";
+    assert_eq!(root.ok(failed).await, [["ann"]], "nothing of another's was refused");
+    server.terminate();
+}
+
+/// Reaches the limit twice over Flight, and over HTTP where a session is not what is limited.
+async fn breach(server: &Server, ann: &mut Client, limit: &Limit) -> Vec<SqlError> {
+    let http = Http::bearer(server.http, ann.token());
+    let check_http = |sql: &str| {
+        let reply = http.sql(sql);
+        assert_eq!(reply.status, limit.http_status, "{}: {}", limit.quota, reply.text());
+        assert_eq!(reply.json()["error"]["code"], limit.code, "{}", reply.text());
+    };
+    match limit.breach {
+        Breach::By(sql) => {
+            let errors = vec![ann.error(sql).await, ann.error(sql).await];
+            tokio::task::block_in_place(|| check_http(sql));
+            errors
+        }
+        Breach::Login => {
+            let mut errors = Vec::new();
+            for _ in 0..2 {
+                let refused = Client::login(server.flight, "ann", PASSWORD).await;
+                errors.push(refused.err().expect("one is open"));
+            }
+            ann.ok("SELECT 1").await;
+            errors
+        }
+        Breach::Second => {
+            // It waits for its reader, and so runs.
+            let endless = "SELECT value FROM generate_series(1, 10000000000)".to_owned();
+            let info = ann.flight.execute(endless, None).await.expect("it plans");
+            let ticket = info.endpoint[0].ticket.clone().expect("it has a ticket");
+            let unread = ann.flight.do_get(ticket).await.expect("it starts");
+            let errors = vec![ann.error("SELECT 1").await, ann.error("SELECT 2").await];
+            tokio::task::block_in_place(|| check_http("SELECT 3"));
+            drop(unread);
+            kalamdb_tests::eventually("the statement that nobody reads ends", || {
+                let mut ann = ann.clone();
+                async move { ann.rows("SELECT 1").await.ok() }
+            })
+            .await;
+            errors
+        }
+    }
+}
+
+/// Statements of all kinds, each of which has to succeed.
+async fn work(bob: &mut Client, number: usize) {
+    for statement in 0..STATEMENTS {
+        let id = number * STATEMENTS + statement;
+        bob.ok(&format!("INSERT INTO notes VALUES ({id}, repeat('x', 1000))"))
+            .await;
+        let found = bob.value(&format!("SELECT count(*) FROM notes WHERE id <= {id}")).await;
+        assert_eq!(found, (id + 1).to_string());
+        assert_eq!(bob.ok("SELECT value FROM generate_series(1, 2000)").await.len(), 2_000);
+    }
+}
