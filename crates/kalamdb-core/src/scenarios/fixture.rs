@@ -268,7 +268,16 @@ fn dump(db: &Database) -> String {
     let view = db.view();
     let catalog = view.catalog();
     for user in people(db) {
-        writeln!(out, "{user:?}").expect("text");
+        let Principal {
+            user_id, role, scope, ..
+        } = &user.principal;
+        let version = user.credential_version;
+        writeln!(
+            out,
+            "user {user_id} {role:?}, scope {}, credential version {version}",
+            scope.0
+        )
+        .expect("text");
     }
     for table in stored_tables(db) {
         let Table {
