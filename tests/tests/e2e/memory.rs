@@ -13,9 +13,10 @@ const MIB: u64 = 1 << 20;
 const MEMORY_LIMIT: u64 = 128 * MIB;
 const BLOCK_CACHE: u64 = 16 * MIB;
 const WRITE_BUFFERS: u64 = 16 * MIB;
-/// What the process holds beside the three stated budgets: its code, threads' stacks, the allocator's slack, filters and
-/// indexes of open files, connections, and the messages under way on each of them.
-const MARGIN: u64 = 160 * MIB;
+/// What the process holds beside the three stated budgets: its code (70 MiB of it are touched), what it needs before the first
+/// statement (60 MiB, a third of it for checking a password), and for what is under way the pages of segments that are read, the
+/// messages of each connection, and the allocator's slack.
+const MARGIN: u64 = 192 * MIB;
 /// What a load holds more: its chunks, sorted and as they are written to their file, and the messages that bring them.
 const LOAD: u64 = 128 * MIB;
 
