@@ -212,11 +212,16 @@ mod tests {
             "SELECT user_id, role FROM system.users ORDER BY user_id",
             &["ann|user", "dan|dba", "root|system"],
         );
-        fixture.check_error("CREATE USER 'ann' ROLE user", ErrorCode::AlreadyExists, None, "ann");
+        fixture.check_error(
+            "CREATE USER 'ann' ROLE user",
+            ErrorCode::AlreadyExists,
+            Some((1, 13)),
+            "ann",
+        );
         fixture.check_error(
             "ALTER USER 'nobody' SET ROLE user",
             ErrorCode::UserNotFound,
-            None,
+            Some((1, 12)),
             "nobody",
         );
         let (ann, dan) = (fixture.session("ann"), fixture.session("dan"));
@@ -257,9 +262,14 @@ mod tests {
         ]);
         fixture.run(&["CREATE TABLE t (a INT)", "DESCRIBE chat.t", "RESET schema"]);
         fixture.check_error("DESCRIBE t", ErrorCode::TableNotFound, Some((1, 10)), "public.t");
-        fixture.check_error("USE chatt", ErrorCode::NamespaceNotFound, None, "chat");
-        fixture.check_error("SET schema = 'chatt'", ErrorCode::NamespaceNotFound, None, "chat");
-        fixture.check_error("SET time_zoone = 'UTC'", ErrorCode::NotFound, None, "time_zone");
+        fixture.check_error("USE chatt", ErrorCode::NamespaceNotFound, Some((1, 5)), "chat");
+        fixture.check_error(
+            "SET schema = 'chatt'",
+            ErrorCode::NamespaceNotFound,
+            Some((1, 14)),
+            "chat",
+        );
+        fixture.check_error("SET time_zoone = 'UTC'", ErrorCode::NotFound, Some((1, 5)), "time_zone");
         let (ann, dan) = (fixture.session("ann"), fixture.session("dan"));
         let kill = |by: &Arc<Session>, whose: &Arc<Session>| {
             let sql = format!("KILL SESSION '{}'", whose.id());
@@ -276,7 +286,7 @@ mod tests {
         assert_eq!(kill(&dan, &fixture.root), Err(ErrorCode::PermissionDenied));
         assert_eq!(kill(&dan, &ann), Ok(()));
         assert_eq!(kill(&dan, &ann), Err(ErrorCode::NotFound));
-        fixture.check_error("KILL QUERY 'x'", ErrorCode::NotFound, None, "system.queries");
+        fixture.check_error("KILL QUERY 'x'", ErrorCode::NotFound, Some((1, 12)), "system.queries");
     }
 
     #[test]

@@ -574,7 +574,7 @@ mod tests {
             "DESCRIBE chat.messages",
             &["body|TEXT|false|NULL|NULL", "id|BIGINT|false|SNOWFLAKE_ID()|1"],
         );
-        fixture.check_error("CREATE NAMESPACE chat", ErrorCode::AlreadyExists, None, "chat");
+        fixture.check_error("CREATE NAMESPACE chat", ErrorCode::AlreadyExists, Some((1, 18)), "chat");
         fixture.check_error(
             "CREATE TABLE chat.messages (a INT)",
             ErrorCode::AlreadyExists,

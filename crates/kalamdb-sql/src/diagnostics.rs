@@ -15,6 +15,7 @@ use crate::definition::data_type_name;
 use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
+use crate::plan_names::NO_TABLE_FUNCTION;
 use crate::provider::{SEQ, UPDATED};
 
 /// Translates an error of planning or running. Our own errors that travelled inside come out unchanged.
@@ -250,6 +251,21 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         let hint = suggestion(table, tables.iter().map(String::as_str));
         let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}{hint}"));
         return placed(error, text.and_then(|text| text.wildcard(table)));
+    }
+    if let Some(rest) = message.strip_prefix(NO_TABLE_FUNCTION) {
+        let name = rest.split(';').next().unwrap_or(rest);
+        let place = text.and_then(|text| text.table_function(name));
+        return placed(Error::new(ErrorCode::NotFound, message.as_str()), place);
+    }
+    let window = message
+        .strip_prefix("The window ")
+        .and_then(|rest| rest.strip_suffix(" is not defined!"));
+    if let Some(window) = window {
+        let error = Error::new(
+            ErrorCode::InvalidStatement,
+            format!("the window {window} is not defined"),
+        );
+        return placed(error, text.and_then(|text| text.window(window)));
     }
     let field = message
         .strip_prefix("Field ")

@@ -385,7 +385,7 @@ mod tests {
         check(&sue, "STORAGE COMPACT ALL", ErrorCode::PermissionDenied, None, "dba");
         check(&sue, "STORAGE CHECK ALL", ErrorCode::PermissionDenied, None, "dba");
         check(&ann, "STORAGE FLUSH ALL", ErrorCode::PermissionDenied, None, "service");
-        check(root, "KILL JOB 'x'", ErrorCode::NotFound, None, "system.jobs");
+        check(root, "KILL JOB 'x'", ErrorCode::NotFound, Some((1, 10)), "system.jobs");
         check(
             root,
             "FLUSH TABLE t, own",

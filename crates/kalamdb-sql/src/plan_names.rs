@@ -12,7 +12,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use kalamdb_core::{Error, ErrorCode, TableName};
+use kalamdb_core::TableName;
 
 use crate::names::suggestion;
 use crate::planning::{Planner, simplified};
@@ -103,6 +103,9 @@ impl<'a> PlanNames<'a> {
     }
 }
 
+/// The name follows, and after it what it may be meant to be.
+pub(crate) const NO_TABLE_FUNCTION: &str = "there is no table function ";
+
 impl ContextProvider for PlanNames<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         self.planner
@@ -115,8 +118,7 @@ impl ContextProvider for PlanNames<'_> {
         let functions = state.table_functions();
         let Some(function) = functions.get(&name.to_lowercase()) else {
             let hint = suggestion(name, functions.keys().map(String::as_str));
-            let error = Error::new(ErrorCode::NotFound, format!("there is no table function {name}{hint}"));
-            return Err(DataFusionError::External(Box::new(error)));
+            return Err(DataFusionError::Plan(format!("{NO_TABLE_FUNCTION}{name}{hint}")));
         };
         let args: Vec<Expr> = args
             .into_iter()

@@ -7,7 +7,7 @@ use arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::logical_expr::{ExplainFormat, ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use kalamdb_core::{Error, ErrorCode, Result};
+use kalamdb_core::{Error, ErrorCode, Position, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{Database, Head};
@@ -15,13 +15,14 @@ use crate::diagnostics;
 use crate::dml::{self, Change};
 use crate::execution::{Completion, Report};
 use crate::insert;
+use crate::names::placed;
 use crate::parameters::Parameters;
 use crate::planned::Planned;
 use crate::planning::{Description, Planner, StatementKind};
 use crate::queries::RunningQuery;
 use crate::returning::Returning;
 use crate::session::Session;
-use crate::statement::{self, Statement};
+use crate::statement::{self, Parsed, Statement};
 use crate::{administration, definition, execute_as, operations, rights, show};
 
 /// Where a statement's outcome goes: first what it is, then its batches.
@@ -114,7 +115,11 @@ pub(crate) async fn statement(
     query: &RunningQuery,
     output: &mut Output,
 ) -> Result<Ended> {
-    let (actor, statement) = statement::parse_whole(sql)?;
+    let Parsed {
+        actor,
+        statement,
+        subject,
+    } = statement::parse_whole(sql)?;
     let session = &execute_as::session(database, session, &actor, &statement, query)?;
     match statement {
         Statement::Query(statement) => {
@@ -148,6 +153,7 @@ pub(crate) async fn statement(
             definition::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
+                .map_err(|error| at_subject(error, subject))
         }
         Statement::Administration(statement) => {
             parameters.check_count(0)?;
@@ -155,6 +161,7 @@ pub(crate) async fn statement(
             administration::run(database, session, statement, query)
                 .await
                 .map(Ended::Completion)
+                .map_err(|error| at_subject(error, subject))
         }
         Statement::Rights(statement) => {
             parameters.check_count(0)?;
@@ -168,7 +175,8 @@ pub(crate) async fn statement(
             let view = database.engine().view();
             let principal = database.principal(&view, session)?;
             query.planned();
-            let batch = show::rows(database, session, &principal, &view, &show).await?;
+            let batch = show::rows(database, session, &principal, &view, &show).await;
+            let batch = batch.map_err(|error| at_subject(error, subject))?;
             output.start(batch.schema());
             if batch.num_rows() > 0 {
                 send(batch, query, output).await?;
@@ -183,6 +191,16 @@ pub(crate) async fn statement(
     }
 }
 
+/// Puts the place of what a statement is about on an error that says that it is not there, or is there already.
+fn at_subject(error: Error, subject: Option<Position>) -> Error {
+    match error.code {
+        ErrorCode::NotFound | ErrorCode::NamespaceNotFound | ErrorCode::UserNotFound | ErrorCode::AlreadyExists => {
+            placed(error, subject)
+        }
+        _ => error,
+    }
+}
+
 /// Describes a statement without running it.
 ///
 /// # Errors
@@ -193,7 +211,7 @@ pub(crate) fn describe(
     sql: &str,
     running: &RunningQuery,
 ) -> Result<Description> {
-    let (actor, statement) = statement::parse_whole(sql)?;
+    let Parsed { actor, statement, .. } = statement::parse_whole(sql)?;
     let session = &execute_as::session(database, session, &actor, &statement, running)?;
     let planner = Planner::new(database, session, running.interruption())?;
     let query = |planned: Planned| -> Result<Description> {

@@ -559,8 +559,13 @@ mod tests {
             "SHOW schema",
             &["schema|public|NULL|session|The namespace of names that are written without one; USE sets it."],
         );
-        fixture.check_error("SHOW shema", ErrorCode::NotFound, None, "schema");
-        fixture.check_error("SHOW TABLES IN nowhere", ErrorCode::NamespaceNotFound, None, "nowhere");
+        fixture.check_error("SHOW shema", ErrorCode::NotFound, Some((1, 6)), "schema");
+        fixture.check_error(
+            "SHOW TABLES IN nowhere",
+            ErrorCode::NamespaceNotFound,
+            Some((1, 16)),
+            "nowhere",
+        );
     }
 
     #[test]

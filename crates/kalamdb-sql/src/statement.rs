@@ -67,6 +67,15 @@ pub(crate) enum Statement {
     Operation(Operation),
 }
 
+/// A statement, and on whose behalf it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed {
+    pub(crate) actor: Actor,
+    pub(crate) statement: Statement,
+    /// Where the user, namespace, storage, setting or id stands that it is about.
+    pub(crate) subject: Option<Position>,
+}
+
 /// What is done to tables' segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -250,8 +259,15 @@ impl std::fmt::Debug for Administration {
 /// # Errors
 /// SYNTAX_ERROR with line and column, UNSUPPORTED for what this version does not do (naming it), INVALID_ARGUMENT and
 /// INVALID_STATEMENT for UNIQUE, CHECK, REFERENCES and the like; more than one statement is INVALID_STATEMENT.
-pub(crate) fn parse_whole(sql: &str) -> Result<(Actor, Statement)> {
-    with_source(sql, rights_grammar::whole)
+pub(crate) fn parse_whole(sql: &str) -> Result<Parsed> {
+    with_source(sql, |source| {
+        let (actor, statement) = rights_grammar::whole(source)?;
+        Ok(Parsed {
+            actor,
+            statement,
+            subject: source.subject(),
+        })
+    })
 }
 
 /// Parses exactly one statement that does not say on whose behalf it runs, as the query of a view does not.

@@ -25,6 +25,12 @@ pub(super) trait Text {
     /// Where a STRUCT's field is read, if at one place only.
     fn field(&self, field: &str) -> Option<Position>;
 
+    /// Where a table function is called first.
+    fn table_function(&self, name: &str) -> Option<Position>;
+
+    /// Where a window is named first, as the text writes it.
+    fn window(&self, name: &str) -> Option<Position>;
+
     /// The names that its FROMs give tables.
     fn tables(&self) -> Vec<String>;
 }
@@ -63,6 +69,14 @@ impl<N: VisitMut + Clone, F: Fn(N) -> Option<DataFusionError>> Text for Planned<
         the_only(read(self.node, Wanted::Field(field), None).1)
     }
 
+    fn table_function(&self, name: &str) -> Option<Position> {
+        the_first(read(self.node, Wanted::TableFunction(name), None).1)
+    }
+
+    fn window(&self, name: &str) -> Option<Position> {
+        the_first(read(self.node, Wanted::Window(name), None).1)
+    }
+
     fn tables(&self) -> Vec<String> {
         struct Tables(Vec<String>);
         impl VisitorMut for Tables {
@@ -98,6 +112,10 @@ fn the_only(found: Vec<Option<Position>>) -> Option<Position> {
     }
 }
 
+fn the_first(found: Vec<Option<Position>>) -> Option<Position> {
+    found.into_iter().next().flatten()
+}
+
 /// The column that planning did not find.
 fn missing(error: &DataFusionError) -> Option<&Column> {
     match error {
@@ -130,6 +148,8 @@ enum Wanted<'a> {
     Column { name: &'a str, table: Option<&'a str> },
     Wildcard { table: &'a str },
     Field(&'a str),
+    TableFunction(&'a str),
+    Window(&'a str),
 }
 
 struct Mentions<'a> {
@@ -177,6 +197,18 @@ impl Mentions<'_> {
             && last(table).is_some_and(|last| folded(last) == wanted)
         {
             self.note(name_position(table));
+        }
+    }
+
+    fn visit_window(&mut self, over: &ast::WindowType) {
+        let name = match over {
+            ast::WindowType::NamedWindow(name) => Some(name),
+            ast::WindowType::WindowSpec(window) => window.window_name.as_ref(),
+        };
+        if let (Wanted::Window(wanted), Some(name)) = (self.wanted, name)
+            && name.to_string() == wanted
+        {
+            self.note(position(name));
         }
     }
 
@@ -231,6 +263,21 @@ impl VisitorMut for Mentions<'_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {
+        if let (
+            Wanted::TableFunction(wanted),
+            ast::TableFactor::Table {
+                name, args: Some(_), ..
+            }
+            | ast::TableFactor::Function { name, .. },
+        ) = (self.wanted, factor)
+            && last(name).is_some_and(|last| folded(last).eq_ignore_ascii_case(wanted))
+        {
+            self.note(name_position(name));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         let stays = match expr {
             Expr::Identifier(name) if self.is_meant(std::slice::from_ref(name)) => self.note(position(name)),
@@ -245,8 +292,12 @@ impl VisitorMut for Mentions<'_> {
             }
             Expr::Function(ast::Function {
                 args: ast::FunctionArguments::List(list),
+                over,
                 ..
             }) => {
+                if let Some(over) = over {
+                    self.visit_window(over);
+                }
                 for argument in &list.args {
                     if let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::QualifiedWildcard(table)) = argument {
                         self.visit_wildcard(table);

@@ -332,7 +332,7 @@ fn every_statement_is_tried_with_every_type_of_table() {
         let mut made = Made::default();
         for (outcome, sql) in records(&content) {
             // What is not parsed is about no statement in particular.
-            let Ok((actor, statement)) = parse_whole(&sql) else {
+            let Ok(Parsed { actor, statement, .. }) = parse_whole(&sql) else {
                 continue;
             };
             made.note(outcome, &statement);

@@ -192,6 +192,7 @@ fn create_namespace(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["CREATE"])?;
     source.eat_one(&["NAMESPACE", "SCHEMA"]);
     let if_not_exists = source.eat(&["IF", "NOT", "EXISTS"]);
+    source.subject_is_next();
     let name = namespace_name(source)?;
     Ok(Statement::Definition(Definition::CreateNamespace {
         name,
@@ -209,6 +210,7 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["DROP"])?;
     if source.eat_one(&["NAMESPACE", "SCHEMA"]) {
         let if_exists = source.eat(&["IF", "EXISTS"]);
+        source.subject_is_next();
         let name = namespace_name(source)?;
         let cascade = source.eat(&["CASCADE"]);
         if !cascade {
@@ -223,6 +225,7 @@ fn drop(source: &mut Source<'_>) -> Result<Statement> {
     let is_user = source.sees(&["USER"]) && !source.sees(&["USER", "TABLE"]);
     if is_user && source.eat(&["USER"]) {
         let if_exists = source.eat(&["IF", "EXISTS"]);
+        source.subject_is_next();
         let name = user_name(source)?;
         return Ok(Statement::Administration(Administration::DropUser { name, if_exists }));
     }
@@ -302,6 +305,7 @@ pub(super) fn role(source: &mut Source<'_>) -> Result<Role> {
 fn create_user(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["CREATE", "USER"])?;
     let mut if_not_exists = source.eat(&["IF", "NOT", "EXISTS"]);
+    source.subject_is_next();
     let name = user_name(source)?;
     let (mut password, mut given_role) = (None, None);
     loop {
@@ -337,6 +341,7 @@ fn alter_user(source: &mut Source<'_>) -> Result<Statement> {
     if !source.eat(&["USER"]) {
         return Err(source.unexpected("USER, ROLE or TABLE after ALTER"));
     }
+    source.subject_is_next();
     let user = rights_grammar::written_user(source)?;
     if source.sees(&["SET", "QUOTA"]) {
         return rights_grammar::set_quotas(source, WrittenSubject::User(user));
@@ -376,12 +381,14 @@ fn use_namespace(source: &mut Source<'_>) -> Result<Statement> {
             source.eat_one(&["NAMESPACE", "SCHEMA"]);
         }
     }
+    source.subject_is_next();
     let namespace = namespace_name(source)?;
     Ok(Statement::Administration(Administration::Use { namespace }))
 }
 
 fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.eat(&["RESET"]) {
+        source.subject_is_next();
         let name = match source.eat(&["TIME", "ZONE"]) {
             true => TIME_ZONE.to_string(),
             false => option_name(source)?,
@@ -400,6 +407,7 @@ fn set(source: &mut Source<'_>) -> Result<Statement> {
     if source.sees(&["SESSION"]) && source.word(1).is_some() && source.word(1).as_deref() != Some("TO") {
         source.eat(&["SESSION"]);
     }
+    source.subject_is_next();
     if source.eat(&["TIME", "ZONE"]) {
         return Ok(Statement::Administration(Administration::Set {
             name: TIME_ZONE.to_string(),
@@ -409,6 +417,9 @@ fn set(source: &mut Source<'_>) -> Result<Statement> {
     let name = option_name(source)?;
     if !source.eat_token(&Token::Eq) && !source.eat(&["TO"]) {
         return Err(source.unexpected("= or TO"));
+    }
+    if name == "schema" {
+        source.subject_is_next();
     }
     let value = if name == TIME_ZONE {
         time_zone(source)?
@@ -493,10 +504,11 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
     let show = if source.eat_one(&["NAMESPACES", "SCHEMAS"]) {
         Show::Namespaces
     } else if source.eat(&["TABLES"]) {
-        let namespace = match source.eat_one(&["IN", "FROM"]) {
-            true => Some(namespace_name(source)?),
-            false => None,
-        };
+        let mut namespace = None;
+        if source.eat_one(&["IN", "FROM"]) {
+            source.subject_is_next();
+            namespace = Some(namespace_name(source)?);
+        }
         let like = match source.eat(&["LIKE"]) {
             true => Some(source.string("a pattern as a text literal")?),
             false => None,
@@ -526,6 +538,7 @@ fn show(source: &mut Source<'_>) -> Result<Statement> {
     } else if let Some(what @ ("CREATE" | "FUNCTIONS")) = source.word(0).as_deref() {
         return Err(source.here(ErrorCode::Unsupported, format!("SHOW {what} is not supported")));
     } else if matches!(source.token(), Token::Word(_)) {
+        source.subject_is_next();
         Show::Setting {
             name: Some(option_name(source)?),
         }
@@ -560,14 +573,17 @@ fn describe(source: &mut Source<'_>) -> Result<Statement> {
 fn kill(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["KILL"])?;
     let kill = if source.eat(&["QUERY"]) {
+        source.subject_is_next();
         Administration::KillQuery {
             query_id: source.string("the query's id as a text literal")?,
         }
     } else if source.eat(&["SESSION"]) {
+        source.subject_is_next();
         Administration::KillSession {
             session_id: source.string("the session's id as a text literal")?,
         }
     } else if source.eat(&["JOB"]) {
+        source.subject_is_next();
         Administration::KillJob {
             job_id: source.string("the job's id as a text literal")?,
         }

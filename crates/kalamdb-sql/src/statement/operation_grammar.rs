@@ -13,6 +13,7 @@ const LATER_TYPES: &[&str] = &["s3", "gcs", "gs", "azure", "az", "http", "https"
 pub(super) fn create_storage(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["CREATE", "STORAGE"])?;
     let if_not_exists = source.eat(&["IF", "NOT", "EXISTS"]);
+    source.subject_is_next();
     let name = storage_name(source)?;
     let mut location = None;
     let mut typed = false;
@@ -40,6 +41,7 @@ pub(super) fn create_storage(source: &mut Source<'_>) -> Result<Statement> {
 pub(super) fn drop_storage(source: &mut Source<'_>) -> Result<Statement> {
     source.expect(&["DROP", "STORAGE"])?;
     let if_exists = source.eat(&["IF", "EXISTS"]);
+    source.subject_is_next();
     let name = storage_name(source)?;
     Ok(Statement::Definition(Definition::DropStorage { name, if_exists }))
 }

@@ -339,7 +339,7 @@ mod tests {
     /// A statement about rights in short.
     fn shown(sql: &str) -> String {
         let names = |users: &[UserName]| users.iter().map(|user| user.name.clone()).collect::<Vec<_>>().join("+");
-        match parse_whole(sql) {
+        match parse_whole(sql).map(|parsed| (parsed.actor, parsed.statement)) {
             Ok((
                 Actor::Oneself,
                 Statement::Rights(Rights::ChangeGrants {

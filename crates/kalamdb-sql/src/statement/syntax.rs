@@ -258,6 +258,7 @@ impl Chains {
 pub(super) struct Source<'a> {
     parser: Parser<'a>,
     sql: &'a str,
+    subject: Option<Position>,
 }
 
 impl<'a> Source<'a> {
@@ -265,7 +266,21 @@ impl<'a> Source<'a> {
         let parser = Parser::new(dialect)
             .with_recursion_limit(NESTING_LIMIT)
             .with_tokens_with_locations(tokens);
-        Source { parser, sql }
+        Source {
+            parser,
+            sql,
+            subject: None,
+        }
+    }
+
+    /// Notes that the one name that the statement is about comes next.
+    pub(super) fn subject_is_next(&mut self) {
+        self.subject = self.position();
+    }
+
+    /// Where the one name stands that the statement is about, if it is of that sort.
+    pub(super) fn subject(&self) -> Option<Position> {
+        self.subject
     }
 
     /// The whole text.

@@ -77,12 +77,40 @@ fn mistakes_are_named_with_their_place() {
     check(
         "DROP NAMESPACE chatt",
         ErrorCode::NamespaceNotFound,
-        None,
+        Some((1, 16)),
         "did you mean chat?",
     );
     fixture.run(&["CREATE USER 'annabel' ROLE user"]);
-    for sql in ["DROP USER 'anabel'", "ALTER USER 'anabel' SET ROLE dba"] {
-        check(sql, ErrorCode::UserNotFound, None, "did you mean annabel?");
+    for marked in ["DROP USER «'anabel'»", "ALTER USER «'anabel'» SET ROLE dba"] {
+        check_marked(&fixture, marked, ErrorCode::UserNotFound);
+    }
+    check(
+        "DROP USER anabel",
+        ErrorCode::UserNotFound,
+        Some((1, 11)),
+        "did you mean annabel?",
+    );
+    for (marked, code) in [
+        ("CREATE USER IF NOT EXISTS eve ROLE user", None),
+        ("CREATE USER «eve» ROLE user", Some(ErrorCode::AlreadyExists)),
+        ("USE «chatt»", Some(ErrorCode::NamespaceNotFound)),
+        ("SET schema = «chatt»", Some(ErrorCode::NamespaceNotFound)),
+        ("SET «shema» = chat", Some(ErrorCode::NotFound)),
+        ("RESET «shema»", Some(ErrorCode::NotFound)),
+        ("SHOW «shema»", Some(ErrorCode::NotFound)),
+        ("SHOW TABLES IN «chatt»", Some(ErrorCode::NamespaceNotFound)),
+        ("DROP STORAGE «fast»", Some(ErrorCode::NotFound)),
+        ("KILL SESSION «'x'»", Some(ErrorCode::NotFound)),
+        ("SELECT * FROM chat.messages, «nosuch»(1)", Some(ErrorCode::NotFound)),
+        (
+            "SELECT sum(id) OVER v, sum(id) OVER «w» FROM chat.messages WINDOW v AS ()",
+            Some(ErrorCode::InvalidStatement),
+        ),
+    ] {
+        match code {
+            Some(code) => check_marked(&fixture, marked, code),
+            None => fixture.run(&[marked]),
+        }
     }
     check("SELEC 1", ErrorCode::SyntaxError, Some((1, 1)), "");
     check("SELECT (1", ErrorCode::SyntaxError, Some((1, 10)), "");
