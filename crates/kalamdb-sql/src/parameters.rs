@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Fields, Schema};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ParamValues};
@@ -17,11 +17,14 @@ use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::assignment::{Target, assign};
 use crate::diagnostics;
+use crate::planned::plain_type;
+use crate::tree::walk;
 
 /// The parameters of one execution.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
-    /// Columns by position, whatever their names; cast to the inferred types without loss or refused with TYPE_MISMATCH.
+    /// Columns by position, whatever their names; cast without loss to the types that the statement tells, or refused with
+    /// TYPE_MISMATCH. A parameter of which it tells nothing has the type of its column.
     /// A query takes one row; an INSERT, UPDATE or DELETE with several rows runs for each, atomically as one.
     pub batch: Option<RecordBatch>,
 }
@@ -30,6 +33,16 @@ impl Parameters {
     /// No parameters.
     pub fn none() -> Self {
         Parameters { batch: None }
+    }
+
+    /// Types for parameters of which the statement tells nothing: those of the columns, plainly; `None` for one of NULLs only.
+    pub(crate) fn types(&self) -> Vec<Option<FieldRef>> {
+        let columns = self.batch.iter().flat_map(|batch| batch.columns());
+        let types = columns.map(|column| {
+            let data_type = bound_type(column.data_type());
+            (data_type != DataType::Null).then(|| Arc::new(Field::new("", data_type, true)))
+        });
+        types.collect()
     }
 
     /// The values as columns `$1`, `$2`, … of exactly these types, read in that time zone. A statement without parameters has one row of none.
@@ -101,6 +114,55 @@ pub(crate) fn row(columns: &RecordBatch, row: usize) -> Result<ParamValues> {
         ))
     });
     Ok(ParamValues::List(values.collect::<Result<_>>()?))
+}
+
+/// The type of a parameter for values of that type: without what only their encoding is about.
+fn bound_type(data_type: &DataType) -> DataType {
+    match plain_type(data_type) {
+        DataType::LargeUtf8 => DataType::Utf8,
+        DataType::LargeBinary => DataType::Binary,
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            DataType::Decimal128(precision, scale)
+        }
+        // Functions take it, and not all of them the longer one.
+        DataType::Decimal256(precision, scale) if precision <= DECIMAL128_MAX_PRECISION => {
+            DataType::Decimal128(precision, scale)
+        }
+        other => other,
+    }
+}
+
+/// The parameters as a description of their statement has them; one without a type is text.
+pub(crate) fn fields(types: Vec<Option<FieldRef>>) -> Fields {
+    let named = types.into_iter().enumerate().map(|(index, field)| {
+        let field = field.unwrap_or_else(untyped);
+        let name = format!("${}", index + 1);
+        Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone())
+    });
+    named.collect()
+}
+
+/// How many parameters the text has: the highest number of one.
+///
+/// # Errors
+/// INVALID_STATEMENT for a placeholder without a number.
+pub(crate) fn count(statement: &ast::Statement) -> Result<usize> {
+    struct Highest(usize);
+    impl Visitor for Highest {
+        type Break = Error;
+        fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<Error> {
+            if let ast::Value::Placeholder(name) = &value.value {
+                match number(name) {
+                    Ok(number) => self.0 = self.0.max(number),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut highest = Highest(0);
+    walk(statement, &mut highest)?;
+    Ok(highest.0)
 }
 
 /// The type of a parameter that nothing says anything about.
@@ -204,7 +266,11 @@ pub(crate) fn placeholder_types(expr: &Expr) -> DataFusionResult<HashMap<String,
         if let Expr::Placeholder(placeholder) = expr {
             let known = types.entry(placeholder.id.clone()).or_default();
             if known.is_none() {
-                known.clone_from(&placeholder.field);
+                // Beside another parameter it has the type of nothing.
+                *known = placeholder
+                    .field
+                    .clone()
+                    .filter(|field| *field.data_type() != DataType::Null);
             }
         }
         Ok(TreeNodeRecursion::Continue)
