@@ -47,7 +47,7 @@ use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
 use crate::planning::parameter_types::Typed;
 use crate::provider::{self, Exposure, has_system_columns};
-use crate::qualified_wildcards;
+use crate::qualifiers;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::scan_exec::Readers;
@@ -346,8 +346,8 @@ impl Planner {
                 .filter(|table| has_system_columns(table) && self.principal.sees(table))
         };
         system_columns::check_catalogs(&statement)?;
+        qualifiers::settle(&mut statement, names.namespace())?;
         system_columns::expose(&mut statement, self.reach, &find)?;
-        qualified_wildcards::complete(&mut statement);
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
         {
