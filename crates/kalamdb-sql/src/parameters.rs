@@ -1,6 +1,6 @@
 //! Values for `$1`, `$2`, … and `?`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use datafusion::common::{Column, ParamValues};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::assignment::{Target, assign};
 use crate::diagnostics;
 use crate::planned::plain_type;
-use crate::tree::walk;
+use crate::tree::{walk, walk_mut};
 
 /// The parameters of one execution.
 #[derive(Clone, Debug, Default)]
@@ -163,6 +163,89 @@ pub(crate) fn count(statement: &ast::Statement) -> Result<usize> {
     let mut highest = Highest(0);
     walk(statement, &mut highest)?;
     Ok(highest.0)
+}
+
+/// The numbers of parameters that `||` joins with others.
+pub(crate) fn joined(statement: &ast::Statement) -> HashSet<usize> {
+    struct Joined(HashSet<usize>);
+    impl Visitor for Joined {
+        type Break = Error;
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+            if let ast::Expr::BinaryOp {
+                left,
+                op: ast::BinaryOperator::StringConcat,
+                right,
+            } = expr
+            {
+                // What is no number is refused when it is planned.
+                let parameters = [left, right].map(|operand| placeholder(operand).ok().flatten());
+                self.0.extend(parameters.into_iter().flatten());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut joined = Joined(HashSet::new());
+    walk(statement, &mut joined).expect("this visitor does not break");
+    joined.0
+}
+
+/// Writes array literals with parameters in them as calls of `make_array`.
+///
+/// Problem: DataFusion gives parameters in array literals no types. Proper way: `sql_array_literal` hands on the context that
+/// has them. Chosen: the call means the same and has them. Evidence: `PlannerContext::new()` in datafusion-sql 55's
+/// `expr/value.rs`; `an_untold_parameter_has_the_type_of_its_value`.
+pub(crate) fn arrays_as_calls(node: &mut (impl Visit + VisitMut)) {
+    struct Calls;
+    impl VisitorMut for Calls {
+        type Break = Error;
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
+            if let ast::Expr::Array(array) = expr
+                && has_any(array)
+            {
+                let elements = std::mem::take(&mut array.elem);
+                *expr = ast::Expr::Function(make_array(elements));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if has_any(node) {
+        walk_mut(node, &mut Calls).expect("this visitor does not break");
+    }
+}
+
+/// Whether parameters stand somewhere in a part of a statement.
+fn has_any(node: &impl Visit) -> bool {
+    struct Any;
+    impl Visitor for Any {
+        type Break = Error;
+        fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<Error> {
+            match &value.value {
+                ast::Value::Placeholder(_) => {
+                    ControlFlow::Break(Error::new(ErrorCode::Internal, "a parameter ends the search for one"))
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    walk(node, &mut Any).is_err()
+}
+
+fn make_array(elements: Vec<ast::Expr>) -> ast::Function {
+    let unnamed = |element| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(element));
+    ast::Function {
+        name: ast::ObjectName::from(vec![ast::Ident::new("make_array")]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: elements.into_iter().map(unnamed).collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
 }
 
 /// The type of a parameter that nothing says anything about.

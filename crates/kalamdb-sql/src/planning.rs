@@ -433,6 +433,7 @@ impl Planner {
         literals::keep_long_numbers(node)?;
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
+        parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
     }
 

@@ -42,6 +42,18 @@ pub(super) struct Typed {
 struct Refusal {
     error: DataFusionError,
     types: Types,
+    /// Whether it is for a parameter of two types, which no other types make right.
+    is_final: bool,
+}
+
+impl Refusal {
+    fn new(error: DataFusionError, types: Types) -> Self {
+        Refusal {
+            error,
+            types,
+            is_final: false,
+        }
+    }
 }
 
 impl Planner {
@@ -63,12 +75,13 @@ impl Planner {
             Ok(told) if is_complete(&told.types) => return Ok(told),
             Ok(told) => Some(told),
             Err(first) => {
+                let is_final = first.is_final || is_complete(&known);
                 let error = refused(first);
-                if is_complete(&known) || !is_perhaps_of_types(error.code) {
+                if is_final || !is_perhaps_of_types(error.code) {
                     return Err(error);
                 }
                 refusal = Some(error);
-                None
+                self.told_or_joined(names, statement, known.clone()).ok()
             }
         };
         let types = told.as_ref().map_or(known, |told| told.types.clone());
@@ -85,7 +98,7 @@ impl Planner {
             None
         };
         if let Some(bound) = filled(&types, |index| self.bound.get(index).cloned().flatten()) {
-            let bound = self.told(names, statement, bound);
+            let bound = self.told_or_joined(names, statement, bound);
             match bound.and_then(|bound| self.completed(names, statement, bound)) {
                 Ok(typed) => {
                     if let Some(typed) = sound(typed) {
@@ -117,7 +130,7 @@ impl Planner {
                 return Ok(typed);
             }
         }
-        // A function may take values of some type only that is none of those.
+        // A function may take values only of a type that is none of those.
         if let Ok(told) = self.told(names, statement, types)
             && let Some(told) = sound(told)
         {
@@ -139,26 +152,50 @@ impl Planner {
         let mut types = types;
         let mut round = 1;
         loop {
-            let planned = self.distinct(names, statement.clone(), &types);
-            let learned = planned.and_then(|distinct| {
-                let mut learned = types.clone();
-                let again = learn(&distinct.plan, &mut learned)?;
-                Ok((distinct, learned, again))
-            });
-            match learned {
-                Ok((distinct, learned, again)) => {
-                    types = learned;
-                    if !again || round == MOST_ROUNDS {
-                        return Ok(Typed {
-                            distinct,
-                            types,
-                            follows_bound_types: false,
-                        });
-                    }
-                    round += 1;
+            let distinct = match self.distinct(names, statement.clone(), &types) {
+                Ok(distinct) => distinct,
+                Err(error) => return Err(Refusal::new(error, types)),
+            };
+            let mut learned = types.clone();
+            let stands_otherwise = match learn(&distinct.plan, &mut learned) {
+                Ok(stands_otherwise) => stands_otherwise,
+                Err(error) => {
+                    let refusal = Refusal::new(error, types);
+                    return Err(Refusal {
+                        is_final: true,
+                        ..refusal
+                    });
                 }
-                Err(error) => return Err(Refusal { error, types }),
+            };
+            // A plan made with all that it tells is as good as it gets.
+            let is_done = !stands_otherwise || learned == types || round == MOST_ROUNDS;
+            types = learned;
+            if is_done {
+                return Ok(Typed {
+                    distinct,
+                    types,
+                    follows_bound_types: false,
+                });
             }
+            round += 1;
+        }
+    }
+
+    /// The same where a plan may be refused because two parameters are joined by `||`, which DataFusion has no type for.
+    fn told_or_joined(
+        &self,
+        names: &PlanNames<'_>,
+        statement: &ast::Statement,
+        types: Types,
+    ) -> Result<Typed, Refusal> {
+        let refusal = match self.told(names, statement, types.clone()) {
+            Err(refusal) if !refusal.is_final => refusal,
+            outcome => return outcome,
+        };
+        let joined = parameters::joined(statement);
+        match filled(&types, |index| joined.contains(&(index + 1)).then(untyped)) {
+            Some(types) => self.told(names, statement, types).map_err(|_| refusal),
+            None => Err(refusal),
         }
     }
 

@@ -233,6 +233,12 @@ fn an_untold_parameter_has_the_type_of_its_value() {
         &["9", "10"],
     );
     check("SELECT [$1, $2]", two(10, 9), &["[10, 9]"]);
+    check("SELECT [[$1], [$2, 7]][2][1]", two(10, 9), &["9"]);
+    check(
+        "SELECT $1 || $2, $3 + $4",
+        vec![null(), null(), ints(vec![1]), ints(vec![2])],
+        &["NULL|3"],
+    );
     check("SELECT $1 + $2", two(10, 9), &["19"]);
     check("SELECT $1 + $2", vec![floats(vec![0.5]), ints(vec![1])], &["1.5"]);
     check("SELECT $1 + $2", vec![ints(vec![5]), null()], &["NULL"]);
