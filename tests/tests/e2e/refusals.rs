@@ -507,7 +507,6 @@ async fn malformed_messages() {
     let channel = tonic::transport::Endpoint::from_shared(address).expect("an address");
     let mut grpc = tonic::client::Grpc::new(channel.connect().await.expect("the server listens"));
     for rpc in [
-        "Handshake",
         "ListFlights",
         "GetFlightInfo",
         "PollFlightInfo",
