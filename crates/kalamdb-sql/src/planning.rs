@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -450,6 +450,7 @@ impl Planner {
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
+                check_sorts(&plan)?;
                 let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
@@ -621,4 +622,18 @@ pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) ->
     let coerced = simplifier.coerce(typed.data, schema)?;
     let zoned = zoned(coerced, schema, state.config_options())?;
     simplifier.simplify(guarded(zoned.data, schema)?.data)
+}
+
+/// What ORDER BY names is there: DataFusion's planner leaves it to rules to find out, which know no statement.
+fn check_sorts(plan: &LogicalPlan) -> DataFusionResult<()> {
+    plan.apply_with_subqueries(|part| {
+        if let LogicalPlan::Sort(sort) = part {
+            let columns = sort.expr.iter().flat_map(|key| key.expr.column_refs());
+            for column in columns {
+                sort.input.schema().qualified_field_from_column(column)?;
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, NullArray, StringArray};
+use arrow::array::types::Int64Type;
+use arrow::array::{
+    Array, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, NullArray, StringArray,
+};
 use arrow::datatypes::DataType;
 use kalamdb_core::ErrorCode;
 
@@ -266,7 +269,11 @@ fn an_untold_parameter_has_the_type_of_its_value() {
         vec![texts(vec!["-"]), ints(vec![2])],
         &["b"],
     );
-    check("SELECT power(id, $1) FROM t WHERE id = 2", vec![ints(vec![3])], &["8"]);
+    check(
+        "SELECT power(id, $1) FROM t WHERE id = 2",
+        vec![ints(vec![3])],
+        &["8.0"],
+    );
     check("SELECT round($1, 2)", vec![floats(vec![1.234])], &["1.23"]);
     check("SELECT upper($1)", vec![texts(vec!["x"])], &["X"]);
     check("SELECT $1 || $2", vec![texts(vec!["x"]), texts(vec!["y"])], &["xy"]);
@@ -280,6 +287,11 @@ fn an_untold_parameter_has_the_type_of_its_value() {
     check("SELECT $1", vec![null()], &["NULL"]);
     check("SELECT coalesce($1, $2)", vec![null(), ints(vec![7])], &["7"]);
     check("SELECT $1 IN (1, 2)", vec![ints(vec![2])], &["true"]);
+    let list = |values: Vec<Option<i64>>| -> Arc<dyn Array> {
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(values)]))
+    };
+    check("SELECT array_length($1)", vec![list(vec![Some(7), Some(8)])], &["2"]);
+    check("SELECT unnest($1)", vec![list(vec![Some(7), Some(8)])], &["7", "8"]);
     // A cast that is written takes what its type can be cast from.
     check("SELECT CAST($1 AS INTEGER) + 1", vec![texts(vec!["41"])], &["42"]);
     check("SELECT CAST($1 AS TEXT)", vec![ints(vec![41])], &["41"]);
