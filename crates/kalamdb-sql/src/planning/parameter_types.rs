@@ -25,15 +25,7 @@ use crate::planned::plain_type;
 const MOST_ROUNDS: usize = 8;
 
 /// What is tried for all parameters that nothing is known of, where the query cannot be planned without.
-fn guesses() -> [DataType; 5] {
-    [
-        DataType::Utf8,
-        DataType::Int64,
-        DataType::Float64,
-        DataType::Boolean,
-        DataType::new_list(DataType::Utf8, true),
-    ]
-}
+const GUESSES: [DataType; 4] = [DataType::Utf8, DataType::Int64, DataType::Float64, DataType::Boolean];
 
 /// By number, `$1` first; `None` where nothing is known.
 type Types = Vec<Option<FieldRef>>;
@@ -126,8 +118,8 @@ impl Planner {
                 Err(error) => refusal = refusal.or_else(|| Some(refused(error))),
             }
         }
-        for guess in guesses() {
-            let guess: FieldRef = Arc::new(Field::new("", guess, true));
+        for guess in &GUESSES {
+            let guess: FieldRef = Arc::new(Field::new("", guess.clone(), true));
             let Some(types) = filled(&types, |_| Some(Arc::clone(&guess))) else {
                 continue;
             };
