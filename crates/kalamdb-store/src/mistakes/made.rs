@@ -351,6 +351,9 @@ kalamdb_histories::mistakes! {
     /// Writers that count the rows of a scope do not meet each other.
     ExclusiveClaimsAreNotCompared of 0:
         "hazards::exclusive_claims_of_one_scope_exclude_each_other";
+    /// Waiting for a file counts as an operation of the task that waits.
+    WaitingIsChargedToTheTask of 0:
+        "files::tests::a_task_that_has_spent_its_budget_waits_for_files_as_any_other";
     /// Flushed rows are not deleted where they were.
     FlushedRowsStay of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
