@@ -354,6 +354,9 @@ kalamdb_histories::mistakes! {
     /// Waiting for a file counts as an operation of the task that waits.
     WaitingIsChargedToTheTask of 0:
         "files::tests::a_task_that_has_spent_its_budget_waits_for_files_as_any_other";
+    /// A default storage that cannot be used at the start stops the start.
+    DefaultStoragesMustWork of 0:
+        "hazards_of_storages::a_storage_whose_mark_cannot_be_read_at_the_start_has_its_tables_refused_and_no_others";
     /// Merges take so many rows at once, however long they are.
     MergesCountRowsAlone of 0:
         "hazards_of_sizes::long_rows_are_merged_in_batches_of_bounded_bytes";
