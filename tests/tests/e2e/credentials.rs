@@ -323,3 +323,51 @@ async fn tokens_end_with_what_they_stand_for() {
     let mut ann = server.login("ann", "ann has another password").await;
     assert_eq!(ann.ok("SELECT v FROM notes").await, [["of the second ann"]]);
 }
+
+/// Somebody at the user's own address guesses without end, and the user, known lately or not, logs in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guesses_lock_nobody_out() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    let password = "a password for the test";
+    root.ok(&format!("CREATE USER 'ann' WITH PASSWORD '{password}' ROLE user"))
+        .await;
+    let refused = |login: Result<Client, SqlError>| login.err().map(|error| error.code().to_owned());
+    // All at once: as many are checked as one after the other.
+    let guess = |user: &'static str, number: usize| {
+        let login = Client::login(server.flight, user, "not the password");
+        async move { (number, refused(login.await)) }
+    };
+    let guesses = futures::future::join_all((0..100).map(|number| guess("ann", number))).await;
+    let checked = guesses
+        .iter()
+        .filter(|(_, code)| code.as_deref() == Some("UNAUTHENTICATED"));
+    assert_eq!(checked.count(), 5);
+    let waiting = guesses
+        .iter()
+        .filter(|(_, code)| code.as_deref() == Some("TOO_MANY_REQUESTS"));
+    assert_eq!(waiting.count(), 95);
+
+    for number in 0..12 {
+        guess("root", number).await;
+    }
+    assert_eq!(guess("root", 12).await.1.as_deref(), Some("TOO_MANY_REQUESTS"));
+    // It was right at the start of the test.
+    server.root().await;
+
+    // Ann never logged in before: between two guesses she is let in.
+    let mut number = 0;
+    kalamdb_tests::eventually("ann logs in", || {
+        number += 1;
+        async move {
+            let login = Client::login(server.flight, "ann", password).await;
+            if number % 20 == 0 {
+                guess("ann", number).await;
+            }
+            login.ok()
+        }
+    })
+    .await;
+    server.terminate();
+}
