@@ -114,7 +114,7 @@ enum Source {
 }
 
 /// What a configuration is made of.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Sources {
     /// Text of each flag given, by setting.
     pub(crate) flags: BTreeMap<&'static str, String>,
@@ -442,6 +442,18 @@ impl From<String> for Secret {
     }
 }
 
+/// The names of what is given: among the values are secrets, and among the process's variables those of others.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&str> = self.environment.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Sources")
+            .field("flags", &self.flags.keys())
+            .field("environment", &variables)
+            .field("file", &self.file.as_ref().map(|(name, _)| name))
+            .finish()
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
@@ -515,9 +527,18 @@ mod tests {
     #[test]
     fn secrets_show_nowhere() {
         let environment = [("KALAMDB_ROOT_PASSWORD", "correct horse")];
-        let config = Config::resolve(&sources(&[], &environment, "")).expect("resolves");
+        let flags = [
+            ("jwt_keys", "https://uname:horse-2@127.0.0.1:1/keys?token=horse-3"),
+            ("jwt_issuer", "i"),
+            ("jwt_audience", "a"),
+        ];
+        let sources = sources(&flags, &environment, "# horse-4");
+        let config = Config::resolve(&sources).expect("resolves");
         assert_eq!(config.engine_options().root_password.as_deref(), Some("correct horse"));
-        assert!(!format!("{config:?} {:?}", config.setting_rows()).contains("horse"));
+        assert_eq!(setting(&config, "jwt_keys").0, "https://127.0.0.1:1/keys");
+        let shown = format!("{config:?} {sources:?} {:?}", config.setting_rows());
+        assert!(!shown.contains("horse"), "{shown}");
+        assert!(shown.contains("KALAMDB_ROOT_PASSWORD"), "{shown}");
     }
 
     #[test]
