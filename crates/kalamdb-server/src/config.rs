@@ -15,6 +15,9 @@ use crate::machine;
 use crate::settings::{Definition, OTHER_VARIABLES, SETTINGS, nearest, settings};
 use crate::telemetry::LogFormat;
 
+/// Each password that is hashed takes 19 MiB.
+const MOST_PASSWORDS_AT_ONCE: usize = 8;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -329,6 +332,7 @@ impl Config {
             statement_timeout_ms: whole_millis(self.statement_timeout),
             max_queries_per_user: self.max_queries_per_user,
             max_sessions: self.max_sessions,
+            passwords_at_once: machine::cores().min(MOST_PASSWORDS_AT_ONCE),
             session_idle_seconds: whole_seconds(self.session_idle),
             statement_text_limit_bytes: self.statement_text_limit_bytes,
             batch_rows: self.batch_rows,

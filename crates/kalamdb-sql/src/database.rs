@@ -63,6 +63,8 @@ pub struct DatabaseOptions {
     pub max_queries_per_user: usize,
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Passwords that are hashed at once, each on a core of its own and with 19 MiB.
+    pub passwords_at_once: usize,
     /// A session without a call ends after this, seconds.
     pub session_idle_seconds: u64,
     /// One statement's text, bytes.
@@ -99,9 +101,9 @@ impl Database {
             options.max_queries_per_user,
         );
         Ok(Arc::new(Database {
+            logins: LoginQueue::new(options.passwords_at_once),
             engine,
             options,
-            logins: LoginQueue::new(runtime.metrics().num_workers()),
             runtime,
             environment,
             sessions: Mutex::new(HashMap::new()),

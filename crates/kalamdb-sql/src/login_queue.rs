@@ -8,8 +8,6 @@ use kalamdb_core::{Error, ErrorCode, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Passwords that are hashed at once at most, whatever the number of cores: each takes 19 MiB.
-const MOST_AT_ONCE: usize = 8;
 /// Logins that wait, of all addresses: at some 30 ms each, what comes last waits for seconds and not for minutes.
 const MOST_WAITING: usize = 1024;
 /// Of one address, so that none has all the places.
@@ -34,10 +32,10 @@ pub(crate) struct Place<'a> {
 }
 
 impl LoginQueue {
-    /// For a machine of so many cores.
-    pub(crate) fn new(cores: usize) -> Self {
+    /// So many passwords are hashed at once, one at least.
+    pub(crate) fn new(at_once: usize) -> Self {
         LoginQueue {
-            turns: Arc::new(Semaphore::new(cores.clamp(1, MOST_AT_ONCE))),
+            turns: Arc::new(Semaphore::new(at_once.max(1))),
             places: Mutex::default(),
         }
     }
@@ -115,11 +113,11 @@ mod tests {
 
     #[test]
     fn so_many_turns_are_taken_at_once() {
-        for (cores, at_once) in [(0, 1), (2, 2), (100, MOST_AT_ONCE)] {
-            let queue = LoginQueue::new(cores);
+        for (given, at_once) in [(0, 1), (2, 2), (8, 8)] {
+            let queue = LoginQueue::new(given);
             let place = queue.place("10.0.0.1").expect("a place");
             let mut turns: Vec<OwnedSemaphorePermit> = (0..).map_while(|_| place.turn().now_or_never()).collect();
-            assert_eq!(turns.len(), at_once, "{cores} cores");
+            assert_eq!(turns.len(), at_once);
             turns.pop();
             assert!(place.turn().now_or_never().is_some());
         }
