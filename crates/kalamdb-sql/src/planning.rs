@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -44,7 +44,7 @@ use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
 use crate::provider::{self, Exposure, has_system_columns};
-use crate::qualified_wildcards;
+use crate::qualifiers;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::scan_exec::Readers;
@@ -333,8 +333,8 @@ impl Planner {
                 .filter(|table| has_system_columns(table) && self.principal.sees(table))
         };
         system_columns::check_catalogs(&statement)?;
+        qualifiers::settle(&mut statement, names.namespace())?;
         system_columns::expose(&mut statement, self.reach, &find)?;
-        qualified_wildcards::complete(&mut statement);
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
         {
@@ -462,6 +462,7 @@ impl Planner {
             .and_then(|plan| {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
+                check_sorts(&plan)?;
                 let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
@@ -654,4 +655,18 @@ fn ordered(fields: HashMap<String, Option<FieldRef>>, known: &[Option<FieldRef>]
         }
     }
     Ok(types)
+}
+
+/// What ORDER BY names is there: DataFusion's planner leaves it to rules to find out, which know no statement.
+fn check_sorts(plan: &LogicalPlan) -> DataFusionResult<()> {
+    plan.apply_with_subqueries(|part| {
+        if let LogicalPlan::Sort(sort) = part {
+            let columns = sort.expr.iter().flat_map(|key| key.expr.column_refs());
+            for column in columns {
+                sort.input.schema().qualified_field_from_column(column)?;
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
 }

@@ -246,7 +246,7 @@ async fn nor_does_any_over_http() {
         let mut reply = http.sql(sql).json();
         reply["execution_time_ms"] = serde_json::Value::Null;
         // Not as JSON, so that a name in an answer is as it is.
-        let rows = String::from_utf8_lossy(&http.sql_arrow(sql).body).into_owned();
+        let rows = String::from_utf8_lossy(&http.sql_arrow_so_far(sql)).into_owned();
         (reply.to_string(), rows)
     };
     for probe in PROBES.iter().filter(|probe| !probe.writes()) {
