@@ -350,7 +350,8 @@ async fn guesses_lock_nobody_out() {
         let login = Client::login(server.flight, user, "not the password");
         async move { login.await.err().map(|error| error.code().to_owned()) }
     };
-    let count = |codes: &[Option<String>], wanted: &str| codes.iter().flatten().filter(|code| code.as_str() == wanted).count();
+    let count =
+        |codes: &[Option<String>], wanted: &str| codes.iter().flatten().filter(|code| code.as_str() == wanted).count();
     // All at once no more are checked than one after the other: five, and one after each wait.
     let codes = futures::future::join_all((0..100).map(|_| guess("ann"))).await;
     let checked = count(&codes, "UNAUTHENTICATED");
