@@ -23,7 +23,7 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut};
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, View,
+    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, Task, View,
 };
 
 use crate::batch_rows;
@@ -559,15 +559,21 @@ impl Planner {
         Ok((schema, bounded.map_err(diagnostics::from_datafusion)?))
     }
 
-    /// The statement's state, with smaller batches where the plan reads long rows.
+    /// The statement's state, with smaller batches where the plan reads long rows, and fewer counters where it shows them.
     fn state_for(&self, plan: &LogicalPlan) -> Result<Cow<'_, SessionState>> {
         let most = self.state.config().batch_size();
         let rows = batch_rows::of(plan, most).map_err(diagnostics::from_datafusion)?;
-        if rows == most {
+        let shows_counters = matches!(plan, LogicalPlan::Analyze(_));
+        let bounded = shows_counters && self.principal.require(Task::CountSegments).is_err();
+        if rows == most && !bounded {
             return Ok(Cow::Borrowed(&self.state));
         }
+        let mut config = self.state.config().clone().with_batch_size(rows);
+        if bounded {
+            config = config.with_extension(Arc::new(provider::OwnRowsCounted));
+        }
         let mut state = self.state.clone();
-        *state.config_mut() = state.config().clone().with_batch_size(rows);
+        *state.config_mut() = config;
         Ok(Cow::Owned(state))
     }
 
