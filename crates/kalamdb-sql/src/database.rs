@@ -284,14 +284,28 @@ impl Database {
     /// # Errors
     /// Whatever parsing and planning say.
     pub async fn describe(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+        self.describe_bound(session, sql, &Parameters::none()).await
+    }
+
+    /// The same for a statement that is going to run with these parameters, of which only the types matter.
+    ///
+    /// # Errors
+    /// As [`Database::describe`].
+    pub async fn describe_bound(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: &Parameters,
+    ) -> Result<Description> {
         session.touch();
         self.check_text(session, sql)?;
         let query = self.begin(session, sql, self.timeout(session))?;
         // Held to the end, so that a caller who goes away cancels it.
         let _abandoned = query.cancel_token().drop_guard();
         let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
+        let bound = parameters.types();
         let described = self.runtime.spawn(async move {
-            let work = async { aside(|| run::describe(&database, &session, &sql, &query)) };
+            let work = async { aside(|| run::describe(&database, &session, &sql, bound, &query)) };
             let outcome = interruptible(&query, work).await;
             match &outcome {
                 Ok(_) => query.described(),
