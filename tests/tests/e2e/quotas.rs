@@ -110,6 +110,7 @@ async fn as_many_log_in_as_the_quota_says() {
     let mut root = server.root().await;
     root.ok(&format!("CREATE USER 'ann' WITH PASSWORD '{PASSWORD}' ROLE user"))
         .await;
+    root.ok("CREATE NAMESPACE here").await;
     root.ok("CREATE TABLE here.t (id BIGINT PRIMARY KEY) WITH (ACCESS_LEVEL = 'public')")
         .await;
     let open = "SELECT count(*) FROM system.sessions WHERE user_id = 'ann'";
