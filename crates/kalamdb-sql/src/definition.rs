@@ -1,5 +1,6 @@
 //! Runs DDL: checks types, defaults and options, then calls the engine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -214,13 +215,17 @@ async fn create_table(
         columns,
         primary_key,
         options,
+        option_places,
         query,
     } = create;
     let name = full_name(session, &written);
     let planner = Planner::new(database, session, running.interruption())?;
     let principal = planner.principal().clone();
     principal.require(Task::CreateTable)?;
-    let options = TableOptions::parse(kind, &options)?;
+    let options = TableOptions::parse(kind, &options).map_err(|error| {
+        let place = refused_option(kind, &options, &error).and_then(|name| option_places.get(name));
+        placed(error, place.copied())
+    })?;
     let new = |columns| NewTable {
         name: name.clone(),
         kind,
@@ -422,6 +427,25 @@ fn refuse_unusable(columns: &[Column]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The option that an error is about: the first without which there is none.
+fn refused_option<'a>(kind: TableKind, options: &'a BTreeMap<String, String>, error: &Error) -> Option<&'a str> {
+    let is_refused = |options: &BTreeMap<String, String>| {
+        let refusal = TableOptions::parse(kind, options).err();
+        refusal.is_some_and(|other| other.message == error.message)
+    };
+    let mut first = BTreeMap::new();
+    if is_refused(&first) {
+        return None;
+    }
+    options
+        .iter()
+        .find(|(name, value)| {
+            first.insert((*name).clone(), (*value).clone());
+            is_refused(&first)
+        })
+        .map(|(name, _)| name.as_str())
 }
 
 /// A written name completed by the session's namespace.

@@ -24,6 +24,7 @@ use crate::parameters::{self, Parameters};
 use crate::planned::{Planned, plain_type};
 use crate::planning::Planner;
 use crate::provider::{ROW_KEY, ROW_LOCATION, ROW_VALUES, SEQ};
+use crate::qualifiers;
 use crate::queries::RunningQuery;
 use crate::returning::{Names, Readable, Returning};
 use crate::run::Ended;
@@ -80,6 +81,19 @@ enum NewValue {
 /// # Errors
 /// TABLE_NOT_FOUND, COLUMN_NOT_FOUND, PERMISSION_DENIED, INVALID_STATEMENT, UNSUPPORTED.
 pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
+    match change {
+        Change::Update(update) => {
+            let settled = qualifiers::of_update(update, planner.namespace())?;
+            plan_settled(planner, Change::Update(&settled))
+        }
+        Change::Delete(delete) => {
+            let settled = qualifiers::of_delete(delete, planner.namespace())?;
+            plan_settled(planner, Change::Delete(&settled))
+        }
+    }
+}
+
+fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
     let (action, target, others, selection) = match change {
         Change::Update(update) => {
             if !update.table.joins.is_empty() || !update.order_by.is_empty() || update.limit.is_some() {
@@ -292,7 +306,7 @@ pub(crate) async fn run(
         Change::Delete(_) => "deleted",
     };
     for attempt in 1.. {
-        let planner = Planner::new(database, session, query.interruption())?;
+        let planner = Planner::new(database, session, query.interruption())?.with_bound(given.types());
         // Held until the outcome is known, as the rows are.
         let mut memory = WriteMemory::of_changes(database.environment(), query.interruption());
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;

@@ -43,6 +43,7 @@ use crate::json_functions;
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
+use crate::nested_loops::NestedLoops;
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
@@ -222,7 +223,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 }
 
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
-/// have been given the order of sorts.
+/// have been given the order of sorts, and that for nested loops when nothing changes any more.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let sorts = rules
@@ -231,6 +232,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .map_or(rules.len(), |at| at + 1);
     rules.insert(sorts, Arc::new(OrderedLimits::default()));
     rules.insert(0, Arc::new(EdgeReads));
+    rules.push(Arc::new(NestedLoops));
     rules
 }
 

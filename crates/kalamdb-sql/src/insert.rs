@@ -18,6 +18,7 @@ use crate::parameters::{self, Parameters};
 use crate::planned::Planned;
 use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
+use crate::qualifiers;
 use crate::queries::RunningQuery;
 use crate::returning::{Readable, Returned, Returning};
 use crate::run::Ended;
@@ -78,19 +79,14 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
         Some(items) => {
             // What is given back is read.
             planner.table(name, Action::Select)?;
-            let parts: Vec<ast::Ident> = name
-                .0
-                .iter()
-                .filter_map(ast::ObjectNamePart::as_ident)
-                .cloned()
-                .collect();
-            let qualifier = table_reference(&parts);
+            let (items, qualifier) = qualifiers::of_returning(items, name, planner.namespace())?;
+            let qualifier = table_reference(&qualifier);
             let columns = table.schema.arrow.fields().iter().map(|field| Readable {
                 qualifier: Some(qualifier.clone()),
                 field: Arc::clone(field),
             });
             let columns: Vec<Readable> = columns.collect();
-            Some(Returning::plan(planner, items, &columns, &parameters)?)
+            Some(Returning::plan(planner, &items, &columns, &parameters)?)
         }
     };
     Ok(InsertPlan {
@@ -140,7 +136,7 @@ pub(crate) async fn run(
     given: &Parameters,
     query: &RunningQuery,
 ) -> Result<Ended> {
-    let planner = Planner::new(database, session, query.interruption())?;
+    let planner = Planner::new(database, session, query.interruption())?.with_bound(given.types());
     let InsertPlan {
         table,
         targets,

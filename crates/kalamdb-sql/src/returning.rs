@@ -32,12 +32,11 @@ use crate::parameters;
 use crate::planned::Planned;
 use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
-use crate::qualified_wildcards;
 use crate::tree::walk;
 use crate::values;
 
 /// Stands in FROM for the rows of the write. No statement that parses has it.
-const MARK: &str = "\u{1}returned";
+pub(crate) const MARK: &str = "\u{1}returned";
 
 /// What RETURNING gives at most, bytes. It is there as a whole before the write is committed, and until it is fetched.
 const MOST_BYTES: usize = 64 << 20;
@@ -78,12 +77,7 @@ impl Returning {
             relation: marked_factor(),
             joins: Vec::new(),
         };
-        let mut items_of_rows = items.to_vec();
-        let mut tables: Vec<ast::ObjectName> = columns.iter().filter_map(table_of).collect();
-        // Columns of one table stand together.
-        tables.dedup();
-        qualified_wildcards::complete_items(&mut items_of_rows, &tables);
-        let select = values::select(items_of_rows, vec![from], None);
+        let select = values::select(items.to_vec(), vec![from], None);
         let query = values::query(ast::SetExpr::Select(Box::new(select)));
         let known: Vec<Option<FieldRef>> = known.iter().map(|field| Some(Arc::clone(field))).collect();
         let relation = Arc::new(WrittenRelation {
@@ -141,17 +135,6 @@ impl Returning {
             bytes: 0,
         })
     }
-}
-
-/// The whole name under which a column is known.
-fn table_of(column: &Readable) -> Option<ast::ObjectName> {
-    let qualifier = column.qualifier.as_ref()?;
-    let parts = [qualifier.catalog(), qualifier.schema(), Some(qualifier.table())];
-    let quoted = parts
-        .into_iter()
-        .flatten()
-        .map(|part| ast::Ident::with_quote('"', part));
-    Some(ast::ObjectName::from(quoted.collect::<Vec<ast::Ident>>()))
 }
 
 /// The result so far.

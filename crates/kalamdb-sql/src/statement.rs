@@ -143,6 +143,8 @@ pub(crate) struct CreateTable {
     pub(crate) primary_key: Vec<(String, Option<Position>)>,
     /// WITH options (TYPE taken out) and FLUSH POLICY, names in upper case.
     pub(crate) options: BTreeMap<String, String>,
+    /// Where each of them stands.
+    pub(crate) option_places: BTreeMap<String, Position>,
     /// CREATE TABLE … AS.
     pub(crate) query: Option<Box<ast::Query>>,
 }

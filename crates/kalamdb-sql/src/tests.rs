@@ -6,6 +6,7 @@ mod exactness;
 mod parameters;
 mod planning;
 mod pruning;
+mod qualifiers;
 mod queries;
 mod reads;
 mod repeated_names;

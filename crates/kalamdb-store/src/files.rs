@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -314,8 +314,12 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     fn create(file: StoredFile) -> Result<Self, StoreError> {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
-        // `put_multipart` makes every directory that is missing, the storage's own included.
+        // `put_multipart` makes every directory that is missing, the storage's own included; and lets everyone read them.
         file.storage.check()?;
+        if let Some(parent) = file.local.as_deref().and_then(Path::parent) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|error| file.failed(&error))?;
+        }
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         Ok(Self {
             file,
@@ -347,10 +351,15 @@ impl FileWriter {
             return Err(failed);
         }
         crate::crash::point("file-unsynced");
-        let synced = match &self.file.local {
-            Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local).map_err(|error| self.file.failed(&error)),
-            _ => Ok(()),
+        let closed = match &self.file.local {
+            Some(local) => fs::set_permissions(local, Permissions::from_mode(0o600)),
+            None => Ok(()),
         };
+        let synced = closed.and_then(|()| match &self.file.local {
+            Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local),
+            _ => Ok(()),
+        });
+        let synced = synced.map_err(|error| self.file.failed(&error));
         if let Err(error) = synced.and_then(|()| self.file.sync_directories()) {
             // Nobody will name it. If it cannot even be removed, it is a file too many.
             let _ = self.file.delete();
@@ -438,10 +447,13 @@ fn unusable(root: &Path, error: &io::Error) -> StoreError {
     ))
 }
 
+/// What the name of the file begins with by which a directory is tried.
+pub(crate) const PROBE_PREFIX: &str = "probe-";
+
 /// Creates, syncs and removes a file.
 fn probe(root: &Path) -> io::Result<()> {
     crate::crash::failure("file-create")?;
-    let path = root.join(format!("probe-{}", std::process::id()));
+    let path = root.join(format!("{PROBE_PREFIX}{}", std::process::id()));
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(b"kalamdb")?;
         file.sync_all()
@@ -628,6 +640,22 @@ mod tests {
         runtime.shutdown_background();
         finished.expect("the task waits for ever");
         assert_eq!(files.read(ID, "7/1-a.parquet", 0..1).expect("reads"), [1].as_slice());
+    }
+
+    #[test]
+    fn files_and_their_directories_are_for_the_server_alone() {
+        let (directory, files) = local();
+        write(&files, "7/1-a.parquet", b"whole");
+        let root = directory.path().join("a/b");
+        for (path, mode) in [
+            (root.clone(), 0o700),
+            (root.join(MARKER_FILE), 0o600),
+            (root.join("7"), 0o700),
+            (root.join("7/1-a.parquet"), 0o600),
+        ] {
+            let found = fs::metadata(&path).expect("it is there").permissions().mode();
+            assert_eq!(found & 0o777, mode, "{}", path.display());
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::ids::{SegmentId, StorageId};
 use crate::manifest::{FileName, Segment};
 use crate::meta::{self, Inventory};
-use crate::storage_marker::{Marker, away};
+use crate::storage_marker::{Marker, away, refuse_strange_files};
 use crate::store::Store;
 
 impl<C: Send + Sync + 'static> Store<C> {
@@ -20,9 +20,10 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// can be written, and leaves a file in it by which it is recognised from then on.
     ///
     /// # Errors
-    /// [`StoreError::Storage`] names the directory that cannot be made or written, [`StoreError::Away`] one that is a storage of
+    /// [`StoreError::Storage`] names the directory that cannot be made or written or has other files in it, [`StoreError::Away`] one that is a storage of
     /// another database.
     pub fn create_storage(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
+        refuse_strange_files(root)?;
         let marker = Marker::new(self.database(), id);
         self.engine().files().create_local(&marker, root)?;
         remember(self.engine(), id, Some(root))

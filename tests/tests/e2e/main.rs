@@ -18,6 +18,7 @@ mod crash_of_movers;
 mod credentials;
 mod datafusion_logic;
 mod docs;
+mod endless;
 mod histories;
 mod http;
 mod isolation;

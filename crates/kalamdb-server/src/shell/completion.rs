@@ -364,7 +364,10 @@ mod tests {
         check("SELECT notes.u| FROM notes", &["\"Upper\""]);
         check("SELECT \"u| FROM notes", &["\"Upper\""]);
         check("SELECT 1 FROM shop.products; SELECT note_| FROM notes", &["note_text"]);
-        check("SELECT pri| FROM notes; SELECT 1 FROM shop.products", &["primary"]);
+        check(
+            "SELECT pri| FROM notes; SELECT 1 FROM shop.products",
+            &["primary", "privileges"],
+        );
     }
 
     #[test]

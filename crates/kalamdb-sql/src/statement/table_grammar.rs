@@ -52,20 +52,15 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     if has_columns {
         columns.parse(source)?;
     }
-    let mut options = BTreeMap::new();
+    let mut options = Options::default();
     let mut query = None;
     loop {
         if source.sees(&["FLUSH"]) {
             let at = source.position();
             let policy = flush_policy(source)?;
-            if options.insert("FLUSH_POLICY".to_string(), policy).is_some() {
-                return Err(placed(
-                    Error::new(ErrorCode::InvalidStatement, "FLUSH_POLICY is given twice"),
-                    at,
-                ));
-            }
+            options.add("FLUSH_POLICY".to_owned(), policy, at)?;
         } else if source.eat(&["WITH"]) {
-            with_options(source, &mut options)?;
+            options.parse(source)?;
         } else if query.is_none() && source.sees(&["AS"]) {
             source.eat(&["AS"]);
             let parsed = grammar::query(source)?;
@@ -87,6 +82,11 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
     if let (None, Some(untyped)) = (&query, untyped) {
         return Err(untyped);
     }
+    let Options {
+        values: mut options,
+        places: mut option_places,
+    } = options;
+    let kind_at = option_places.remove("TYPE").or(kind_at);
     let kind = kind(named_kind, options.remove("TYPE"), kind_at)?;
     let primary_key = primary_key.unwrap_or_default();
     // Without names of columns, those of the query count.
@@ -100,6 +100,7 @@ pub(super) fn create_table(source: &mut Source<'_>) -> Result<Definition> {
         columns,
         primary_key,
         options,
+        option_places,
         query,
     })))
 }
@@ -446,25 +447,41 @@ fn unit_seconds(unit: &str) -> Option<u64> {
     }
 }
 
-/// `( NAME = value, … )` after WITH; names in upper case.
-fn with_options(source: &mut Source<'_>, options: &mut BTreeMap<String, String>) -> Result<()> {
-    source.expect_token(&Token::LParen)?;
-    loop {
-        let at = source.position();
-        let name = source.identifier("the name of an option")?.value.to_ascii_uppercase();
-        source.expect_token(&Token::Eq)?;
-        let value = option_value(source)?;
-        if options.insert(name.clone(), value).is_some() {
-            return Err(placed(
-                Error::new(ErrorCode::InvalidStatement, format!("{name} is given twice")),
-                at,
-            ));
+/// What WITH and FLUSH POLICY give, by names in upper case.
+#[derive(Default)]
+struct Options {
+    values: BTreeMap<String, String>,
+    places: BTreeMap<String, Position>,
+}
+
+impl Options {
+    fn add(&mut self, name: String, value: String, at: Option<Position>) -> Result<()> {
+        if self.values.contains_key(&name) {
+            let message = format!("{name} is given twice");
+            return Err(placed(Error::new(ErrorCode::InvalidStatement, message), at));
         }
-        if source.eat_token(&Token::RParen) {
-            return Ok(());
+        if let Some(at) = at {
+            self.places.insert(name.clone(), at);
         }
-        if !source.eat_token(&Token::Comma) {
-            return Err(source.unexpected("',' or ')' after the option"));
+        self.values.insert(name, value);
+        Ok(())
+    }
+
+    /// `( NAME = value, … )` after WITH.
+    fn parse(&mut self, source: &mut Source<'_>) -> Result<()> {
+        source.expect_token(&Token::LParen)?;
+        loop {
+            let at = source.position();
+            let name = source.identifier("the name of an option")?.value.to_ascii_uppercase();
+            source.expect_token(&Token::Eq)?;
+            let value = option_value(source)?;
+            self.add(name, value, at)?;
+            if source.eat_token(&Token::RParen) {
+                return Ok(());
+            }
+            if !source.eat_token(&Token::Comma) {
+                return Err(source.unexpected("',' or ')' after the option"));
+            }
         }
     }
 }

@@ -100,6 +100,30 @@ fn mistakes_are_named_with_their_place() {
         ("SHOW «shema»", Some(ErrorCode::NotFound)),
         ("SHOW TABLES IN «chatt»", Some(ErrorCode::NamespaceNotFound)),
         ("DROP STORAGE «fast»", Some(ErrorCode::NotFound)),
+        (
+            "CREATE TABLE o (id INT) WITH (ACCESS_LEVEL = 'public', «FLUSH_POLICI» = 'rows:1')",
+            Some(ErrorCode::InvalidArgument),
+        ),
+        (
+            "CREATE TABLE o (id INT) WITH («ACCESS_LEVEL» = 'all', COMPRESSION = 'zstd')",
+            Some(ErrorCode::InvalidArgument),
+        ),
+        (
+            "CREATE STREAM TABLE o (id INT) WITH (TTL_SECONDS = 60, «MAX_ROWS» = 0)",
+            Some(ErrorCode::InvalidArgument),
+        ),
+        (
+            "CREATE TABLE o (id INT) WITH («TYPE» = 'USR')",
+            Some(ErrorCode::InvalidArgument),
+        ),
+        (
+            "SELECT id FROM chat.messages m ORDER BY «m.idd»",
+            Some(ErrorCode::ColumnNotFound),
+        ),
+        (
+            "SELECT a FROM (SELECT 1 AS a) s ORDER BY «s.zz»",
+            Some(ErrorCode::ColumnNotFound),
+        ),
         ("KILL SESSION «'x'»", Some(ErrorCode::NotFound)),
         ("SELECT * FROM chat.messages, «nosuch»(1)", Some(ErrorCode::NotFound)),
         (

@@ -121,7 +121,7 @@ fn the_role_of_now_decides_who_cancels() {
         &kill,
         Parameters::none(),
         ErrorCode::NotFound,
-        None,
+        Some((1, 12)),
         "system.queries",
     );
     let killed = fixture.execute_as(&ann, &kill, Parameters::none());
