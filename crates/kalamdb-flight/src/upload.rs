@@ -46,7 +46,10 @@ impl Upload {
     ) -> Result<Upload> {
         let mut messages = unless_silent(messages).boxed();
         let Some(first) = messages.next().await else {
-            return Err(invalid("the stream is empty; its first message names a descriptor"));
+            return Err(invalid(
+                "the stream is empty, where its first message is to name what it is for; a driver that is given no batch of rows at \
+                 all sends nothing: give it one without rows",
+            ));
         };
         let mut first = first?;
         let Some(descriptor) = first.flight_descriptor.take() else {

@@ -24,7 +24,7 @@ use crate::ids::{Epoch, ScopeId, Seq, StoreId};
 use crate::key::{self, KeyEncoder};
 use crate::location::Location;
 use crate::manifest::SegmentEntry;
-use crate::merge::{Merge, Source, Unopened};
+use crate::merge::{Merge, Source, Unopened, runs_at_once};
 use crate::mover::SegmentOptions;
 use crate::publication::{Inputs, NewSegment, Publication, Resolution};
 use crate::row_bytes;
@@ -33,7 +33,7 @@ use crate::schema::{Lifetime, StoreSchema};
 use crate::segment::{SegmentFile, SegmentShape};
 use crate::store::Store;
 use crate::tuning::{
-    LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MERGE_RUNS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
+    LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
 };
 
 /// Bytes of rows that are sorted together at most, unless they came together: half of what the offsets of a column hold.
@@ -352,10 +352,15 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
 
     /// Merges runs into one, in several passes if they are many: each pass keeps the order in which they came.
     fn merge_all(&self, mut runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
-        while runs.len() > MERGE_RUNS && !mistake!(MergesTakeAllRuns) {
-            let mut merged = Vec::with_capacity(runs.len().div_ceil(MERGE_RUNS));
+        let summaries = runs.iter().flatten().map(|output| &output.summary);
+        let longest = summaries
+            .map(|summary| summary.memory_bytes / u64::from(summary.rows).max(1))
+            .max();
+        let at_once = runs_at_once(longest.unwrap_or(0));
+        while runs.len() > at_once {
+            let mut merged = Vec::with_capacity(runs.len().div_ceil(at_once));
             while !runs.is_empty() {
-                let rest = runs.split_off(runs.len().min(MERGE_RUNS));
+                let rest = runs.split_off(runs.len().min(at_once));
                 merged.push(match runs.len() {
                     1 => runs.remove(0),
                     _ => self.merge(runs)?,

@@ -12,7 +12,7 @@ use crate::flush::publish;
 use crate::ids::{SegmentId, StoreId};
 use crate::location::Location;
 use crate::manifest::Segment;
-use crate::merge::{Merge, Source, Unopened};
+use crate::merge::{Merge, Source, Unopened, runs_at_once};
 use crate::mover::{Moved, Progress, SegmentOptions};
 use crate::publication::{Inputs, Publication, Resolution, Settle};
 use crate::run_writer::RunWriter;
@@ -20,7 +20,7 @@ use crate::schema::StoreSchema;
 use crate::segment::SegmentShape;
 use crate::snapshot::DbState;
 use crate::store::Store;
-use crate::tuning::{DELETED_PERCENT, MERGE_RUNS, RUN_SEGMENT_ROWS, RUNS};
+use crate::tuning::{DELETED_PERCENT, RUN_SEGMENT_ROWS, RUNS};
 use crate::watch::News;
 
 /// Merges what is worth it, `full`y everything.
@@ -45,10 +45,11 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
                 return Ok(moved);
             }
             let runs = runs_by_size(&state, target)?;
-            let is_last = runs.len() <= MERGE_RUNS || mistake!(MergesTakeAllRuns);
+            let at_once = at_once(&runs);
+            let is_last = runs.len() <= at_once;
             let inputs = match is_last {
                 true => all,
-                false => runs.into_iter().take(MERGE_RUNS).flat_map(|run| run.segments).collect(),
+                false => runs.into_iter().take(at_once).flat_map(|run| run.segments).collect(),
             };
             drop(state);
             moved.add(merge(store, target, schema, options, &inputs, progress)?);
@@ -109,13 +110,14 @@ pub(crate) fn next_inputs<C>(
     }
     let by_size = runs_by_size(state, target)?;
     if by_size.len() > RUNS {
+        let at_once = at_once(&by_size);
         // Half of the bound at least, and on while the next is no larger than what is merged already: a row is written
         // about once for each doubling of the table.
         let mut taken: Vec<Arc<Segment>> = Vec::new();
         let mut sum = 0;
         for (index, run) in by_size.into_iter().enumerate() {
             let enough = index >= RUNS / 2 && run.rows > sum;
-            if enough || (index >= MERGE_RUNS && !mistake!(MergesTakeAllRuns)) {
+            if enough || index >= at_once {
                 break;
             }
             sum += run.rows;
@@ -139,6 +141,13 @@ pub(crate) fn next_inputs<C>(
 struct Run {
     rows: u64,
     segments: Vec<Arc<Segment>>,
+}
+
+/// How many of these are merged at once.
+fn at_once(runs: &[Run]) -> usize {
+    let segments = runs.iter().flat_map(|run| &run.segments);
+    let row_bytes = segments.map(|segment| segment.entry.memory_bytes / u64::from(segment.entry.rows).max(1));
+    runs_at_once(row_bytes.max().unwrap_or(0))
 }
 
 /// The runs of a table, the smallest first.

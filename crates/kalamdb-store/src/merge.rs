@@ -18,7 +18,9 @@ use crate::manifest::{SegmentEntry, SegmentSeqs};
 use crate::row_bytes;
 use crate::schema::StoreSchema;
 use crate::segment::{ReadSize, RowNumbers, SegmentColumn, SegmentFile, SegmentRead, SegmentShape};
-use crate::tuning::{MERGE_BATCH_BYTES, MERGE_BYTES, MOVE_BATCH_ROWS, SEGMENT_BATCH_BYTES, SEGMENT_READAHEAD_BYTES};
+use crate::tuning::{
+    MERGE_BATCH_BYTES, MERGE_BYTES, MERGE_RUNS, MOVE_BATCH_ROWS, RUNS, SEGMENT_BATCH_BYTES, SEGMENT_READAHEAD_BYTES,
+};
 
 /// Bytes of the inputs' batches that rows of one output may come from. All that are begun and as many again are, so that an output
 /// is never cut short because there are many of them. One column of so many rows is far from what its offsets hold.
@@ -213,6 +215,15 @@ pub(crate) struct Merge<'a> {
     size: ReadSize,
 }
 
+/// How many runs are merged at once, given the bytes of a row: each holds one row at least, as it is in its file and decoded.
+pub(crate) fn runs_at_once(row_bytes: u64) -> usize {
+    if mistake!(MergesTakeAllRuns) {
+        return usize::MAX;
+    }
+    let rows = MERGE_BYTES as u64 / row_bytes.max(1);
+    usize::try_from(rows).unwrap_or(usize::MAX).clamp(RUNS, MERGE_RUNS)
+}
+
 /// What one of so many sources reads at once.
 fn share_of(open: usize) -> ReadSize {
     let share = MERGE_BYTES / open.max(1);
@@ -224,7 +235,7 @@ fn share_of(open: usize) -> ReadSize {
 }
 
 impl<'a> Merge<'a> {
-    /// Of sources that are segments of so many runs, [`crate::tuning::MERGE_RUNS`] at most: of each, one is open at a time.
+    /// Of sources that are segments of so many runs, [`runs_at_once`] at most: of each, one is open at a time.
     pub(crate) fn new(sources: Vec<Unopened<'a>>, runs: usize) -> Self {
         #[cfg(test)]
         crate::peak::note(|peak| peak.runs = peak.runs.max(runs));

@@ -126,7 +126,7 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// then on, and one that is sound is no reason any more. Blocks.
     ///
     /// # Errors
-    /// As [`Store::flush`]; damage is no error but in the answer.
+    /// As [`Store::flush`], and if a storage cannot be used, of which nothing is known then; damage is no error but in the answer.
     pub fn check(
         &self,
         target: StoreId,
@@ -140,6 +140,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             if progress.cancelled() {
                 return Err(StoreError::Cancelled);
             }
+            self.check_storage(segment.entry.storage)?;
             checked.segments += 1;
             checked.rows += u64::from(segment.entry.rows);
             let since = segment.damage.now();
@@ -149,7 +150,8 @@ impl<C: Send + Sync + 'static> Store<C> {
             });
             match verified.and_then(|bytes| segment.damage.is_repaired(since).map(|()| bytes)) {
                 Ok(bytes) => checked.bytes += bytes,
-                Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
+                // What went away while it was read is not damaged.
+                Err(error @ (StoreError::Cancelled | StoreError::Away { .. })) => return Err(error),
                 Err(error) => checked.problems.push((segment.entry.segment, error.to_string())),
             }
         }

@@ -5,8 +5,9 @@
 //! `cargo test -p kalamdb-core write_the_fixture -- --ignored` writes it anew: only for what format 2 gains before it is released.
 //! `write_the_dump` writes `dump.txt` alone, for a build that shows the same things in other words.
 //! Storages beside `local` are not in it, because their absolute paths cannot be; one that was made and dropped is, and
-//! `kalamdb-store`'s own fixture has segments in one.
+//! `kalamdb-store`'s own fixture has segments in one. Grants and quotas have a fixture of their own (`rights`).
 
+mod rights;
 mod write;
 
 use std::fmt::Write as _;
