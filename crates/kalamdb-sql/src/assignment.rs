@@ -72,10 +72,10 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn part(&self, data_type: &'a DataType) -> Self {
+    fn part(&self, field: &'a Field) -> Self {
         Target {
-            data_type,
-            is_json: false,
+            data_type: field.data_type(),
+            is_json: ExtensionType::of(field.metadata()) == Some(ExtensionType::Json),
             depth: Depth::Part,
             ..*self
         }
@@ -88,6 +88,7 @@ impl<'a> Target<'a> {
         };
         match self.depth {
             Depth::Whole => whole,
+            Depth::Part if self.is_json => format!("JSON in {whole}"),
             Depth::Part => format!("{} in {whole}", data_type_name(self.data_type)),
         }
     }

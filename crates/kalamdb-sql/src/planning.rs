@@ -54,6 +54,7 @@ use crate::single_value;
 use crate::struct_fields;
 use crate::subquery_values;
 use crate::system_columns;
+use crate::time_units;
 use crate::time_zones;
 use crate::values;
 use crate::views;
@@ -444,6 +445,7 @@ impl Planner {
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
         literals::keep_long_numbers(node)?;
+        time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
         function_clauses::check(node, &self.state)
