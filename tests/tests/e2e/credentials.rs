@@ -3,8 +3,8 @@
 use arrow_flight::sql::{
     Any, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
     CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandStatementQuery, CommandStatementUpdate,
-    ProstMessageExt,
+    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, ProstMessageExt,
 };
 use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
 use base64::Engine as _;
@@ -104,6 +104,15 @@ async fn call_every_rpc(server: &Server, header: Option<&str>) -> Vec<(String, R
         ..FlightData::default()
     };
     streaming!("DoPut", do_put(futures::stream::iter([put])));
+    let ingest = CommandStatementIngest {
+        table: "t".to_owned(),
+        ..Default::default()
+    };
+    let put = FlightData {
+        flight_descriptor: Some(descriptor(&ingest.as_any())),
+        ..FlightData::default()
+    };
+    streaming!("DoPut(CommandStatementIngest)", do_put(futures::stream::iter([put])));
     streaming!(
         "DoExchange",
         do_exchange(futures::stream::iter([FlightData::default()]))
@@ -112,7 +121,11 @@ async fn call_every_rpc(server: &Server, header: Option<&str>) -> Vec<(String, R
     for action in [
         "CreatePreparedStatement",
         "ClosePreparedStatement",
+        "CreatePreparedSubstraitPlan",
         "BeginTransaction",
+        "EndTransaction",
+        "BeginSavepoint",
+        "EndSavepoint",
         "SetSessionOptions",
         "GetSessionOptions",
         "CloseSession",

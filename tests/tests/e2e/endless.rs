@@ -22,9 +22,9 @@ async fn statements_without_end_hold_up_nobody_and_are_killed() {
     }
     let ids =
         "SELECT query_id FROM system.queries WHERE status = 'running' AND statement LIKE 'SELECT count(*) FROM gen%'";
-    let all = eventually("all of them run", || {
+    eventually("all of them run", || {
         let mut root = root.clone();
-        async move { Some(root.ok(ids).await).filter(|found| found.len() == AT_ONCE) }
+        async move { (root.ok(ids).await.len() == AT_ONCE).then_some(()) }
     })
     .await;
     // They would go on for hours.
@@ -32,9 +32,21 @@ async fn statements_without_end_hold_up_nobody_and_are_killed() {
         root.ok(&format!("INSERT INTO notes VALUES ({id})")).await;
     }
     assert_eq!(root.value("SELECT count(*) FROM notes").await, "20");
-    for id in all.iter().flatten() {
-        root.ok(&format!("KILL QUERY '{id}'")).await;
-    }
+    eventually("all of them are killed", || {
+        let mut root = root.clone();
+        let are_over = running.iter().all(tokio::task::JoinHandle::is_finished);
+        async move {
+            let found = root.ok(ids).await;
+            for id in found.iter().flatten() {
+                // One that has been planned meanwhile runs under another id.
+                if let Err(error) = root.rows(&format!("KILL QUERY '{id}'")).await {
+                    assert_eq!(error.code(), "NOT_FOUND", "{error}");
+                }
+            }
+            are_over.then_some(())
+        }
+    })
+    .await;
     for killed in running {
         let error = killed.await.expect("no panic");
         assert_eq!(error.code(), "CANCELLED", "{error}");

@@ -7,7 +7,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use futures::{StreamExt, TryStreamExt};
 use kalamdb_tests::{Client, Server, SqlError, eventually};
 use prost::Message;
@@ -497,6 +497,111 @@ async fn malformed_protobuf() {
             "{what}: {error}"
         );
     }
+}
+
+/// Messages of the service itself that are none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_messages() {
+    let fixture = Fixture::new().await;
+    let address = format!("http://{}", fixture.server.flight);
+    let channel = tonic::transport::Endpoint::from_shared(address).expect("an address");
+    let mut grpc = tonic::client::Grpc::new(channel.connect().await.expect("the server listens"));
+    for rpc in [
+        "ListFlights",
+        "GetFlightInfo",
+        "PollFlightInfo",
+        "GetSchema",
+        "DoGet",
+        "DoPut",
+        "DoExchange",
+        "DoAction",
+        "ListActions",
+    ] {
+        let path = format!("/arrow.flight.protocol.FlightService/{rpc}");
+        grpc.ready().await.expect("it takes calls");
+        let message = fixture
+            .root
+            .authorized(futures::stream::iter([Bytes::from_static(&[0x0a, 0xff, 0xff, 0xff])]));
+        let path = path.parse().expect("a path");
+        let status = match grpc.streaming(message, path, RawBytes).await {
+            Ok(reply) => reply.into_inner().try_for_each(|_| async { Ok(()) }).await.err(),
+            Err(status) => Some(status),
+        };
+        let error = SqlError::from(status.unwrap_or_else(|| panic!("{rpc} took what is no message")));
+        // DoExchange and PollFlightInfo are none of this server's.
+        let expected = ["INVALID_REQUEST", "UNSUPPORTED"].contains(&error.code());
+        assert!(
+            expected && error.message.len() > error.code().len() + 2,
+            "{rpc}: {error}"
+        );
+    }
+    fixture.check_unchanged().await;
+}
+
+/// Messages as the bytes that they are.
+#[derive(Clone, Copy, Default)]
+struct RawBytes;
+
+impl tonic::codec::Codec for RawBytes {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = RawBytes;
+    type Decoder = RawBytes;
+
+    fn encoder(&mut self) -> RawBytes {
+        RawBytes
+    }
+
+    fn decoder(&mut self) -> RawBytes {
+        RawBytes
+    }
+}
+
+impl tonic::codec::Encoder for RawBytes {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+impl tonic::codec::Decoder for RawBytes {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, from: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_in_the_middle_leaves_nothing_in_any_type_of_table() {
+    let mut fixture = Fixture::new().await;
+    for (name, kind) in [
+        (
+            "shared_items",
+            "SHARED TABLE shared_items (id BIGINT PRIMARY KEY, name TEXT)",
+        ),
+        ("own_items", "USER TABLE own_items (id BIGINT PRIMARY KEY, name TEXT)"),
+        (
+            "live_items",
+            "STREAM TABLE live_items (id BIGINT PRIMARY KEY, name TEXT) WITH (TTL_SECONDS = 3600)",
+        ),
+    ] {
+        fixture.root.ok(&format!("CREATE {kind}")).await;
+        fixture.root.ok(&format!("INSERT INTO {name} VALUES (2, 'two')")).await;
+        for rows in ["(1, 'a'), (2, 'b'), (3, 'c')", "(4, 'a'), (5, 'b'), (4, 'c'), (6, 'd')"] {
+            let error = fixture.root.error(&format!("INSERT INTO {name} VALUES {rows}")).await;
+            assert_eq!(error.code(), "DUPLICATE_KEY", "{name}, {rows}: {error}");
+            assert!(error.message.contains(name), "{error}");
+        }
+        let found = fixture.root.ok(&format!("SELECT id, name FROM {name}")).await;
+        assert_eq!(found, [["2", "two"]], "{name}");
+        fixture.root.ok(&format!("DROP TABLE {name}")).await;
+    }
+    fixture.check_unchanged().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -666,13 +666,13 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "CREATE USER TABLE t (a INT) WITH (TYPE = 'STREAM')",
         InvalidArgument,
         "disagree",
-        (1, 8),
+        (1, 35),
     ),
     (
         "CREATE TABLE t (a INT) WITH (TYPE = 'x')",
         InvalidArgument,
         "not a table type",
-        (1, 8),
+        (1, 30),
     ),
     (
         "CREATE SYSTEM TABLE t (a INT)",
