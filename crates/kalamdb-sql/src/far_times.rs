@@ -7,17 +7,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{CastOptions, cast, not, nullif};
 use arrow::datatypes::{DataType, FieldRef, Int64Type, TimeUnit};
+use arrow::error::ArrowError;
+use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
+
+use crate::time_zones::{UTC, cast_in_zone};
 
 /// Seconds of 400 years of the Gregorian calendar.
 const ERA: i64 = 146_097 * 86_400;
@@ -32,6 +36,53 @@ pub(crate) fn truncated(mut call: ScalarFunction) -> Transformed<ScalarFunction>
     }
     call.func = Arc::new(ScalarUDF::from(Truncated { inner: call.func }));
     Transformed::yes(call)
+}
+
+/// How many of its unit a second has, and the zone unless it is UTC, of a timestamp that is coarser than nanoseconds.
+fn coarse(data_type: &DataType) -> Option<(i64, Option<Arc<str>>)> {
+    let DataType::Timestamp(unit, zone) = data_type else {
+        return None;
+    };
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => return None,
+    };
+    Some((per_second, zone.clone().filter(|zone| **zone != *UTC)))
+}
+
+fn without_zone(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
+        other => other.clone(),
+    }
+}
+
+/// Truncates times where `truncate` does not reach.
+fn by_eras(
+    times: &ArrayRef,
+    per_second: i64,
+    truncate: &mut impl FnMut(ArrayRef) -> Result<ArrayRef>,
+) -> Result<ArrayRef> {
+    let data_type = times.data_type();
+    let era = ERA * per_second;
+    let numbers = cast(times, &DataType::Int64)?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    // To the 200 years before 1970 or the 200 after.
+    let eras: Int64Array =
+        numbers.unary(|number| number.div_euclid(era) + i64::from(number.rem_euclid(era) >= era / 2));
+    // No overflow: it is nearer to zero than the number.
+    let near: Int64Array = arrow::compute::binary(numbers, &eras, |number, eras| {
+        number.wrapping_sub(eras.wrapping_mul(era))
+    })?;
+    let truncated = cast(&truncate(cast(&near, data_type)?)?, &DataType::Int64)?;
+    let back: Int64Array = arrow::compute::try_binary(truncated.as_primitive::<Int64Type>(), &eras, |number, eras| {
+        let moved = i128::from(number) + i128::from(eras) * i128::from(era);
+        i64::try_from(moved)
+            .map_err(|_| ArrowError::ArithmeticOverflow("the beginning of a time is before all times".to_owned()))
+    })?;
+    Ok(cast(&back, data_type)?)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -61,15 +112,13 @@ impl ScalarUDFImpl for Truncated {
     }
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(time) = args.args.get_mut(1) else {
+        let rows = args.number_rows;
+        let Some(time) = args.args.get(1) else {
             return self.inner.invoke_with_args(args);
         };
         let data_type = time.data_type();
-        let per_second = match &data_type {
-            DataType::Timestamp(TimeUnit::Second, _) => 1,
-            DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000,
-            DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000_000,
-            _ => return self.inner.invoke_with_args(args),
+        let Some((per_second, zone)) = coarse(&data_type) else {
+            return self.inner.invoke_with_args(args);
         };
         let (is_scalar, times) = match time {
             ColumnarValue::Scalar(value) => (true, value.to_array()?),
@@ -78,36 +127,31 @@ impl ScalarUDFImpl for Truncated {
         let numbers = cast(&times, &DataType::Int64)?;
         let numbers = numbers.as_primitive::<Int64Type>();
         let is_far = |number: i64| number.div_euclid(per_second).saturating_abs() > NANOSECONDS_REACH;
-        if !numbers.iter().flatten().any(is_far) {
+        let far: BooleanArray = numbers.iter().map(|number| Some(number.is_some_and(is_far))).collect();
+        if far.true_count() == 0 {
             return self.inner.invoke_with_args(args);
         }
-        let era = ERA * per_second;
-        let eras: Int64Array = numbers.unary(|number| match is_far(number) {
-            // From 200 years before 1970 to 200 after.
-            true => number.div_euclid(era) + i64::from(number.rem_euclid(era) >= era / 2),
-            false => 0,
-        });
-        // No overflow: it is nearer to zero than the number.
-        let near: Int64Array = arrow::compute::binary(numbers, &eras, |number, eras| {
-            number.wrapping_sub(eras.wrapping_mul(era))
-        })?;
-        let near = cast(&near, &data_type)?;
-        *time = ColumnarValue::Array(near);
-        let truncated = self.inner.invoke_with_args(args)?.into_array(times.len())?;
-        let truncated = cast(&truncated, &DataType::Int64)?;
-        let back = arrow::compute::try_binary(truncated.as_primitive::<Int64Type>(), &eras, |number, eras| {
-            let moved = i128::from(number) + i128::from(eras) * i128::from(era);
-            i64::try_from(moved).map_err(|_| {
-                arrow::error::ArrowError::ArithmeticOverflow("the beginning of a time is before all times".to_owned())
-            })
-        });
-        let back: Int64Array = back?;
-        let back: ArrayRef = cast(&back, &data_type)?;
-        match is_scalar {
-            true if back.len() == 1 => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&back, 0)?)),
-            true => exec_err!("date_trunc made {} values of one", back.len()),
-            false => Ok(ColumnarValue::Array(back)),
-        }
+        let mut truncate = |times: ArrayRef| -> Result<ArrayRef> {
+            args.args[1] = ColumnarValue::Array(times);
+            self.inner.invoke_with_args(args.clone())?.into_array(rows)
+        };
+        let near = truncate(nullif(&times, &far)?)?;
+        let far_times = nullif(&times, &not(&far)?)?;
+        // Of a zone's clocks, which 400 years ago, or hence, went otherwise.
+        let local = match &zone {
+            Some(zone) => cast_in_zone(&far_times, &without_zone(&data_type), zone, &CastOptions::default())?,
+            None => far_times,
+        };
+        let truncated = by_eras(&local, per_second, &mut truncate)?;
+        let truncated = match &zone {
+            Some(zone) => cast_in_zone(&truncated, &data_type, zone, &CastOptions::default())?,
+            None => truncated,
+        };
+        let all = zip(&far, &truncated, &near)?;
+        Ok(match is_scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&all, 0)?),
+            false => ColumnarValue::Array(all),
+        })
     }
 
     fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {

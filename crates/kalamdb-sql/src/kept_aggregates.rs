@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use crate::extension_types::ExtensionType;
-use crate::kept_types::retyped;
+use crate::kept_types::{only_value, retyped};
 
 /// The aggregates that give one of their values, or all of them.
 pub(crate) const KEEPING: &[&str] = &["min", "max", "array_agg"];
@@ -210,7 +210,7 @@ impl Accumulator for Lists {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let list = self.inner.evaluate()?.to_array()?;
-        ScalarValue::try_from_array(&retyped(&list, &self.data_type)?, 0)
+        only_value(&retyped(&list, &self.data_type)?)
     }
 
     fn size(&self) -> usize {

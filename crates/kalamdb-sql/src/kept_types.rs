@@ -141,7 +141,8 @@ fn structure<'a>(call: &ScalarFunction, values: impl Iterator<Item = &'a Expr>, 
     )))
 }
 
-fn typed(expr: Expr, field: FieldRef) -> Expr {
+/// The expression as of a field whose type it has but for metadata.
+pub(crate) fn typed(expr: Expr, field: FieldRef) -> Expr {
     let function = Typed {
         field,
         signature: Signature::any(1, Volatility::Immutable),
@@ -179,6 +180,18 @@ pub(crate) fn retyped(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         }
         _ => arrow::compute::cast(values, to)?,
     })
+}
+
+/// The only value of an array. (`ScalarValue::try_from_array` forgets the metadata of a list's field.)
+///
+/// # Errors
+/// None for an array of one value.
+pub(crate) fn only_value(values: &ArrayRef) -> Result<ScalarValue> {
+    match values.data_type() {
+        DataType::List(_) => Ok(ScalarValue::List(Arc::new(values.as_list::<i32>().clone()))),
+        DataType::Struct(_) => Ok(ScalarValue::Struct(Arc::new(values.as_struct().clone()))),
+        _ => ScalarValue::try_from_array(values, 0),
+    }
 }
 
 /// Its argument, as of a field.
@@ -221,7 +234,7 @@ impl ScalarUDFImpl for Typed {
             Some(ColumnarValue::Array(values)) => Ok(ColumnarValue::Array(retyped(&values, to)?)),
             Some(ColumnarValue::Scalar(value)) => {
                 let values = retyped(&value.to_array()?, to)?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?))
+                only_value(&values).map(ColumnarValue::Scalar)
             }
             None => datafusion::common::plan_err!("a type is of one value"),
         }
@@ -283,8 +296,9 @@ impl ScalarUDFImpl for Coalesce {
             && given
                 .iter()
                 .all(|data_type| *data_type == uuid || data_type.is_string() || data_type.is_null());
-        if may_be_uuids {
-            return Ok(vec![uuid; given.len()]);
+        if may_be_uuids && given.iter().any(DataType::is_string) {
+            // What both can be cast to: it is asked for before the texts are read, too.
+            return Ok(vec![DataType::Binary; given.len()]);
         }
         self.inner.inner().coerce_types(given)
     }

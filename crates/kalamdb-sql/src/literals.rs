@@ -39,6 +39,13 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
             match expr {
                 ast::Expr::Value(value) => {
+                    // DataFusion knows no such text.
+                    if let ast::Value::UnicodeStringLiteral(text) | ast::Value::NationalStringLiteral(text) =
+                        &mut value.value
+                    {
+                        value.value = ast::Value::SingleQuotedString(std::mem::take(text));
+                        return ControlFlow::Continue(());
+                    }
                     if let Err(error) = check_range(value) {
                         return ControlFlow::Break(error);
                     }
@@ -309,9 +316,11 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             if time_units::moment_beside_date(&mut binary, schema) {
                 return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
             }
+            let widened = time_units::widen(&mut binary.left, &[&binary.right], schema)
+                || time_units::widen(&mut binary.right, &[&binary.left], schema);
             let right = replacement(&binary.left, &binary.right, schema)?;
             let left = replacement(&binary.right, &binary.left, schema)?;
-            let changed = right.is_some() || left.is_some();
+            let changed = widened || right.is_some() || left.is_some();
             if let Some(right) = right {
                 binary.right = Box::new(right);
             }
@@ -321,7 +330,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::InList(mut list) => {
-            let mut changed = false;
+            let items: Vec<&Expr> = list.list.iter().collect();
+            let mut changed = time_units::widen(&mut list.expr, &items, schema);
             for item in &mut list.list {
                 if let Some(typed) = replacement(&list.expr, item, schema)? {
                     *item = typed;
@@ -331,9 +341,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
+            let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
-            let changed = low.is_some() || high.is_some();
+            let changed = widened || low.is_some() || high.is_some();
             if let Some(low) = low {
                 between.low = Box::new(low);
             }
@@ -455,8 +466,11 @@ fn beside_decimal(number: f64, data_type: &DataType) -> Option<ScalarValue> {
     ScalarValue::try_from_string(text, &own_type).ok() // Digits that were counted for it.
 }
 
-/// Text beside a UUID is read as one.
-fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+/// Text beside a UUID is read as one; `None` where there is nothing to do.
+///
+/// # Errors
+/// Whatever the types of the expression say.
+pub(crate) fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
     let Ok((_, field)) = operand.to_field(schema) else {
         return Ok(None);
     };

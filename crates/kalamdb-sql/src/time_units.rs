@@ -7,9 +7,10 @@
 //! datafusion-expr-common 55 `type_coercion/binary.rs`.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use chrono::Utc;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -18,6 +19,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::Error;
 
+use crate::kept_types::typed;
 use crate::tree::walk_mut;
 
 /// Seconds from 1970 on, and before it, that nanoseconds count in 64 bits, less the day by which a zone may differ.
@@ -76,6 +78,26 @@ pub(crate) fn beside(other: &Expr, expr: &Expr, schema: &DFSchema) -> Option<Exp
         Given::Date => None,
         Given::Typed(..) | Given::Nanoseconds(..) | Given::Now => given.in_unit(expr, unit),
     }
+}
+
+/// `expr`, which is compared with `others`, in the unit of the finest text among them. DataFusion 55 would compare in the coarser
+/// unit and cut the text (`cast_between_timestamp` in datafusion-expr-common `casts.rs`), had it a cast before it; so there is a
+/// function around that.
+pub(crate) fn widen(expr: &mut Expr, others: &[&Expr], schema: &DFSchema) -> bool {
+    let texts = others.iter().filter_map(|other| match Given::of(other, schema) {
+        Some(Given::Text(text) | Given::Typed(text, _)) => Some(unit_of(text)),
+        _ => None,
+    });
+    let Some(finest) = texts.max().filter(|finest| *finest > TimeUnit::Second) else {
+        return false;
+    };
+    let Some((_, zone)) = coarse(expr, schema).filter(|(unit, _)| *unit < finest) else {
+        return false;
+    };
+    let to = DataType::Timestamp(finest, zone);
+    let field = Arc::new(Field::new("", to.clone(), true));
+    *expr = typed(cast(std::mem::take(expr), to), field);
+    true
 }
 
 /// Both sides of a comparison or a difference of a moment and a date as local times of the moment's unit.
@@ -203,7 +225,7 @@ impl<'a> Given<'a> {
 }
 
 /// Unit and zone of an expression that is a timestamp of less than nanoseconds.
-fn coarse(expr: &Expr, schema: &DFSchema) -> Option<(TimeUnit, Option<std::sync::Arc<str>>)> {
+fn coarse(expr: &Expr, schema: &DFSchema) -> Option<(TimeUnit, Option<Arc<str>>)> {
     match expr.get_type(schema) {
         Ok(DataType::Timestamp(unit, zone)) if unit != TimeUnit::Nanosecond => Some((unit, zone)),
         // What has no type here is for other rules to refuse.
