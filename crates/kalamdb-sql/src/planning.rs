@@ -615,7 +615,14 @@ impl Planner {
             let mut context = PlannerContext::new().with_prepare_param_data_types(types.to_vec());
             SqlToRel::new(&names).sql_to_expr(expr, &DFSchema::empty(), &mut context)
         };
-        plan(expr.clone()).map_err(|error| diagnostics::in_text(error, &expr, |other| plan(other).err()))
+        let planned =
+            plan(expr.clone()).map_err(|error| diagnostics::in_text(error, &expr, |other| plan(other).err()))?;
+        let is_of_rows = |part: &Expr| Ok(matches!(part, Expr::AggregateFunction(_) | Expr::WindowFunction(_)));
+        if planned.exists(is_of_rows).map_err(diagnostics::from_datafusion)? {
+            let message = "aggregate and window functions are of several rows, and here there are none";
+            return Err(Error::new(ErrorCode::InvalidStatement, message));
+        }
+        Ok(planned)
     }
 }
 
