@@ -1,5 +1,6 @@
 //! The HTTP door as curl would use it.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,6 +8,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use ureq::Agent;
+
+const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
+type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 /// Replies up to this size are taken.
 const REPLY_LIMIT_BYTES: u64 = 1 << 30;
@@ -93,6 +98,10 @@ impl Http {
     /// # Panics
     /// When there is no reply at all.
     pub fn post(&self, path: &str, accept: Option<&str>, body: &[u8]) -> HttpReply {
+        reply(self.send(path, accept, body))
+    }
+
+    fn send(&self, path: &str, accept: Option<&str>, body: &[u8]) -> Answer {
         let mut request = self
             .agent
             .post(format!("{}{path}", self.base))
@@ -103,7 +112,7 @@ impl Http {
         if let Some(accept) = accept {
             request = request.header("Accept", accept);
         }
-        reply(request.send(body))
+        request.send(body)
     }
 
     /// POST /api/sql.
@@ -132,11 +141,25 @@ impl Http {
     /// When there is no reply at all.
     pub fn sql_arrow(&self, sql: &str) -> HttpReply {
         let body = json!({"sql": sql}).to_string();
-        self.post("/api/sql", Some("application/vnd.apache.arrow.stream"), body.as_bytes())
+        self.post("/api/sql", Some(ARROW_STREAM), body.as_bytes())
+    }
+
+    /// What comes of the same: a statement that fails once rows have gone out breaks the reply off.
+    ///
+    /// # Panics
+    /// When there is no reply at all.
+    pub fn sql_arrow_so_far(&self, sql: &str) -> Vec<u8> {
+        let body = json!({"sql": sql}).to_string();
+        let answer = self.send("/api/sql", Some(ARROW_STREAM), body.as_bytes());
+        let mut response = answer.unwrap_or_else(|error| panic!("no HTTP reply: {error}"));
+        let (mut reader, mut found) = (response.body_mut().as_reader(), Vec::new());
+        // What came before it broke off is what is asked for.
+        let _broken = reader.read_to_end(&mut found);
+        found
     }
 }
 
-fn reply(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> HttpReply {
+fn reply(answer: Answer) -> HttpReply {
     let mut response = answer.unwrap_or_else(|error| panic!("no HTTP reply: {error}"));
     let content_type = response
         .headers()

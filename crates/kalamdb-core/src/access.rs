@@ -131,6 +131,11 @@ impl Principal {
         by_role || Privilege::for_action(action, object).is_some_and(granted)
     }
 
+    /// Whether one has the right to something that is not about one table.
+    pub fn may_do(&self, task: Task) -> bool {
+        self.role >= task.least_role()
+    }
+
     /// Checks the right to something that is not about one table.
     ///
     /// # Errors

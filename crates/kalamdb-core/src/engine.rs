@@ -267,7 +267,7 @@ impl Engine {
         &self.definitions
     }
 
-    pub(crate) fn logins(&self) -> &Logins {
+    pub(crate) fn logins(&self) -> &Arc<Logins> {
         &self.logins
     }
 

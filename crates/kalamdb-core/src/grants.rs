@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, UInt64Array};
 use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
 use kalamdb_store::{DbState, ScopeId};
 
-use crate::access::{Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Catalog, TableName};
 use crate::change::CatalogChange;
 use crate::engine::{Engine, View};
@@ -319,13 +319,13 @@ fn remove(grants: &mut Grants, place: &Place, privilege: Privilege) -> bool {
 }
 
 impl View {
-    /// The grants that `principal` may know of: dba and system of all, others of their own; by user, object and privilege.
+    /// The grants that `principal` may know of, everyone's or their own, by user, object and privilege.
     ///
     /// # Errors
     /// STORAGE_ERROR.
     pub fn grants(&self, principal: &Principal) -> Result<Vec<Grant>> {
         let mut found = Vec::new();
-        let everyone = principal.role >= Role::Dba;
+        let everyone = principal.may_do(Task::ShowGrants);
         let catalog = self.catalog();
         each_row(&self.state, |row| {
             if !everyone && row.user_id != principal.user_id {

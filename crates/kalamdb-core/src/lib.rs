@@ -98,6 +98,7 @@ pub use error::{Error, ErrorCode, Position, Result};
 pub use grants::{Grant, GrantChange, GrantedOn, Grants};
 pub use jobs::{JobKind, JobReport, JobSnapshot, JobStatus, SegmentProblem};
 pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, ScanCounters, ScanOrder, StoreStatistics};
+pub use login::{Attempt, Busy, Login};
 pub use maintenance::MaintenanceOptions;
 pub use mutate::Mutator;
 pub use options::{FlushPolicy, TableOptions};

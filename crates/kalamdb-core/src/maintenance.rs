@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::access::{Principal, Role};
+use crate::access::Principal;
 use crate::catalog::{Table, TableName};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
@@ -107,11 +107,11 @@ impl Engine {
             .values()
             .find(|table| table.table_id == job.table_id);
         match table {
-            Some(table) if principal.role >= Role::Service && principal.sees(table) => {
+            Some(table) if principal.may_do(Task::KillJob) && principal.sees(table) => {
                 principal.check(job.work.kind().action(), table)?;
             }
             // Its table was dropped and it is about to notice.
-            None if principal.role >= Role::Dba => {}
+            None if principal.may_do(Task::KillJobOfDroppedTable) => {}
             Some(_) | None => return Err(missing()),
         }
         if self.jobs().cancel(job_id, KILLED) {

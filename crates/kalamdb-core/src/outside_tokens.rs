@@ -10,13 +10,12 @@ use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 use crate::access::Role;
-use crate::define::check_name;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
 use crate::scheduler::Wanted;
 use crate::system_rows::{UserRow, find_user, user_row};
 use crate::system_schema::SystemTable;
-use crate::users::{ROOT, UserRecord};
+use crate::users::{ROOT, UserRecord, check_user_name};
 
 /// Clocks of two machines differ by so much at most, seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -193,7 +192,8 @@ impl Engine {
     /// token ends, seconds since the epoch.
     ///
     /// # Errors
-    /// UNAUTHENTICATED says what is wrong with the token; UNAVAILABLE while the issuer's keys are not known.
+    /// UNAUTHENTICATED says what is wrong with the token, INVALID_ARGUMENT with the name of a user to be made; UNAVAILABLE while the
+    /// issuer's keys are not known.
     pub async fn authenticate_outside(&self, token: &str) -> Result<(UserRecord, u64)> {
         let outside = self
             .outside_tokens()
@@ -215,7 +215,7 @@ impl Engine {
             let message = format!("the token is for user '{user_id}', who does not exist here; CREATE USER makes one");
             return Err(Error::new(ErrorCode::Unauthenticated, message));
         };
-        check_name("user", &user_id)?;
+        check_user_name(&user_id)?;
         let scope = ScopeId(self.store().next_id(Counter::Scope)?);
         self.change(move |change| {
             let now_micros = change.now_micros;
@@ -279,4 +279,32 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Option<u64> {
         )]
         value.as_f64().map(|seconds| seconds as u64)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::testing::Database;
+
+    #[test]
+    fn an_issuer_names_users_by_the_rules_of_create_user() {
+        let db = Database::new();
+        let welcome = |name: &str| {
+            let outsider = Outsider {
+                user_id: name.to_owned(),
+                role: Some(Role::User),
+                expires_seconds: 0,
+            };
+            block_on(db.engine.welcome(&outsider)).map(|user| user.user_id)
+        };
+        assert_eq!(welcome("ann").as_deref(), Ok("ann"));
+        // What system.queries calls everyone.
+        for name in ["all users:", "a:b", ":"] {
+            let refused = welcome(name).map_err(|error| error.code);
+            assert_eq!(refused, Err(ErrorCode::InvalidArgument), "{name}");
+            assert!(db.engine.user(&db.view(), name).expect("reads").is_none());
+        }
+    }
 }

@@ -99,6 +99,18 @@ pub enum Task {
     KillQuery,
     /// KILL SESSION of another's session; their role may not be above one's own.
     KillSession,
+    /// KILL JOB, beside the right to start such a job on its table.
+    KillJob,
+    /// KILL JOB of a job whose table was dropped meanwhile.
+    KillJobOfDroppedTable,
+    /// SHOW GRANTS FOR another, and their rows of `system.grants`.
+    ShowGrants,
+    /// SHOW QUOTAS FOR another.
+    ShowQuotas,
+    /// Knowing of a namespace in which one knows of nothing and was granted nothing.
+    KnowNamespaces,
+    /// EXPLAIN ANALYZE that prunes segments of a USER or STREAM table, and counts them: both tell of others' rows there.
+    CountSegments,
     /// `/metrics` from another machine.
     ReadMetrics,
 }
@@ -238,6 +250,12 @@ impl Task {
         Task::SetQuota,
         Task::KillQuery,
         Task::KillSession,
+        Task::KillJob,
+        Task::KillJobOfDroppedTable,
+        Task::ShowGrants,
+        Task::ShowQuotas,
+        Task::KnowNamespaces,
+        Task::CountSegments,
         Task::ReadMetrics,
     ];
 
@@ -261,6 +279,12 @@ impl Task {
             Task::SetQuota => "SET QUOTA",
             Task::KillQuery => "KILL QUERY of another's query",
             Task::KillSession => "KILL SESSION of another's session",
+            Task::KillJob => "KILL JOB, with the right to start such a job",
+            Task::KillJobOfDroppedTable => "KILL JOB of a table that was dropped",
+            Task::ShowGrants => "SHOW GRANTS FOR another user",
+            Task::ShowQuotas => "SHOW QUOTAS FOR another user",
+            Task::KnowNamespaces => "knowing of a namespace in which one knows of nothing",
+            Task::CountSegments => "EXPLAIN ANALYZE with the segments of a USER table",
             Task::ReadMetrics => "reading /metrics from another machine",
         }
     }
@@ -268,7 +292,7 @@ impl Task {
     /// From which role on it is allowed.
     pub fn least_role(self) -> Role {
         match self {
-            Task::FlushAll => Role::Service,
+            Task::FlushAll | Task::KillJob => Role::Service,
             Task::CreateNamespace
             | Task::DropNamespace
             | Task::CreateTable
@@ -283,6 +307,11 @@ impl Task {
             | Task::SetQuota
             | Task::KillQuery
             | Task::KillSession
+            | Task::KillJobOfDroppedTable
+            | Task::ShowGrants
+            | Task::ShowQuotas
+            | Task::KnowNamespaces
+            | Task::CountSegments
             | Task::ReadMetrics => Role::Dba,
             Task::CreateStorage | Task::DropStorage => Role::System,
         }

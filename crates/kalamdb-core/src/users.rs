@@ -76,6 +76,21 @@ impl UserRecord {
     }
 }
 
+/// What a user may be called, whoever makes them.
+///
+/// # Errors
+/// INVALID_ARGUMENT.
+pub(crate) fn check_user_name(user_id: &str) -> Result<()> {
+    check_name("user", user_id)?;
+    if user_id.contains(':') {
+        return Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("user name '{user_id}' contains ':', which parts user and password in credentials"),
+        ));
+    }
+    Ok(())
+}
+
 impl Engine {
     /// CREATE USER; false if it existed and `if_not_exists`.
     ///
@@ -84,16 +99,7 @@ impl Engine {
     pub async fn create_user(&self, by: &Principal, new: NewUser) -> Result<bool> {
         by.require(Task::CreateUser)?;
         by.require_role(new.role, &format!("making a user of role {}", new.role.as_str()))?;
-        check_name("user", &new.user_id)?;
-        if new.user_id.contains(':') {
-            return Err(Error::new(
-                ErrorCode::InvalidArgument,
-                format!(
-                    "user name '{}' contains ':', with which no client could log in",
-                    new.user_id
-                ),
-            ));
-        }
+        check_user_name(&new.user_id)?;
         let password_hash = match &new.password {
             Some(password) => {
                 password::check_rules(password)?;

@@ -81,6 +81,14 @@ pub(crate) struct Scene<'a> {
     pub(crate) lease: &'a SessionLease,
 }
 
+/// Whether an action prepares a text that has parameters, as far as its characters tell.
+pub(crate) fn prepares_parameters(action: &Action) -> bool {
+    // A body that does not decode is refused when the action runs.
+    action.r#type == CREATE_PREPARED_STATEMENT
+        && unwrap_any::<ActionCreatePreparedStatementRequest>(&action.body)
+            .is_ok_and(|request| request.query.contains(['?', '$']))
+}
+
 /// ListActions.
 pub(crate) fn list() -> Vec<ActionType> {
     let action = |(name, description): (&str, &str)| ActionType {

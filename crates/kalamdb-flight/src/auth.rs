@@ -1,10 +1,12 @@
 //! Who is calling: one layer in front of every RPC, and the sessions that it finds or makes. The HTTP door uses the same
 //! [`authenticate`]. What a session may do is not decided here.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -12,7 +14,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http_body_util::BodyExt as _;
 use kalamdb_core::{Claims, Error, ErrorCode, Result, UserRecord};
-use kalamdb_sql::{Database, Session, SessionOrigin};
+use kalamdb_sql::{Database, Session, SessionOrigin, SessionValue};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::transport::server::TcpConnectInfo;
@@ -35,19 +37,12 @@ pub struct SessionLease {
     database: Arc<Database>,
     session: Arc<Session>,
     user: UserRecord,
-    origin: SessionOrigin,
-    tenure: Tenure,
+    /// Whether the session goes on when the lease is dropped: until it is closed or idle too long.
+    outlasts_lease: AtomicBool,
     /// When the credentials themselves end, seconds since the epoch: an outside token's login is not to outlast it.
     credentials_end_seconds: Option<u64>,
-}
-
-/// How long a leased session lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tenure {
-    /// As long as the lease.
-    Call,
-    /// Until it is closed or idle too long.
-    Login,
+    /// The lease of the session that this one is seen through, see [`SessionLease::with_options`].
+    _of_session: Option<Arc<SessionLease>>,
 }
 
 impl SessionLease {
@@ -58,43 +53,49 @@ impl SessionLease {
 
     /// Whether the session ends with this call, so that nothing set in it would last.
     pub(crate) fn is_for_one_call(&self) -> bool {
-        self.tenure == Tenure::Call
+        !self.outlasts_lease.load(Ordering::Acquire)
     }
 
-    /// Another session of the same user that ends when its lease is dropped.
-    pub(crate) fn beside(&self) -> Result<SessionLease> {
-        lease_for_call(&self.database, self.user.clone(), self.origin.clone())
+    /// The same session with these options and no others, for one query. It counts to no limit, having been let in already, and
+    /// what ends the session ends the query.
+    ///
+    /// # Errors
+    /// As for [`Session::set_option`].
+    pub(crate) fn with_options(self: &Arc<Self>, options: &BTreeMap<String, SessionValue>) -> Result<SessionLease> {
+        Ok(SessionLease {
+            database: Arc::clone(&self.database),
+            session: Arc::new(self.session.with_options(options)?),
+            user: self.user.clone(),
+            outlasts_lease: AtomicBool::new(true),
+            credentials_end_seconds: self.credentials_end_seconds,
+            _of_session: Some(Arc::clone(self)),
+        })
     }
 
-    /// Opens a session that outlasts the call, and the token that names it.
+    /// Makes the session of this call one that outlasts it, and the token that names it. A second session would need room
+    /// beside the first: nobody could use their quota's last.
     pub(crate) fn log_in(&self) -> Result<String> {
-        let session = self.database.open_session(&self.user, self.origin.clone())?;
         let engine = self.database.engine();
         let now_seconds = u64::try_from(engine.clock().now_micros() / 1_000_000).unwrap_or(0);
         let end_seconds = now_seconds.saturating_add(engine.token_life_seconds());
-        let signed = engine.sign_token(&Claims {
+        let token = engine.sign_token(&Claims {
             sub: self.user.principal.user_id.clone(),
             scope: self.user.principal.scope.0,
-            session: session.id().to_owned(),
+            session: self.session.id().to_owned(),
             credential_version: self.user.credential_version,
             exp: self
                 .credentials_end_seconds
                 .map_or(end_seconds, |end| end.min(end_seconds)),
-        });
-        if signed.is_err() {
-            self.database.close_session(session.id());
-        }
-        signed
+        })?;
+        self.outlasts_lease.store(true, Ordering::Release);
+        Ok(token)
     }
 }
 
 impl Drop for SessionLease {
     fn drop(&mut self) {
-        match self.tenure {
-            Tenure::Call => {
-                self.database.close_session(self.session.id());
-            }
-            Tenure::Login => {}
+        if self.is_for_one_call() {
+            self.database.close_session(self.session.id());
         }
     }
 }
@@ -118,18 +119,16 @@ pub async fn authenticate(
     match Credential::parse(authorization)? {
         Credential::Basic { user_id, password } => {
             let user = database.authenticate(&user_id, &password, &address_of(peer)).await?;
-            lease_for_call(database, user, origin)
+            lease_for_call(database, user, origin, None)
         }
         Credential::Bearer(token) if database.engine().is_outside_token(token) => {
             let outsider = database.engine().authenticate_outside(token).await;
             let (user, expires_seconds) =
                 outsider.inspect_err(|error| database.record_failed_login(None, peer, error))?;
-            let mut lease = lease_for_call(database, user, origin)?;
-            lease.credentials_end_seconds = Some(expires_seconds);
-            Ok(lease)
+            lease_for_call(database, user, origin, Some(expires_seconds))
         }
         Credential::Bearer(token) => {
-            lease_of_login(database, token, origin).inspect_err(|error| database.record_failed_login(None, peer, error))
+            lease_of_login(database, token).inspect_err(|error| database.record_failed_login(None, peer, error))
         }
     }
 }
@@ -142,19 +141,24 @@ pub(crate) fn bearer_token(authorization: &str) -> Option<&str> {
     }
 }
 
-fn lease_for_call(database: &Arc<Database>, user: UserRecord, origin: SessionOrigin) -> Result<SessionLease> {
-    let session = database.open_session(&user, origin.clone())?;
+fn lease_for_call(
+    database: &Arc<Database>,
+    user: UserRecord,
+    origin: SessionOrigin,
+    credentials_end_seconds: Option<u64>,
+) -> Result<SessionLease> {
+    let session = database.open_session(&user, origin)?;
     Ok(SessionLease {
         database: Arc::clone(database),
         session,
         user,
-        origin,
-        tenure: Tenure::Call,
-        credentials_end_seconds: None,
+        outlasts_lease: AtomicBool::new(false),
+        credentials_end_seconds,
+        _of_session: None,
     })
 }
 
-fn lease_of_login(database: &Arc<Database>, token: &str, origin: SessionOrigin) -> Result<SessionLease> {
+fn lease_of_login(database: &Arc<Database>, token: &str) -> Result<SessionLease> {
     let engine = database.engine();
     let claims = engine.verify_token(token)?;
     let session = database.find_session(&claims.session);
@@ -179,9 +183,9 @@ fn lease_of_login(database: &Arc<Database>, token: &str, origin: SessionOrigin) 
         database: Arc::clone(database),
         session,
         user,
-        origin,
-        tenure: Tenure::Login,
+        outlasts_lease: AtomicBool::new(true),
         credentials_end_seconds: None,
+        _of_session: None,
     })
 }
 

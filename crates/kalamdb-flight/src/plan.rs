@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) schema_message: Bytes,
     /// One field per parameter.
     pub(crate) parameters: SchemaRef,
+    /// Whether the schema may be another with values bound of other types.
+    pub(crate) follows_bound_types: bool,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             schema,
             schema_message,
             parameters: description.parameters,
+            follows_bound_types: description.follows_bound_types,
         })
     }
 
@@ -240,6 +243,7 @@ mod tests {
             result: Arc::new(result),
             origins: vec![Some(TableName::new("shop", "items")), None],
             parameters: Arc::new(Schema::new(parameters)),
+            follows_bound_types: false,
         })
         .expect("plans")
     }

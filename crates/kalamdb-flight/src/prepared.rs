@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use bytes::Bytes;
 use kalamdb_core::{Catalog, Clock, Error, ErrorCode, Principal, Result};
-use kalamdb_sql::{Database, Session, SessionValue};
+use kalamdb_sql::{Database, Parameters, Session, SessionValue};
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -71,13 +72,15 @@ struct Planned {
     /// Any definition makes another catalog. Weak, so that an idle statement keeps no old catalog alive.
     catalog: Weak<Catalog>,
     session_options: BTreeMap<String, SessionValue>,
+    /// Those of what was bound.
+    bound_types: Vec<DataType>,
 }
 
 /// A statement, ready to run.
 pub(crate) struct Prepared {
     pub(crate) sql: Arc<str>,
     pub(crate) plan: Arc<Plan>,
-    /// What was bound last.
+    /// What it runs with.
     pub(crate) parameters: Option<RecordBatch>,
 }
 
@@ -99,13 +102,14 @@ impl PreparedStatements {
         session: &Arc<Session>,
         sql: &str,
     ) -> Result<(Bytes, Arc<Plan>)> {
-        let planned = describe(database, session, sql).await?;
+        let planned = describe(database, session, sql, None).await?;
         let plan = Arc::clone(&planned.plan);
         let handle = self.keep(session.principal(), sql.into(), Some(planned))?;
         Ok((handle, plan))
     }
 
-    /// The statement of a handle, with a plan that is still true.
+    /// The statement of a handle, with a plan that is true now, for the parameters that come with the call, or else for those that
+    /// were bound last.
     ///
     /// # Errors
     /// NOT_FOUND for a handle that is unknown, closed, expired or another principal's; whatever describing anew says.
@@ -114,16 +118,18 @@ impl PreparedStatements {
         database: &Arc<Database>,
         session: &Arc<Session>,
         handle: &[u8],
+        given: Option<RecordBatch>,
     ) -> Result<Prepared> {
-        let (sql, planned, parameters) = self.with_statement(session.principal(), handle, |statement| {
+        let (sql, planned, bound) = self.with_statement(session.principal(), handle, |statement| {
             (
                 Arc::clone(&statement.sql),
                 statement.planned.clone(),
                 statement.parameters.clone(),
             )
         })?;
+        let parameters = given.or(bound);
         if let Some(planned) = planned
-            && planned.holds(database, session)
+            && planned.holds(database, session, parameters.as_ref())
         {
             return Ok(Prepared {
                 sql,
@@ -131,7 +137,7 @@ impl PreparedStatements {
                 parameters,
             });
         }
-        let planned = describe(database, session, &sql).await?;
+        let planned = describe(database, session, &sql, parameters.clone()).await?;
         let plan = Arc::clone(&planned.plan);
         // Closed meanwhile or not, this call had its statement.
         if let Err(error) = self.with_statement(session.principal(), handle, |statement| {
@@ -322,21 +328,35 @@ impl Statement {
 }
 
 impl Planned {
-    fn holds(&self, database: &Database, session: &Session) -> bool {
+    fn holds(&self, database: &Database, session: &Session, parameters: Option<&RecordBatch>) -> bool {
         std::ptr::eq(self.catalog.as_ptr(), Arc::as_ptr(database.engine().view().catalog()))
             && self.session_options == session.options()
+            && (!self.plan.follows_bound_types || self.bound_types == types(parameters))
     }
 }
 
-async fn describe(database: &Arc<Database>, session: &Arc<Session>, sql: &str) -> Result<Planned> {
+fn types(parameters: Option<&RecordBatch>) -> Vec<DataType> {
+    let columns = parameters.into_iter().flat_map(RecordBatch::columns);
+    columns.map(|column| column.data_type().clone()).collect()
+}
+
+async fn describe(
+    database: &Arc<Database>,
+    session: &Arc<Session>,
+    sql: &str,
+    parameters: Option<RecordBatch>,
+) -> Result<Planned> {
     // Taken before describing: a definition in between makes the plan look too old rather than too new.
     let catalog = Arc::downgrade(database.engine().view().catalog());
     let session_options = session.options();
-    let plan = Arc::new(Plan::of(database.describe(session, sql).await?)?);
+    let bound_types = types(parameters.as_ref());
+    let parameters = Parameters { batch: parameters };
+    let description = database.describe_bound(session, sql, &parameters).await?;
     Ok(Planned {
-        plan,
+        plan: Arc::new(Plan::of(description)?),
         catalog,
         session_options,
+        bound_types,
     })
 }
 

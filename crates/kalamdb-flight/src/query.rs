@@ -181,25 +181,13 @@ pub(crate) async fn fetch(
     }
 }
 
-/// The caller's session if its options are those of the ticket, else one beside it that has them: the same ticket gives the
+/// The caller's session if its options are those of the ticket, else the same with those: the same ticket gives the
 /// same rows whatever the caller set since, and over whichever connection.
 fn session_with(lease: &Arc<SessionLease>, query: &QueryTicket) -> Result<Arc<SessionLease>> {
     if lease.session().options() == query.session_options {
         return Ok(Arc::clone(lease));
     }
-    let beside = lease.beside()?;
-    for name in beside
-        .session()
-        .options()
-        .keys()
-        .filter(|name| !query.session_options.contains_key(*name))
-    {
-        beside.session().set_option(name, None)?;
-    }
-    for (name, value) in &query.session_options {
-        beside.session().set_option(name, Some(value.clone()))?;
-    }
-    Ok(Arc::new(beside))
+    Ok(Arc::new(lease.with_options(&query.session_options)?))
 }
 
 /// Whether rows of `found` can go out as `stated`: equal but for the protocol's metadata.

@@ -36,6 +36,7 @@ use crate::prepared::PreparedStatements;
 use crate::query::{Fetch, RunningQueries, addressed, fetch, info, redeem, statement_info};
 use crate::request::{IntoStatus, lease_of};
 use crate::sql_info::SqlInfoTable;
+use crate::status::status_of_preparing;
 use crate::stream::FlightDataStream;
 use crate::ticket::{self, NewQuery, Work};
 use crate::type_info::TypeInfo;
@@ -168,7 +169,7 @@ impl Door {
                 statement_info(&self.database, &self.kept, session, &sql, &plan, None).await?
             }
             Source::Prepared(handle) => {
-                let prepared = self.prepared.find(&self.database, session, &handle).await?;
+                let prepared = self.prepared.find(&self.database, session, &handle, None).await?;
                 statement_info(
                     &self.database,
                     &self.kept,
@@ -194,7 +195,8 @@ impl Door {
                 plan.schema_message.clone()
             }
             Source::Prepared(handle) => {
-                let prepared = self.prepared.find(&self.database, lease.session(), &handle).await?;
+                let prepared = self.prepared.find(&self.database, lease.session(), &handle, None);
+                let prepared = prepared.await?;
                 prepared.plan.schema_message.clone()
             }
             Source::Ticket(_) => return Err(tickets_go_to_do_get()),
@@ -227,7 +229,8 @@ impl Door {
                 self.run_directly(lease, &sql, &plan, Parameters::none()).await
             }
             Source::Prepared(handle) => {
-                let prepared = self.prepared.find(&self.database, lease.session(), &handle).await?;
+                let prepared = self.prepared.find(&self.database, lease.session(), &handle, None);
+                let prepared = prepared.await?;
                 let parameters = Parameters {
                     batch: prepared.parameters,
                 };
@@ -442,7 +445,12 @@ impl FlightService for Door {
             running: &self.running,
             lease: &lease,
         };
-        let body = action::run(scene, request.into_inner()).await.or_status()?;
+        let action = request.into_inner();
+        let prepares_parameters = action::prepares_parameters(&action);
+        let body = match action::run(scene, action).await {
+            Err(error) if prepares_parameters => return Err(status_of_preparing(error)),
+            outcome => outcome.or_status()?,
+        };
         Ok(Response::new(
             stream::iter(body.map(|body| Ok(arrow_flight::Result { body }))).boxed(),
         ))

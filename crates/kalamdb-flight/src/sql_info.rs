@@ -430,6 +430,7 @@ mod tests {
             spill_dir: "spill".into(),
             statement_timeout_ms: 0,
             max_queries_per_user: 16,
+            passwords_at_once: 1,
             max_sessions: 1_000,
             session_idle_seconds: 1_800,
             statement_text_limit_bytes: 16 << 20,

@@ -32,6 +32,23 @@ pub(crate) fn status(error: Error) -> Status {
     status
 }
 
+/// The same for a statement with parameters that is refused while it is prepared.
+///
+/// Problem: ADBC's DB-API takes UNIMPLEMENTED for a server that prepares nothing and goes on without. A statement without
+/// parameters then meets the same refusal, but one with parameters fails for a reason of the driver's ("must set
+/// IngestTargetTable"). Proper way: a driver that reads ListActions. Chosen: another status beside the same code and text.
+/// Evidence: `_prepare_execute` in adbc_driver_manager's `dbapi.py`; `test_unsupported_statements_say_so` of the Python tests.
+pub(crate) fn status_of_preparing(error: Error) -> Status {
+    let is_unsupported = error.code == ErrorCode::Unsupported;
+    let told = status(error);
+    if !is_unsupported {
+        return told;
+    }
+    let mut changed = Status::new(Code::InvalidArgument, told.message());
+    *changed.metadata_mut() = told.metadata().clone();
+    changed
+}
+
 /// The error that a status from the client's side of a call stands for: its stream broke or does not decode.
 pub(crate) fn error_of_stream(status: &Status) -> Error {
     transport_failure(status).unwrap_or_else(|| {
@@ -186,6 +203,21 @@ mod tests {
             status.metadata().get(CODE_KEY).and_then(|value| value.to_str().ok()),
             Some("TABLE_NOT_FOUND")
         );
+    }
+
+    #[test]
+    fn preparing_is_never_unimplemented() {
+        let check = |code: ErrorCode, expected: Code| {
+            let status = status_of_preparing(Error::new(code, "no"));
+            assert_eq!(status.code(), expected);
+            assert_eq!(status.message(), format!("{}: no", code.as_str()));
+            assert_eq!(
+                status.metadata().get(CODE_KEY).and_then(|value| value.to_str().ok()),
+                Some(code.as_str())
+            );
+        };
+        check(ErrorCode::Unsupported, Code::InvalidArgument);
+        check(ErrorCode::TableNotFound, Code::NotFound);
     }
 
     #[test]

@@ -76,7 +76,8 @@ async fn run_script(database: &Arc<Database>, session: &Arc<Session>, sql: Strin
 
 /// Runs a prepared statement with the rows sent, or with those bound before if none are sent; no rows at all run it zero times.
 async fn prepared_update(scene: &Scene<'_>, handle: &[u8], upload: Upload) -> Result<i64> {
-    let prepared = scene.prepared.find(scene.database, scene.session, handle).await?;
+    let sent = upload.parameters(scene.parameters_limit_bytes).await?;
+    let prepared = scene.prepared.find(scene.database, scene.session, handle, sent).await?;
     match prepared.plan.kind {
         StatementKind::Update | StatementKind::Operation => {}
         StatementKind::Query => {
@@ -86,8 +87,7 @@ async fn prepared_update(scene: &Scene<'_>, handle: &[u8], upload: Upload) -> Re
             ));
         }
     }
-    let sent = upload.parameters(scene.parameters_limit_bytes).await?;
-    let parameters = sent.or(prepared.parameters);
+    let parameters = prepared.parameters;
     prepared.plan.check_parameters(parameters.as_ref())?;
     if parameters.as_ref().map(RecordBatch::num_rows) == Some(0) {
         return Ok(0);
@@ -102,8 +102,11 @@ async fn prepared_update(scene: &Scene<'_>, handle: &[u8], upload: Upload) -> Re
 }
 
 async fn bind(scene: &Scene<'_>, handle: Bytes, upload: Upload) -> Result<PutResult> {
-    let prepared = scene.prepared.find(scene.database, scene.session, &handle).await?;
     let parameters = upload.parameters(scene.parameters_limit_bytes).await?;
+    let bound = parameters.clone();
+    let prepared = scene.prepared.find(scene.database, scene.session, &handle, bound);
+    // Planned for these types now, so that what cannot run with them is refused before it is bound.
+    let prepared = prepared.await?;
     if parameters.is_some() {
         prepared.plan.check_parameters(parameters.as_ref())?;
     }

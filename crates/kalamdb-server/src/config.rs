@@ -15,6 +15,9 @@ use crate::machine;
 use crate::settings::{Definition, OTHER_VARIABLES, SETTINGS, nearest, settings};
 use crate::telemetry::LogFormat;
 
+/// Each password that is hashed takes 19 MiB.
+const MOST_PASSWORDS_AT_ONCE: usize = 8;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -114,7 +117,7 @@ enum Source {
 }
 
 /// What a configuration is made of.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Sources {
     /// Text of each flag given, by setting.
     pub(crate) flags: BTreeMap<&'static str, String>,
@@ -329,6 +332,7 @@ impl Config {
             statement_timeout_ms: whole_millis(self.statement_timeout),
             max_queries_per_user: self.max_queries_per_user,
             max_sessions: self.max_sessions,
+            passwords_at_once: machine::cores().min(MOST_PASSWORDS_AT_ONCE),
             session_idle_seconds: whole_seconds(self.session_idle),
             statement_text_limit_bytes: self.statement_text_limit_bytes,
             batch_rows: self.batch_rows,
@@ -442,6 +446,18 @@ impl From<String> for Secret {
     }
 }
 
+/// The names of what is given: among the values are secrets, and among the process's variables those of others.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&str> = self.environment.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Sources")
+            .field("flags", &self.flags.keys())
+            .field("environment", &variables)
+            .field("file", &self.file.as_ref().map(|(name, _)| name))
+            .finish()
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
@@ -515,9 +531,18 @@ mod tests {
     #[test]
     fn secrets_show_nowhere() {
         let environment = [("KALAMDB_ROOT_PASSWORD", "correct horse")];
-        let config = Config::resolve(&sources(&[], &environment, "")).expect("resolves");
+        let flags = [
+            ("jwt_keys", "https://uname:horse-2@127.0.0.1:1/keys?token=horse-3"),
+            ("jwt_issuer", "i"),
+            ("jwt_audience", "a"),
+        ];
+        let sources = sources(&flags, &environment, "# horse-4");
+        let config = Config::resolve(&sources).expect("resolves");
         assert_eq!(config.engine_options().root_password.as_deref(), Some("correct horse"));
-        assert!(!format!("{config:?} {:?}", config.setting_rows()).contains("horse"));
+        assert_eq!(setting(&config, "jwt_keys").0, "https://127.0.0.1:1/keys");
+        let shown = format!("{config:?} {sources:?} {:?}", config.setting_rows());
+        assert!(!shown.contains("horse"), "{shown}");
+        assert!(shown.contains("KALAMDB_ROOT_PASSWORD"), "{shown}");
     }
 
     #[test]

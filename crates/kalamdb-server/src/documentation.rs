@@ -39,6 +39,8 @@ What the server holds is about the sum of these:
 - For each of the 2 × `mover_threads` background threads about 100 MiB while it works. A flush holds up to half of the `hot_limit`
   of its table more, the less the longer the rows are; a compaction four bytes for each row that it merges.
 - Rows of `RETURNING` that Flight clients have not fetched, until five minutes are over: 512 MiB at most, 128 MiB of one user.
+- Passwords that are being checked: 19 MiB each, one for each core at once and eight at most, so 152 MiB. Logins beyond
+  that wait, 1,024 in all and 256 from one address; more answer TOO_MANY_REQUESTS.
 
 With the defaults the first four parts are eleven sixteenths of the machine's memory and 128 MiB on a machine of 1 to 16 GiB, and
 less on a larger one. What is left is for the others, and for the operating system's cache of segment files. A server that shares

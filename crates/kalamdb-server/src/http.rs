@@ -255,3 +255,66 @@ async fn wrong_method(request: Request) -> Response {
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use kalamdb_core::{Engine, NewUser, Role, SystemClock};
+
+    use super::*;
+    use crate::config::Config;
+
+    const PASSWORD: &str = "a password for the test";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn metrics_are_for_this_machine_and_for_whom_the_table_of_rights_says() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = Config::new(directory.path());
+        let engine = Engine::open(config.engine_options(), Arc::new(SystemClock)).await;
+        let engine = engine.expect("opens");
+        let root = engine.user(&engine.view(), "root").expect("reads").expect("is there");
+        for &role in Role::ALL {
+            let new = NewUser {
+                user_id: role.as_str().to_owned(),
+                password: Some(PASSWORD.to_owned()),
+                role,
+                if_not_exists: false,
+            };
+            engine.create_user(&root.principal, new).await.expect("made");
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let database = Database::new(engine, config.database_options(), runtime).expect("a database");
+        let door = Arc::new(Door {
+            metrics: Arc::new(Metrics::new(&database)),
+            database,
+            max_request_bytes: config.max_request_bytes,
+            encryption: None,
+            stopping: CancellationToken::new(),
+        });
+        let status = async |peer: &str, user: Option<&str>| {
+            let mut request = Request::get("/metrics");
+            if let Some(user) = user {
+                let credentials = BASE64_STANDARD.encode(format!("{user}:{PASSWORD}"));
+                request = request.header(header::AUTHORIZATION, format!("Basic {credentials}"));
+            }
+            let peer: SocketAddr = peer.parse().expect("an address");
+            let request = request.extension(Peer(peer)).body(Body::empty()).expect("a request");
+            let answer = router(&door).oneshot(request).await.expect("it answers");
+            answer.status()
+        };
+        for here in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(status(here, None).await, StatusCode::OK, "{here}");
+        }
+        for elsewhere in ["10.0.0.1:1", "[2001:db8::1]:1"] {
+            assert_eq!(status(elsewhere, None).await, StatusCode::UNAUTHORIZED);
+            for &role in Role::ALL {
+                let expected = match role >= Task::ReadMetrics.least_role() {
+                    true => StatusCode::OK,
+                    false => StatusCode::FORBIDDEN,
+                };
+                assert_eq!(status(elsewhere, Some(role.as_str())).await, expected, "{role:?}");
+            }
+        }
+    }
+}

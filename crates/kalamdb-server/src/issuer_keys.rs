@@ -29,7 +29,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where a JWK set is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file of this machine.
     File(PathBuf),
@@ -44,7 +44,8 @@ impl KeySource {
         if !text.contains("://") {
             return Ok(KeySource::File(PathBuf::from(text)));
         }
-        let url: Uri = text.parse().map_err(|error| format!("{text} is no URL: {error}"))?;
+        // The text is not repeated: it may have a password in it.
+        let url: Uri = text.parse().map_err(|error| format!("that is no URL: {error}"))?;
         let host = url.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -77,12 +78,26 @@ impl KeySource {
     }
 }
 
+/// Of a URL what is no secret: without user information and query.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeySource::File(path) => path.display().fmt(f),
-            KeySource::Url(url) => url.fmt(f),
+            KeySource::Url(url) => {
+                let (scheme, host) = (url.scheme_str().unwrap_or_default(), url.host().unwrap_or_default());
+                write!(f, "{scheme}://{host}")?;
+                if let Some(port) = url.port_u16() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(url.path())
+            }
         }
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -148,6 +163,26 @@ async fn put_in_force(source: &KeySource, engine: &Engine) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_of_a_url_may_be_a_secret_does_not_show() {
+        let check = |text: &str, shown: &str| {
+            let source = KeySource::parse(text).expect("a source of keys");
+            assert_eq!(
+                (source.to_string(), format!("{source:?}")),
+                (shown.to_owned(), shown.to_owned())
+            );
+        };
+        check("/etc/keys.json", "/etc/keys.json");
+        check("https://issuer.example.org/keys", "https://issuer.example.org/keys");
+        check(
+            "https://u:p@issuer.example.org:8443/keys?token=t",
+            "https://issuer.example.org:8443/keys",
+        );
+        check("http://u@[::1]:1/?t", "http://[::1]:1/");
+        let error = KeySource::parse("https://u:p@ x/?token=t").expect_err("no URL");
+        assert!(!error.contains("u:p") && !error.contains("token"), "{error}");
+    }
 
     #[test]
     fn keys_come_from_files_and_over_encrypted_or_local_ways() {

@@ -54,7 +54,8 @@ pub(crate) fn parameters(values: &[Box<RawValue>], expected: &SchemaRef, zone: &
 fn scalar(value: &RawValue, expected: &Field, zone: &Arc<str>) -> Result<ArrayRef, String> {
     let text = value.get();
     let array: ArrayRef = match text.as_bytes().first() {
-        None | Some(b'n') => new_null_array(expected.data_type(), 1),
+        // Of no type, so that it decides nothing about a parameter of which the statement tells nothing.
+        None | Some(b'n') => new_null_array(&DataType::Null, 1),
         Some(b't') => Arc::new(BooleanArray::from(vec![true])),
         Some(b'f') => Arc::new(BooleanArray::from(vec![false])),
         Some(b'"') => string(&parse::<String>(text)?, expected)?,
@@ -221,7 +222,11 @@ mod tests {
         );
         let text = array_value_to_string(&column, 0).expect("text");
         Ok((
-            if column.is_null(0) { "NULL".to_owned() } else { text },
+            if column.is_null(0) || column.data_type().is_null() {
+                "NULL".to_owned()
+            } else {
+                text
+            },
             column.data_type().clone(),
         ))
     }
@@ -231,7 +236,7 @@ mod tests {
         let check = |json: &str, expected: DataType, text: &str, data_type: DataType| {
             assert_eq!(one(json, expected), Ok((text.to_owned(), data_type)), "{json}");
         };
-        check("null", DataType::Date32, "NULL", DataType::Date32);
+        check("null", DataType::Date32, "NULL", DataType::Null);
         check("true", DataType::Boolean, "true", DataType::Boolean);
         check(
             "9223372036854775807",

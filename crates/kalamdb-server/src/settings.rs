@@ -447,7 +447,11 @@ impl Definition {
             Field::Keys(field) => {
                 *field(config) = match text {
                     "" => None,
-                    place => Some(KeySource::parse(place).map_err(|reason| format!("{}: {reason}", refuse()))?),
+                    // Without the text, which may have a password in it.
+                    place => Some(
+                        KeySource::parse(place)
+                            .map_err(|reason| format!("{} must be {}: {reason}", self.name, self.expectation()))?,
+                    ),
                 };
             }
             Field::Location(field) => {

@@ -91,6 +91,18 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// What to do about values of another type.
+    fn advice(&self) -> String {
+        match self.name {
+            Name::Parameter(field) if field.name().starts_with('$') => {
+                let name = field.name();
+                format!("; bind a value of that type, or write CAST({name} AS …) for one of another type")
+            }
+            Name::Parameter(_) => String::new(),
+            Name::Column(_) => "; write CAST(… AS …) if that is meant".to_owned(),
+        }
+    }
+
     fn describe(&self) -> String {
         let whole = match self.name {
             Name::Column(column) => format!("column {} ({})", column.name, type_name(column)),
@@ -177,9 +189,10 @@ fn takes_no(from: &DataType, target: &Target<'_>) -> Error {
     Error::new(
         ErrorCode::TypeMismatch,
         format!(
-            "{} takes no {}; write CAST(… AS …) if that is meant",
+            "{} takes no {}{}",
             target.describe(),
-            data_type_name(from)
+            data_type_name(from),
+            target.advice()
         ),
     )
 }
@@ -258,7 +271,12 @@ fn cast(values: &ArrayRef, to: &DataType, target: &Target<'_>) -> Result<ArrayRe
     cast_in_zone(values, to, target.zone, &options).map_err(|_| {
         Error::new(
             ErrorCode::TypeMismatch,
-            format!("{} takes no {}", target.describe(), values.data_type()),
+            format!(
+                "{} takes no {}{}",
+                target.describe(),
+                data_type_name(values.data_type()),
+                target.advice()
+            ),
         )
     })
 }
@@ -323,7 +341,14 @@ fn misfit(values: &ArrayRef, row: usize, target: &Target<'_>) -> Error {
     };
     Error::new(
         ErrorCode::TypeMismatch,
-        format!("{quote}{shown}{quote}{place} does not fit {}{hint}", target.describe()),
+        format!(
+            "{quote}{shown}{quote}{place} does not fit {}{hint}{}",
+            target.describe(),
+            match target.name {
+                Name::Parameter(_) => target.advice(),
+                Name::Column(_) => String::new(),
+            }
+        ),
     )
 }
 

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use futures::FutureExt;
 use futures::future::{Either, select};
 use futures::stream::BoxStream;
-use kalamdb_core::{Engine, Error, ErrorCode, Principal, Quota, Quotas, Result, Task, UserRecord, View};
+use kalamdb_core::{Engine, Error, ErrorCode, Login, Principal, Quota, Quotas, Result, Task, UserRecord, View};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +22,7 @@ use crate::execution::{Completion, Execution, Report, RowStream};
 use crate::identifiers;
 use crate::ingest::{self, IngestRequest};
 use crate::interruption::aside;
+use crate::login_queue::LoginQueue;
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::parameters::Parameters;
 use crate::planning::Description;
@@ -62,6 +63,8 @@ pub struct DatabaseOptions {
     pub max_queries_per_user: usize,
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Passwords that are hashed at once, each on a core of its own and with 19 MiB.
+    pub passwords_at_once: usize,
     /// A session without a call ends after this, seconds.
     pub session_idle_seconds: u64,
     /// One statement's text, bytes.
@@ -82,6 +85,7 @@ pub struct Database {
     environment: Environment,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     queries: Arc<Queries>,
+    logins: LoginQueue,
 }
 
 impl Database {
@@ -97,6 +101,7 @@ impl Database {
             options.max_queries_per_user,
         );
         Ok(Arc::new(Database {
+            logins: LoginQueue::new(options.passwords_at_once),
             engine,
             options,
             runtime,
@@ -124,23 +129,39 @@ impl Database {
         administration::set_option(self, session, name, value)
     }
 
-    /// Checks a password, on the query runtime.
+    /// Checks a password, if it was not right lately; no more at once than the machine bears.
     ///
     /// # Errors
     /// UNAUTHENTICATED, TOO_MANY_REQUESTS.
     pub async fn authenticate(&self, user_id: &str, password: &str, peer: &str) -> Result<UserRecord> {
-        let engine = Arc::clone(&self.engine);
-        let (user_id, password, peer) = (user_id.to_owned(), password.to_owned(), peer.to_owned());
-        // Argon2 takes tens of milliseconds of CPU by design: a blocking thread, so that it never holds up a query's worker.
-        let (claimed, from) = (user_id.clone(), peer.clone());
-        let check = self
-            .runtime
-            .spawn_blocking(move || engine.authenticate(&user_id, &password, &peer));
-        let checked = check.await.map_err(|_| stopping())?;
-        if let Err(error) = &checked {
-            self.record_failed_login(Some(&claimed), &from, error);
+        let checked = self.check_login(user_id, password, peer).await;
+        checked.inspect_err(|error| self.record_failed_login(Some(user_id), peer, error))
+    }
+
+    async fn check_login(&self, user_id: &str, password: &str, peer: &str) -> Result<UserRecord> {
+        let begin = || self.engine.begin_login(user_id, password, peer);
+        let mut login = begin()?;
+        if let Login::Known(user) = login {
+            return Ok(user);
         }
-        checked
+        let place = self.logins.place(peer)?;
+        let attempt = loop {
+            match login {
+                Login::Known(user) => return Ok(user),
+                Login::Unchecked(attempt) => break attempt,
+                Login::Busy(mut busy) => busy.ended().await,
+            }
+            login = begin()?;
+        };
+        let turn = place.turn().await;
+        let (engine, password) = (Arc::clone(&self.engine), password.to_owned());
+        // Argon2 takes tens of milliseconds of CPU by design: a blocking thread, so that it never holds up a query's worker.
+        let check = self.runtime.spawn_blocking(move || {
+            let checked = engine.check_password(attempt, &password);
+            drop(turn);
+            checked
+        });
+        check.await.map_err(|_| stopping())?
     }
 
     /// Notes credentials that were refused, for `system.queries`. `claimed` is kept only where there is such a user: people
@@ -263,14 +284,28 @@ impl Database {
     /// # Errors
     /// Whatever parsing and planning say.
     pub async fn describe(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Description> {
+        self.describe_bound(session, sql, &Parameters::none()).await
+    }
+
+    /// The same for a statement that is going to run with these parameters, of which only the types matter.
+    ///
+    /// # Errors
+    /// As [`Database::describe`].
+    pub async fn describe_bound(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: &Parameters,
+    ) -> Result<Description> {
         session.touch();
         self.check_text(session, sql)?;
         let query = self.begin(session, sql, self.timeout(session))?;
         // Held to the end, so that a caller who goes away cancels it.
         let _abandoned = query.cancel_token().drop_guard();
         let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
+        let bound = parameters.types();
         let described = self.runtime.spawn(async move {
-            let work = async { aside(|| run::describe(&database, &session, &sql, &query)) };
+            let work = async { aside(|| run::describe(&database, &session, &sql, bound, &query)) };
             let outcome = interruptible(&query, work).await;
             match &outcome {
                 Ok(_) => query.described(),

@@ -363,7 +363,7 @@ pub(crate) async fn run(
         Change::Delete(_) => "deleted",
     };
     for attempt in 1.. {
-        let planner = Planner::new(database, session, query.interruption())?;
+        let planner = Planner::new(database, session, query.interruption())?.with_bound(given.types());
         // Held until the outcome is known, as the rows are.
         let mut memory = WriteMemory::of_changes(database.environment(), query.interruption());
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;

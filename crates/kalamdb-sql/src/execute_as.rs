@@ -17,7 +17,8 @@ use crate::rights::unknown_user;
 use crate::session::{Reach, Session};
 use crate::statement::{Actor, Definition, Statement, UserName};
 
-/// What `system.queries.executed_as` shows for EXECUTE AS ALL USERS. No user's id is this: it is no name that logs in.
+/// What `system.queries.executed_as` shows for EXECUTE AS ALL USERS. No user's id is this: none that is made has a colon, neither by
+/// CREATE USER nor for an outside token.
 const ALL_USERS: &str = "all users:";
 
 /// The session that a statement runs in: that of whoever asks, or a copy of it that has another's scope and rights. Whom a

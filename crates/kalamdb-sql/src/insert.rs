@@ -136,7 +136,7 @@ pub(crate) async fn run(
     given: &Parameters,
     query: &RunningQuery,
 ) -> Result<Ended> {
-    let planner = Planner::new(database, session, query.interruption())?;
+    let planner = Planner::new(database, session, query.interruption())?.with_bound(given.types());
     let InsertPlan {
         table,
         targets,

@@ -44,6 +44,7 @@ mod key_order;
 mod key_range;
 mod literal_columns;
 mod literals;
+mod login_queue;
 mod memory_share;
 mod metadata;
 mod missing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use kalamdb_core::{
-    INFORMATION_SCHEMA, Principal, Result, Role, SYSTEM_NAMESPACE, StoredView, Table, View, field_type_name,
+    INFORMATION_SCHEMA, Principal, Result, SYSTEM_NAMESPACE, StoredView, Table, Task, View, field_type_name,
 };
 
 use crate::database::Database;
@@ -95,7 +95,7 @@ pub(crate) fn visible_tables(view: &View, principal: &Principal, filter: &TableF
     Ok(tables)
 }
 
-/// The namespaces that `principal` sees, by name: dba and system all, others those with a table they see.
+/// The namespaces that `principal` sees, by name: all, or those with something they see.
 pub(crate) fn visible_namespaces(view: &View, principal: &Principal) -> Vec<String> {
     let names = view
         .catalog()
@@ -110,15 +110,12 @@ pub(crate) fn visible_namespaces(view: &View, principal: &Principal) -> Vec<Stri
 /// Whether `principal` may know of a namespace, which is then there.
 pub(crate) fn sees_namespace(view: &View, principal: &Principal, name: &str) -> bool {
     let catalog = view.catalog();
-    match principal.role {
-        Role::Dba | Role::System => catalog.namespaces.contains_key(name) || name == SYSTEM_NAMESPACE,
-        Role::User | Role::Service => {
-            let granted = principal.grants.namespaces().contains(name);
-            granted
-                || catalog.tables_in(name).any(|table| principal.sees(table))
-                || catalog.views_in(name).any(|view| principal.sees_view(view, catalog))
-        }
+    if principal.may_do(Task::KnowNamespaces) {
+        return catalog.namespaces.contains_key(name) || name == SYSTEM_NAMESPACE;
     }
+    principal.grants.namespaces().contains(name)
+        || catalog.tables_in(name).any(|table| principal.sees(table))
+        || catalog.views_in(name).any(|view| principal.sees_view(view, catalog))
 }
 
 /// SQL LIKE: `%` any text, `_` any character, `\` takes the next character as it is.

@@ -1,27 +1,30 @@
 //! Values for `$1`, `$2`, … and `?`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Fields, Schema};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ParamValues};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::assignment::{Target, assign};
 use crate::diagnostics;
+use crate::planned::plain_type;
+use crate::tree::{walk, walk_mut};
 
 /// The parameters of one execution.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
-    /// Columns by position, whatever their names; cast to the inferred types without loss or refused with TYPE_MISMATCH.
+    /// Columns by position, whatever their names; cast without loss to the types that the statement tells, or refused with
+    /// TYPE_MISMATCH. A parameter of which it tells nothing has the type of its column.
     /// A query takes one row; an INSERT, UPDATE or DELETE with several rows runs for each, atomically as one.
     pub batch: Option<RecordBatch>,
 }
@@ -30,6 +33,16 @@ impl Parameters {
     /// No parameters.
     pub fn none() -> Self {
         Parameters { batch: None }
+    }
+
+    /// Types for parameters of which the statement tells nothing: those of the columns, plainly; `None` for one of NULLs only.
+    pub(crate) fn types(&self) -> Vec<Option<FieldRef>> {
+        let columns = self.batch.iter().flat_map(|batch| batch.columns());
+        let types = columns.map(|column| {
+            let data_type = bound_type(column.data_type());
+            (data_type != DataType::Null).then(|| Arc::new(Field::new("", data_type, true)))
+        });
+        types.collect()
     }
 
     /// The values as columns `$1`, `$2`, … of exactly these types, read in that time zone. A statement without parameters has one row of none.
@@ -101,6 +114,138 @@ pub(crate) fn row(columns: &RecordBatch, row: usize) -> Result<ParamValues> {
         ))
     });
     Ok(ParamValues::List(values.collect::<Result<_>>()?))
+}
+
+/// The type of a parameter for values of that type: without what only their encoding is about.
+fn bound_type(data_type: &DataType) -> DataType {
+    match plain_type(data_type) {
+        DataType::LargeUtf8 => DataType::Utf8,
+        DataType::LargeBinary => DataType::Binary,
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            DataType::Decimal128(precision, scale)
+        }
+        // Functions take it, and not all of them the longer one.
+        DataType::Decimal256(precision, scale) if precision <= DECIMAL128_MAX_PRECISION => {
+            DataType::Decimal128(precision, scale)
+        }
+        other => other,
+    }
+}
+
+/// The parameters as a description of their statement has them; one without a type is text.
+pub(crate) fn fields(types: Vec<Option<FieldRef>>) -> Fields {
+    let named = types.into_iter().enumerate().map(|(index, field)| {
+        let field = field.unwrap_or_else(untyped);
+        let name = format!("${}", index + 1);
+        Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone())
+    });
+    named.collect()
+}
+
+/// How many parameters the text has: the highest number of one.
+///
+/// # Errors
+/// INVALID_STATEMENT for a placeholder without a number.
+pub(crate) fn count(statement: &ast::Statement) -> Result<usize> {
+    struct Highest(usize);
+    impl Visitor for Highest {
+        type Break = Error;
+        fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<Error> {
+            if let ast::Value::Placeholder(name) = &value.value {
+                match number(name) {
+                    Ok(number) => self.0 = self.0.max(number),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut highest = Highest(0);
+    walk(statement, &mut highest)?;
+    Ok(highest.0)
+}
+
+/// The numbers of parameters that `||` joins with others.
+pub(crate) fn joined(statement: &ast::Statement) -> HashSet<usize> {
+    struct Joined(HashSet<usize>);
+    impl Visitor for Joined {
+        type Break = Error;
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+            if let ast::Expr::BinaryOp {
+                left,
+                op: ast::BinaryOperator::StringConcat,
+                right,
+            } = expr
+            {
+                // What is no number is refused when it is planned.
+                let parameters = [left, right].map(|operand| placeholder(operand).ok().flatten());
+                self.0.extend(parameters.into_iter().flatten());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut joined = Joined(HashSet::new());
+    walk(statement, &mut joined).expect("this visitor does not break");
+    joined.0
+}
+
+/// Writes array literals with parameters in them as calls of `make_array`.
+///
+/// Problem: DataFusion gives parameters in array literals no types. Proper way: `sql_array_literal` hands on the context that
+/// has them. Chosen: the call means the same and has them. Evidence: `PlannerContext::new()` in datafusion-sql 55's
+/// `expr/value.rs`; `an_untold_parameter_has_the_type_of_its_value`.
+pub(crate) fn arrays_as_calls(node: &mut (impl Visit + VisitMut)) {
+    struct Calls;
+    impl VisitorMut for Calls {
+        type Break = Error;
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
+            if let ast::Expr::Array(array) = expr
+                && has_any(array)
+            {
+                let elements = std::mem::take(&mut array.elem);
+                *expr = ast::Expr::Function(make_array(elements));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if has_any(node) {
+        walk_mut(node, &mut Calls).expect("this visitor does not break");
+    }
+}
+
+/// Whether parameters stand somewhere in a part of a statement.
+fn has_any(node: &impl Visit) -> bool {
+    struct Any;
+    impl Visitor for Any {
+        type Break = Error;
+        fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<Error> {
+            match &value.value {
+                ast::Value::Placeholder(_) => {
+                    ControlFlow::Break(Error::new(ErrorCode::Internal, "a parameter ends the search for one"))
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    walk(node, &mut Any).is_err()
+}
+
+fn make_array(elements: Vec<ast::Expr>) -> ast::Function {
+    let unnamed = |element| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(element));
+    ast::Function {
+        name: ast::ObjectName::from(vec![ast::Ident::new("make_array")]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: elements.into_iter().map(unnamed).collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
 }
 
 /// The type of a parameter that nothing says anything about.
@@ -204,7 +349,11 @@ pub(crate) fn placeholder_types(expr: &Expr) -> DataFusionResult<HashMap<String,
         if let Expr::Placeholder(placeholder) = expr {
             let known = types.entry(placeholder.id.clone()).or_default();
             if known.is_none() {
-                known.clone_from(&placeholder.field);
+                // Beside another parameter it has the type of nothing.
+                *known = placeholder
+                    .field
+                    .clone()
+                    .filter(|field| *field.data_type() != DataType::Null);
             }
         }
         Ok(TreeNodeRecursion::Continue)

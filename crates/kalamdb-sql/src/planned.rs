@@ -20,6 +20,8 @@ pub(crate) struct Planned {
     pub(crate) plan: LogicalPlan,
     /// `$1` first; as a description of the statement has them.
     pub(crate) parameters: Fields,
+    /// Whether types of what is bound decide about some of them.
+    pub(crate) follows_bound_types: bool,
     /// Those of the result's columns, where the plan's own are others.
     pub(crate) names: Option<Arc<[String]>>,
     /// What there is of subqueries that use columns of the query around them.

@@ -1,10 +1,12 @@
 //! From a parsed statement to a DataFusion plan: the session context of one statement, names, types and parameters.
 
+mod parameter_types;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
@@ -21,7 +23,7 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut};
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, View,
+    Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, Task, View,
 };
 
 use crate::batch_rows;
@@ -39,10 +41,11 @@ use crate::key_groups;
 use crate::literals;
 use crate::missing;
 use crate::names::{name_position, placed, table_name};
-use crate::parameters::{self, untyped};
+use crate::parameters;
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
+use crate::planning::parameter_types::Typed;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
 use crate::repeated_names::{self, Renamed};
@@ -79,8 +82,11 @@ pub struct Description {
     pub result: SchemaRef,
     /// For each result column the table it comes straight from, if it does.
     pub origins: Vec<Option<TableName>>,
-    /// One nullable field per parameter, `$1` first, with inferred types (Utf8 where nothing can be inferred).
+    /// One nullable field per parameter, `$1` first: what the statement tells of its type, or what is bound, or Utf8.
     pub parameters: SchemaRef,
+    /// Whether result columns may have other types with values bound of other types: the statement tells nothing of some
+    /// parameters. [`Database::describe_bound`] says which.
+    pub follows_bound_types: bool,
 }
 
 /// What one statement plans with: its view, its principal, and DataFusion's state for both.
@@ -93,12 +99,13 @@ pub(crate) struct Planner {
     time_zone: Arc<str>,
     state: SessionState,
     interruption: Interruption,
+    /// Types of what is bound, `$1` first, for parameters of which the statement tells nothing.
+    bound: Vec<Option<FieldRef>>,
 }
 
 /// A plan of a statement's text, or of the same with other names for some columns.
 struct Distinct {
     plan: LogicalPlan,
-    statement: ast::Statement,
     names: Option<Arc<[String]>>,
 }
 
@@ -146,7 +153,13 @@ impl Planner {
             time_zone,
             state,
             interruption: interruption.clone(),
+            bound: Vec::new(),
         })
+    }
+
+    /// For parameters with values of such types.
+    pub(crate) fn with_bound(self, bound: Vec<Option<FieldRef>>) -> Self {
+        Planner { bound, ..self }
     }
 
     pub(crate) fn database(&self) -> &Arc<Database> {
@@ -345,32 +358,12 @@ impl Planner {
                 return Err(error);
             }
         }
-        let Distinct {
-            plan,
-            statement,
-            names: output,
-        } = self.distinct(names, statement, known)?;
-        let fields = plan.get_parameter_fields().map_err(diagnostics::from_datafusion)?;
-        let types = ordered(fields, known)?;
-        let plan = if types.iter().any(Option::is_none) {
-            let types: Vec<Option<FieldRef>> = types
-                .iter()
-                .map(|known| Some(known.clone().unwrap_or_else(untyped)))
-                .collect();
-            self.logical(names, statement.clone(), types)
-                .map_err(|error| self.refused(names, error, &statement, known))?
-        } else {
-            plan
-        };
-        let parameters = types
-            .into_iter()
-            .enumerate()
-            .map(|(index, known)| {
-                let known = known.unwrap_or_else(untyped);
-                Field::new(format!("${}", index + 1), known.data_type().clone(), true)
-                    .with_metadata(known.metadata().clone())
-            })
-            .collect();
+        let Typed {
+            distinct: Distinct { plan, names: output },
+            types,
+            follows_bound_types,
+        } = self.typed(names, &statement, known)?;
+        let parameters = parameters::fields(types);
         let mut correlation = Correlation::of(&plan).map_err(diagnostics::from_datafusion)?;
         if names.any_read(|name| self.view.catalog().view(name).is_some()) {
             // A place in the text of a view is none in the statement's.
@@ -379,6 +372,7 @@ impl Planner {
         Ok(Planned {
             plan,
             parameters,
+            follows_bound_types,
             names: output,
             correlation,
         })
@@ -390,43 +384,36 @@ impl Planner {
         names: &PlanNames<'_>,
         statement: ast::Statement,
         types: &[Option<FieldRef>],
-    ) -> Result<Distinct> {
+    ) -> DataFusionResult<Distinct> {
         let refusal = match self.logical(names, statement.clone(), types.to_vec()) {
-            Ok(plan) => {
-                return Ok(Distinct {
-                    plan,
-                    statement,
-                    names: None,
-                });
-            }
+            Ok(plan) => return Ok(Distinct { plan, names: None }),
             Err(error) if repeated_names::caused(&error) => error,
             Err(error) if key_groups::may_help(&error, &statement) => {
                 names.tell_keys(true);
-                if let Ok(plan) = self.logical(names, statement.clone(), types.to_vec()) {
-                    let names = None;
-                    return Ok(Distinct { plan, statement, names });
+                if let Ok(plan) = self.logical(names, statement, types.to_vec()) {
+                    return Ok(Distinct { plan, names: None });
                 }
                 names.tell_keys(false);
-                return Err(self.refused(names, error, &statement, types));
+                return Err(error);
             }
-            Err(error) => return Err(self.refused(names, error, &statement, types)),
+            Err(error) => return Err(error),
         };
         for which in [Renamed::Repeated, Renamed::All] {
             let mut renamed = statement.clone();
-            if !repeated_names::rename(&mut renamed, which)? {
+            let any = repeated_names::rename(&mut renamed, which);
+            if !any.map_err(|error| DataFusionError::External(Box::new(error)))? {
                 continue;
             }
             // Where this fails too, the first refusal is about what was written.
-            if let Ok(plan) = self.logical(names, renamed.clone(), types.to_vec()) {
-                let output = repeated_names::given_back(&plan).map_err(diagnostics::from_datafusion)?;
+            if let Ok(plan) = self.logical(names, renamed, types.to_vec()) {
+                let names = repeated_names::given_back(&plan)?;
                 return Ok(Distinct {
                     plan,
-                    statement: renamed,
-                    names: output.map(Arc::from),
+                    names: names.map(Arc::from),
                 });
             }
         }
-        Err(self.refused(names, refusal, &statement, types))
+        Err(refusal)
     }
 
     /// What planning the statement says, with the place that it is about.
@@ -448,6 +435,7 @@ impl Planner {
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
+        parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
     }
 
@@ -573,15 +561,21 @@ impl Planner {
         Ok((schema, bounded.map_err(diagnostics::from_datafusion)?))
     }
 
-    /// The statement's state, with smaller batches where the plan reads long rows.
+    /// The statement's state, with smaller batches where the plan reads long rows, and fewer counters where it shows them.
     fn state_for(&self, plan: &LogicalPlan) -> Result<Cow<'_, SessionState>> {
         let most = self.state.config().batch_size();
         let rows = batch_rows::of(plan, most).map_err(diagnostics::from_datafusion)?;
-        if rows == most {
+        let shows_counters = matches!(plan, LogicalPlan::Analyze(_));
+        let bounded = shows_counters && self.principal.require(Task::CountSegments).is_err();
+        if rows == most && !bounded {
             return Ok(Cow::Borrowed(&self.state));
         }
+        let mut config = self.state.config().clone().with_batch_size(rows);
+        if bounded {
+            config = config.with_extension(Arc::new(provider::OwnRowsCounted));
+        }
         let mut state = self.state.clone();
-        *state.config_mut() = state.config().clone().with_batch_size(rows);
+        *state.config_mut() = config;
         Ok(Cow::Owned(state))
     }
 
@@ -643,21 +637,6 @@ pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) ->
     let coerced = simplifier.coerce(typed.data, schema)?;
     let zoned = zoned(coerced, schema, state.config_options())?;
     simplifier.simplify(guarded(zoned.data, schema)?.data)
-}
-
-/// Parameters in order, over those that are known from outside; a gap (`$1` and `$3` only) is a parameter nobody reads.
-fn ordered(fields: HashMap<String, Option<FieldRef>>, known: &[Option<FieldRef>]) -> Result<Vec<Option<FieldRef>>> {
-    let mut types = known.to_vec();
-    for (name, field) in fields {
-        let number = parameters::number(&name)?;
-        if types.len() < number {
-            types.resize(number, None);
-        }
-        if field.is_some() {
-            types[number - 1] = field;
-        }
-    }
-    Ok(types)
 }
 
 /// What ORDER BY names is there: DataFusion's planner leaves it to rules to find out, which know no statement.

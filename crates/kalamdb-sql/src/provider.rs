@@ -22,7 +22,7 @@ use kalamdb_core::{ScanField, ScanOrder, ScanRequest, SystemTable, Table, TableK
 use crate::database::Database;
 use crate::key_range;
 use crate::pruning::Pruning;
-use crate::scan_exec::{Keys, Output, Readers, ScanExec};
+use crate::scan_exec::{Counted, Keys, Output, Readers, ScanExec};
 use crate::system_tables;
 
 /// Commit order.
@@ -49,6 +49,10 @@ pub(crate) enum Exposure {
     /// Those, and what the write handler needs to find a row again.
     Mutation,
 }
+
+/// In the configuration of a statement that shows what its scans count, to somebody who may not know how much others have: of tables
+/// with owners they count what depends on one's own rows alone.
+pub(crate) struct OwnRowsCounted;
 
 /// Whether a table has `_seq` and `_updated`.
 pub(crate) fn has_system_columns(table: &Table) -> bool {
@@ -205,6 +209,15 @@ impl Provider {
         (fields, outputs)
     }
 
+    /// What of this scan may be shown.
+    fn counted(&self, state: &dyn Session) -> Counted {
+        let bounded = state.config().get_extension::<OwnRowsCounted>().is_some();
+        match &self.readers {
+            Readers::One(_) if bounded && has_owners(&self.table) => Counted::OwnRows,
+            Readers::One(_) | Readers::Everyone { .. } => Counted::Everything,
+        }
+    }
+
     fn is_live(&self) -> bool {
         self.table.kind == TableKind::System
             && SystemTable::by_name(&self.table.name.table).is_some_and(|system| !system.is_stored())
@@ -298,7 +311,10 @@ impl TableProvider for Provider {
             .filter(|(index, _)| !answered.contains(index))
             .map(|(_, filter)| filter.clone())
             .collect();
-        let prune = if told.is_empty() || self.view.segment_rows(&self.table) == 0 {
+        let counted = self.counted(state);
+        // What bounds rule out depends on whose rows are in the same page, and so would how many rows leave a scan.
+        let is_counted = counted == Counted::OwnRows;
+        let prune = if told.is_empty() || is_counted || self.view.segment_rows(&self.table) == 0 {
             None
         } else {
             Pruning::of(state, &told, &self.schema, |name| self.stored_column(name))?
@@ -324,7 +340,7 @@ impl TableProvider for Provider {
             limit: if left.is_none() { limit } else { None },
             batch_rows: state.config().batch_size(),
         };
-        let scan: Arc<dyn ExecutionPlan> = Arc::new(ScanExec::new(
+        let scan = ScanExec::new(
             Arc::clone(&self.table),
             self.readers.clone(),
             self.view.clone(),
@@ -332,7 +348,8 @@ impl TableProvider for Provider {
             range.map_or(Keys::All, |range| Keys::Ranges(Arc::new(range.constraints))),
             outputs,
             Arc::clone(&schema),
-        ));
+        );
+        let scan: Arc<dyn ExecutionPlan> = Arc::new(scan.counting(counted));
         let Some(filter) = left else { return Ok(scan) };
         let unqualified = datafusion::logical_expr::expr_rewriter::unnormalize_col(filter);
         let predicate = state.create_physical_expr(unqualified, &DFSchema::try_from(schema)?)?;

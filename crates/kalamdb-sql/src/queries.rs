@@ -549,8 +549,8 @@ fn without_literals(sql: &str) -> String {
     }
     let mut text = String::with_capacity(end);
     let mut literals = 0usize;
-    let about_users = secrets::is_about_users(&tokens);
-    for token in &tokens {
+    let hidden = secrets::hidden(&tokens);
+    for (at, token) in tokens.iter().enumerate() {
         match &token.token {
             Token::EOF => {}
             Token::Whitespace(_) => {
@@ -582,7 +582,7 @@ fn without_literals(sql: &str) -> String {
                 text.push('$');
                 text.push_str(&literals.to_string());
             }
-            Token::Word(word) if about_users && !secrets::is_grammar(&word.to_string()) => {
+            Token::Word(word) if hidden.contains(&at) && !secrets::is_grammar(&word.to_string()) => {
                 literals += 1;
                 text.push('$');
                 text.push_str(&literals.to_string());
@@ -626,6 +626,29 @@ mod tests {
             "alter user $1 set password = $2",
         );
         check("CREATE USER TABLE t (a INT)", "CREATE USER TABLE t (a INT)");
+        check("CREATE USR zed PASSWORD hunter2", "CREATE USR zed PASSWORD $1");
+        check("SET PASSWORD = hunter3", "SET PASSWORD = $1");
+        check("SET PASSWORD FOR zed = hunter3", "SET PASSWORD $1 $2 = $3");
+        check(
+            "CREATE ROLE zed LOGIN PASSWORD \"hunter22\"",
+            "CREATE ROLE zed LOGIN PASSWORD $1",
+        );
+        check(
+            "UPDATE USER zed SET PASSWORD = hunter2",
+            "UPDATE USER zed SET PASSWORD = $1",
+        );
+        check(
+            "EXPLAIN ALTR USER zed PASSWORD hunter2 ROLE user",
+            "EXPLAIN ALTR USER zed PASSWORD $1 ROLE user",
+        );
+        for columns in [
+            "SELECT password, name FROM accounts",
+            "EXECUTE AS ALL USERS (SELECT password FROM accounts)",
+            "CREATE SHARED TABLE accounts (password TEXT, name TEXT)",
+            "CREATE OR REPLACE VIEW v AS SELECT password, name FROM accounts",
+        ] {
+            check(columns, columns);
+        }
         check("EXECUTE AS USER 'a' (SELECT 'x')", "EXECUTE AS USER $1 (SELECT $2)");
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use kalamdb_core::{
-    Engine, Error, ErrorCode, Grant, GrantChange, GrantedOn, Principal, Privilege, QuotaOf, Result, Role, TableName,
+    Engine, Error, ErrorCode, Grant, GrantChange, GrantedOn, Principal, Privilege, QuotaOf, Result, TableName, Task,
     View,
 };
 
@@ -148,7 +148,7 @@ pub(crate) fn grants(
     user: Option<&UserName>,
 ) -> Result<RecordBatch> {
     let of = user
-        .map(|user| known_user(database, principal, view, user))
+        .map(|user| known_user(database, principal, view, user, Task::ShowGrants))
         .transpose()?;
     let mut grants = view.grants(principal)?;
     if let Some(of) = of {
@@ -208,7 +208,7 @@ pub(crate) fn quotas(
     user: Option<&UserName>,
 ) -> Result<RecordBatch> {
     let of = match user {
-        Some(user) => known_user(database, principal, view, user)?,
+        Some(user) => known_user(database, principal, view, user, Task::ShowQuotas)?,
         None => principal.clone(),
     };
     let quotas = view.quotas(&of);
@@ -234,19 +234,18 @@ pub(crate) fn quotas(
     )
 }
 
-/// The user of a SHOW … FOR: oneself, or anyone for those who see all users.
-fn known_user(database: &Database, principal: &Principal, view: &View, user: &UserName) -> Result<Principal> {
+/// The user of a SHOW … FOR: oneself, or anyone for those who may do this.
+fn known_user(
+    database: &Database,
+    principal: &Principal,
+    view: &View,
+    user: &UserName,
+    task: Task,
+) -> Result<Principal> {
     if user.name == principal.user_id {
         return Ok(principal.clone());
     }
-    if principal.role < Role::Dba {
-        let message = format!(
-            "what others were granted, and their quotas, are for role dba or higher; user {} has role {}",
-            principal.user_id,
-            principal.role.as_str()
-        );
-        return Err(placed(Error::new(ErrorCode::PermissionDenied, message), user.position));
-    }
+    principal.require(task).map_err(|error| placed(error, user.position))?;
     match database.engine().user(view, &user.name)? {
         Some(found) => Ok(found.principal),
         None => Err(unknown_user(database.engine(), view, user)?),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::logical_expr::{ExplainFormat, ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
@@ -123,7 +123,7 @@ pub(crate) async fn statement(
     let session = &execute_as::session(database, session, &actor, &statement, query)?;
     match statement {
         Statement::Query(statement) => {
-            let planner = Planner::new(database, session, query.interruption())?;
+            let planner = Planner::new(database, session, query.interruption())?.with_bound(parameters.types());
             let planned = planner.plan(*statement, &[])?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -135,7 +135,7 @@ pub(crate) async fn statement(
             statement,
             original,
         } => {
-            let planner = Planner::new(database, session, query.interruption())?;
+            let planner = Planner::new(database, session, query.interruption())?.with_bound(parameters.types());
             let planned = explained(&planner, analyze, verbose, format, &statement, *original)?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
@@ -201,7 +201,7 @@ fn at_subject(error: Error, subject: Option<Position>) -> Error {
     }
 }
 
-/// Describes a statement without running it.
+/// Describes a statement without running it; `bound` are the types of what is bound to it, as far as anything is.
 ///
 /// # Errors
 /// Whatever parsing and planning say.
@@ -209,16 +209,18 @@ pub(crate) fn describe(
     database: &Arc<Database>,
     session: &Arc<Session>,
     sql: &str,
+    bound: Vec<Option<FieldRef>>,
     running: &RunningQuery,
 ) -> Result<Description> {
     let Parsed { actor, statement, .. } = statement::parse_whole(sql)?;
     let session = &execute_as::session(database, session, &actor, &statement, running)?;
-    let planner = Planner::new(database, session, running.interruption())?;
+    let planner = Planner::new(database, session, running.interruption())?.with_bound(bound);
     let query = |planned: Planned| -> Result<Description> {
         Ok(Description {
             kind: StatementKind::Query,
             result: planner.result_schema(&planned)?,
             origins: planned.origins(),
+            follows_bound_types: planned.follows_bound_types,
             parameters: Arc::new(Schema::new(planned.parameters)),
         })
     };
@@ -227,12 +229,14 @@ pub(crate) fn describe(
         result: Arc::new(Schema::empty()),
         origins: Vec::new(),
         parameters: Arc::new(Schema::new(parameters)),
+        follows_bound_types: false,
     };
     let operation = |result: SchemaRef, parameters: Fields| Description {
         kind: StatementKind::Operation,
         origins: vec![None; result.fields().len()],
         result,
         parameters: Arc::new(Schema::new(parameters)),
+        follows_bound_types: false,
     };
     let write = |parameters: &Fields, returning: Option<&Returning>| match returning {
         Some(returning) => Ok(operation(returning.schema(&planner)?, parameters.clone())),
@@ -267,6 +271,7 @@ pub(crate) fn describe(
                 origins: vec![None; result.fields().len()],
                 result,
                 parameters: Arc::new(Schema::empty()),
+                follows_bound_types: false,
             })
         }
         Statement::Operation(statement) => Ok(operation(operations::schema(&statement), Fields::empty())),
@@ -302,6 +307,7 @@ fn explained(
     let Planned {
         plan,
         parameters,
+        follows_bound_types,
         correlation,
         names: _,
     } = planner.plan(query, &[])?;
@@ -315,6 +321,7 @@ fn explained(
     Ok(Planned {
         plan: plan.map_err(diagnostics::from_datafusion)?,
         parameters,
+        follows_bound_types,
         names: None,
         correlation,
     })

@@ -68,6 +68,15 @@ impl Readers {
     }
 }
 
+/// What EXPLAIN ANALYZE shows of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// What was read of the table, and how.
+    Everything,
+    /// What depends on the reader's own rows alone.
+    OwnRows,
+}
+
 /// A column as it leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
@@ -87,6 +96,7 @@ pub(crate) struct ScanExec {
     /// Without a key of its own.
     request: ScanRequest,
     keys: Keys,
+    counted: Counted,
     /// Partitions, which are parts of the rows.
     parts: usize,
     outputs: Arc<[Output]>,
@@ -120,10 +130,16 @@ impl ScanExec {
             view,
             request,
             keys,
+            counted: Counted::Everything,
             outputs: outputs.into(),
             schema,
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// The same with less to show.
+    pub(crate) fn counting(self, counted: Counted) -> Self {
+        ScanExec { counted, ..self }
     }
 
     /// The same scan of another request, with these properties and so many parts.
@@ -134,6 +150,7 @@ impl ScanExec {
             view: self.view.clone(),
             request,
             keys: self.keys.clone(),
+            counted: self.counted,
             parts,
             outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
@@ -336,7 +353,7 @@ impl ExecutionPlan for ScanExec {
             },
             outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
-            counters: Counters::new(&self.metrics, partition),
+            counters: Counters::new(&self.metrics, partition, self.counted),
             baseline: BaselineMetrics::new(&self.metrics, partition),
         };
         // Each poll reads one batch; make_cooperative gives way to other tasks between polls.
@@ -394,13 +411,18 @@ struct Counters {
 }
 
 impl Counters {
-    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize, counted: Counted) -> Self {
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        // How rows lie in segments depends on those of everyone.
+        let of_segments = |name: &'static str| match counted {
+            Counted::Everything => counter(name),
+            Counted::OwnRows => Count::new(),
+        };
         Counters {
             keys_read: counter("keys_read"),
-            segments_read: counter("segments_read"),
-            row_groups_pruned: counter("row_groups_pruned"),
-            pages_pruned: counter("pages_pruned"),
+            segments_read: of_segments("segments_read"),
+            row_groups_pruned: of_segments("row_groups_pruned"),
+            pages_pruned: of_segments("pages_pruned"),
         }
     }
 

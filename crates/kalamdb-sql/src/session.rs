@@ -129,6 +129,19 @@ impl Session {
         }
     }
 
+    /// The same session as a query sees it that comes with options of its own: these and no others.
+    ///
+    /// # Errors
+    /// As for [`Session::set_option`].
+    pub fn with_options(&self, options: &BTreeMap<String, SessionValue>) -> Result<Session> {
+        let session = self.acting(self.principal.clone(), self.reach);
+        *session.settings.lock() = Settings::default();
+        for (name, value) in options {
+            session.set_option(name, Some(value.clone()))?;
+        }
+        Ok(session)
+    }
+
     /// Whose rows it reads.
     pub(crate) fn reach(&self) -> Reach {
         self.reach

@@ -65,6 +65,7 @@ impl Fixture {
             statement_timeout_ms: 0,
             max_queries_per_user: 16,
             max_sessions: 100,
+            passwords_at_once: 2,
             session_idle_seconds: 1_800,
             statement_text_limit_bytes: 1 << 20,
             batch_rows: 8_192,

@@ -231,17 +231,7 @@ pub(crate) fn know(known: &mut Vec<Option<FieldRef>>, number: usize, column: &Co
     }
 }
 
-/// Names the parameters and gives a type to those that have none.
-pub(crate) fn parameter_fields(known: Vec<Option<FieldRef>>) -> Fields {
-    let named = known.into_iter().enumerate().map(|(index, field)| {
-        let field = field.unwrap_or_else(parameters::untyped);
-        let name = format!("${}", index + 1);
-        Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone())
-    });
-    named.collect()
-}
-
-/// The parameters of VALUES: of the column's type where they are a whole value, else as the expression infers.
+/// The parameters of VALUES: of the column's type where they are a whole value, else as in a query of the expressions.
 ///
 /// # Errors
 /// As [`Planner::expression`].
@@ -262,8 +252,13 @@ pub(crate) fn parameters(
             }
         }
     }
+    let mut with_parameters = Vec::new();
     for expr in within {
-        for (name, field) in planner.parameter_types(expr)? {
+        let types = planner.parameter_types(expr)?;
+        if !types.is_empty() {
+            with_parameters.push(expr);
+        }
+        for (name, field) in types {
             let number = parameters::number(&name)?;
             if known.len() < number {
                 known.resize(number, None);
@@ -273,7 +268,17 @@ pub(crate) fn parameters(
             }
         }
     }
-    Ok(parameter_fields(known))
+    if known.iter().all(Option::is_some) {
+        return Ok(parameters::fields(known));
+    }
+    let items = with_parameters.into_iter().enumerate();
+    let items = items.map(|(index, expr)| ast::SelectItem::ExprWithAlias {
+        expr: expr.clone(),
+        alias: ast::Ident::with_quote('"', format!("{index}")),
+    });
+    let select = select(items.collect(), Vec::new(), None);
+    let query = query(ast::SetExpr::Select(Box::new(select)));
+    Ok(planner.plan(ast::Statement::Query(query), &known)?.parameters)
 }
 
 /// VALUES as a query, DEFAULT written out.

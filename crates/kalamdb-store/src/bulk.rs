@@ -27,11 +27,17 @@ use crate::manifest::SegmentEntry;
 use crate::merge::{Merge, Source, Unopened};
 use crate::mover::SegmentOptions;
 use crate::publication::{Inputs, NewSegment, Publication, Resolution};
+use crate::row_bytes;
 use crate::run_writer::RunWriter;
 use crate::schema::{Lifetime, StoreSchema};
 use crate::segment::{SegmentFile, SegmentShape};
 use crate::store::Store;
-use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS};
+use crate::tuning::{
+    LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MERGE_RUNS, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
+};
+
+/// Bytes of rows that are sorted together at most, unless they came together: half of what the offsets of a column hold.
+const CHUNK_OFFSETS_BYTES: usize = 1 << 30;
 
 /// A row's key, if its table has one, and its value.
 pub type EncodedRow = (Option<Arc<[u8]>>, Vec<u8>);
@@ -152,11 +158,16 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             self.last_key = Some(keys.value(rows - 1).to_vec());
             return Ok(());
         }
-        self.chunk.bytes += columns
-            .iter()
-            .map(|column| column.get_array_memory_size())
-            .sum::<usize>();
-        self.chunk.bytes += keys.get_array_memory_size();
+        let mut bytes = row_bytes::of_columns(columns) + row_bytes::of_array(&(Arc::new(keys.clone()) as ArrayRef));
+        if mistake!(SlicesCountAsTheirBuffers) {
+            bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
+        }
+        if self.chunk.bytes + bytes > CHUNK_OFFSETS_BYTES {
+            self.write_chunk()?;
+        }
+        // Rows in order wait half encoded, and may wait for long.
+        self.ordered.end_segment()?;
+        self.chunk.bytes += bytes;
         self.chunk.rows += rows;
         self.chunk.keys.push(keys);
         self.chunk.columns.push(columns.to_vec());
@@ -241,7 +252,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         } else {
             let mut runs = vec![ordered];
             runs.append(&mut self.chunks);
-            self.merge(runs)?
+            self.merge_all(runs)?
         };
         crate::crash::point("load-written");
         let mut publication = Publication {
@@ -293,7 +304,8 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         let order = self.without_duplicates(order, key)?;
         let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         let failed = |error: arrow::error::ArrowError| StoreError::Storage(format!("rows cannot be sorted: {error}"));
-        for part in order.chunks(MOVE_BATCH_ROWS) {
+        let part_rows = (MERGE_BATCH_BYTES / (chunk.bytes / chunk.rows + 1)).clamp(1, MOVE_BATCH_ROWS);
+        for part in order.chunks(part_rows) {
             let keys: Vec<&dyn Array> = chunk.keys.iter().map(|keys| keys as &dyn Array).collect();
             let keys = interleave(&keys, part).map_err(failed)?;
             let mut columns = Vec::with_capacity(chunk.columns[0].len());
@@ -338,6 +350,23 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         Ok(kept)
     }
 
+    /// Merges runs into one, in several passes if they are many: each pass keeps the order in which they came.
+    fn merge_all(&self, mut runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
+        while runs.len() > MERGE_RUNS && !mistake!(MergesTakeAllRuns) {
+            let mut merged = Vec::with_capacity(runs.len().div_ceil(MERGE_RUNS));
+            while !runs.is_empty() {
+                let rest = runs.split_off(runs.len().min(MERGE_RUNS));
+                merged.push(match runs.len() {
+                    1 => runs.remove(0),
+                    _ => self.merge(runs)?,
+                });
+                runs = rest;
+            }
+            runs = merged;
+        }
+        self.merge(runs)
+    }
+
     /// Merges runs into one; of rows of one key the later run's is the later one.
     fn merge(&self, runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
         let source = |output| {
@@ -349,7 +378,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
                 Ok(Source::new(&opened, &file, all, &self.schema, self.shape, |_| true))
             })
         };
-        let mut merge = Merge::new(runs.iter().flatten().map(source).collect());
+        let mut merge = Merge::new(runs.iter().flatten().map(source).collect(), runs.len());
         let mut writer = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         // The last row so far is held back: the next one may have its key.
         let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;

@@ -43,7 +43,7 @@ pub(crate) struct Share {
 
 /// How a part is read.
 enum Reading {
-    Forward(SegmentRead),
+    Forward(Box<SegmentRead>),
     Backward(Backward),
 }
 
@@ -232,7 +232,7 @@ impl ColdScan {
         let batch_rows = self.spec.batch_rows.max(1).min(wanted);
         let read = part.file.read(&self.columns.read, ranges.clone(), batch_rows)?;
         let reading = match backward {
-            false => Reading::Forward(read),
+            false => Reading::Forward(Box::new(read)),
             true => Reading::Backward(Backward {
                 rest: ranges,
                 step_rows: read.batch_rows(),

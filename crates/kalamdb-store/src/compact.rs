@@ -20,7 +20,7 @@ use crate::schema::StoreSchema;
 use crate::segment::SegmentShape;
 use crate::snapshot::DbState;
 use crate::store::Store;
-use crate::tuning::{DELETED_PERCENT, RUN_SEGMENT_ROWS, RUNS};
+use crate::tuning::{DELETED_PERCENT, MERGE_RUNS, RUN_SEGMENT_ROWS, RUNS};
 use crate::watch::News;
 
 /// Merges what is worth it, `full`y everything.
@@ -36,13 +36,26 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
     store.state().check_segments(target)?;
     let mut moved = Moved::default();
     if full {
-        let state = store.state();
-        let table = state.table(target).ok_or(StoreError::Retired(target))?;
-        let all: Vec<Arc<Segment>> = table.segments.iter().cloned().collect();
-        if is_worth_merging(&state, schema, &all)? {
-            moved.add(merge(store, target, schema, options, &all, progress)?);
+        // The last pass is of all that is left; more runs than that come together in passes before.
+        loop {
+            let state = store.state();
+            let table = state.table(target).ok_or(StoreError::Retired(target))?;
+            let all: Vec<Arc<Segment>> = table.segments.iter().cloned().collect();
+            if !is_worth_merging(&state, schema, &all)? {
+                return Ok(moved);
+            }
+            let runs = runs_by_size(&state, target)?;
+            let is_last = runs.len() <= MERGE_RUNS || mistake!(MergesTakeAllRuns);
+            let inputs = match is_last {
+                true => all,
+                false => runs.into_iter().take(MERGE_RUNS).flat_map(|run| run.segments).collect(),
+            };
+            drop(state);
+            moved.add(merge(store, target, schema, options, &inputs, progress)?);
+            if is_last {
+                return Ok(moved);
+            }
         }
-        return Ok(moved);
     }
     // Each merge makes fewer runs or fewer dead rows, so this ends.
     while let Some(inputs) = next_inputs(&store.state(), target, schema)? {
@@ -94,21 +107,19 @@ pub(crate) fn next_inputs<C>(
     if table.schema_version != schema.version {
         return Err(StoreError::Retired(target));
     }
-    let runs = table.segments.runs();
-    if runs.len() > RUNS {
-        let rows = |run: &[Arc<Segment>]| run.iter().map(|segment| u64::from(segment.entry.rows)).sum::<u64>();
-        let mut by_size: Vec<(u64, &Vec<Arc<Segment>>)> = runs.iter().map(|run| (rows(run), run)).collect();
-        by_size.sort_by_key(|(rows, _)| *rows);
+    let by_size = runs_by_size(state, target)?;
+    if by_size.len() > RUNS {
         // Half of the bound at least, and on while the next is no larger than what is merged already: a row is written
         // about once for each doubling of the table.
         let mut taken: Vec<Arc<Segment>> = Vec::new();
         let mut sum = 0;
-        for (index, (rows, run)) in by_size.into_iter().enumerate() {
-            if index >= RUNS / 2 && rows > sum {
+        for (index, run) in by_size.into_iter().enumerate() {
+            let enough = index >= RUNS / 2 && run.rows > sum;
+            if enough || (index >= MERGE_RUNS && !mistake!(MergesTakeAllRuns)) {
                 break;
             }
-            sum += rows;
-            taken.extend(run.iter().cloned());
+            sum += run.rows;
+            taken.extend(run.segments);
         }
         return Ok(Some(taken));
     }
@@ -122,6 +133,24 @@ pub(crate) fn next_inputs<C>(
         }
     }
     Ok(None)
+}
+
+/// A run, and the rows of it.
+struct Run {
+    rows: u64,
+    segments: Vec<Arc<Segment>>,
+}
+
+/// The runs of a table, the smallest first.
+fn runs_by_size<C>(state: &DbState<C>, target: StoreId) -> Result<Vec<Run>, StoreError> {
+    let table = state.table(target).ok_or(StoreError::Retired(target))?;
+    let runs = table.segments.runs().iter().map(|segments| Run {
+        rows: segments.iter().map(|segment| u64::from(segment.entry.rows)).sum(),
+        segments: segments.clone(),
+    });
+    let mut by_size: Vec<Run> = runs.collect();
+    by_size.sort_by_key(|run| run.rows);
+    Ok(by_size)
 }
 
 fn merge<C: Send + Sync + 'static>(
@@ -162,7 +191,8 @@ fn merge<C: Send + Sync + 'static>(
             }))
         }));
     }
-    let mut merge = Merge::new(sources);
+    let runs: BTreeSet<u32> = inputs.iter().map(|segment| segment.entry.run).collect();
+    let mut merge = Merge::new(sources, runs.len());
     let mut writer = RunWriter::new(store, target, schema, options, shape);
     let mut rows = 0;
     while let Some(merged) = merge.next()? {

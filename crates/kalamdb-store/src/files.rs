@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::RwLock;
+use tokio::task::coop::unconstrained;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
@@ -313,8 +314,12 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     fn create(file: StoredFile) -> Result<Self, StoreError> {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
-        // `put_multipart` makes every directory that is missing, the storage's own included.
+        // `put_multipart` makes every directory that is missing, the storage's own included; and lets everyone read them.
         file.storage.check()?;
+        if let Some(parent) = file.local.as_deref().and_then(Path::parent) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|error| file.failed(&error))?;
+        }
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         Ok(Self {
             file,
@@ -346,10 +351,15 @@ impl FileWriter {
             return Err(failed);
         }
         crate::crash::point("file-unsynced");
-        let synced = match &self.file.local {
-            Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local).map_err(|error| self.file.failed(&error)),
-            _ => Ok(()),
+        let closed = match &self.file.local {
+            Some(local) => fs::set_permissions(local, Permissions::from_mode(0o600)),
+            None => Ok(()),
         };
+        let synced = closed.and_then(|()| match &self.file.local {
+            Some(local) if !mistake!(FilesAreNotSynced) => sync_path(local),
+            _ => Ok(()),
+        });
+        let synced = synced.map_err(|error| self.file.failed(&error));
         if let Err(error) = synced.and_then(|()| self.file.sync_directories()) {
             // Nobody will name it. If it cannot even be removed, it is a file too many.
             let _ = self.file.delete();
@@ -437,10 +447,13 @@ fn unusable(root: &Path, error: &io::Error) -> StoreError {
     ))
 }
 
+/// What the name of the file begins with by which a directory is tried.
+pub(crate) const PROBE_PREFIX: &str = "probe-";
+
 /// Creates, syncs and removes a file.
 fn probe(root: &Path) -> io::Result<()> {
     crate::crash::failure("file-create")?;
-    let path = root.join(format!("probe-{}", std::process::id()));
+    let path = root.join(format!("{PROBE_PREFIX}{}", std::process::id()));
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(b"kalamdb")?;
         file.sync_all()
@@ -491,12 +504,19 @@ impl Wake for Unpark {
 }
 
 /// Runs a future on this thread, which may be inside another executor's.
+///
+/// In a task of tokio, what waits for another of its threads has a budget of operations. Once that is spent, it is woken only when
+/// the task gives its thread back, which a parked one never does. So waiting is not charged to the task.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut context) {
+        let polled = match mistake!(WaitingIsChargedToTheTask) {
+            true => future.as_mut().poll(&mut context),
+            false => pin!(unconstrained(future.as_mut())).poll(&mut context),
+        };
+        match polled {
             Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
         }
@@ -505,7 +525,11 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use object_store::memory::InMemory;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     use super::*;
     use crate::storage_marker::MARKER_FILE;
@@ -590,6 +614,48 @@ mod tests {
         });
         assert_eq!(files.size(ID, "7/3-c.parquet").expect("looks"), None);
         assert_eq!(files.read(ID, "7/2-b.parquet", 0..5).expect("reads"), "small");
+    }
+
+    #[test]
+    fn a_task_that_has_spent_its_budget_waits_for_files_as_any_other() {
+        let (_directory, files) = local();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .expect("a runtime");
+        let (done, finished) = mpsc::channel();
+        let task = files.clone();
+        runtime.spawn(async move {
+            while has_budget_remaining() {
+                consume_budget().await;
+            }
+            for path in ["7/1-a.parquet", "7/2-b.parquet"] {
+                write(&task, path, &vec![1; PART_BYTES + 1]);
+            }
+            task.delete(ID, "7/2-b.parquet").expect("deleted");
+            done.send(()).expect("the test waits");
+        });
+        // A thread that waits for itself never ends: the time is how long a failure takes, and nothing else depends on it.
+        let finished = finished.recv_timeout(Duration::from_secs(20));
+        runtime.shutdown_background();
+        finished.expect("the task waits for ever");
+        assert_eq!(files.read(ID, "7/1-a.parquet", 0..1).expect("reads"), [1].as_slice());
+    }
+
+    #[test]
+    fn files_and_their_directories_are_for_the_server_alone() {
+        let (directory, files) = local();
+        write(&files, "7/1-a.parquet", b"whole");
+        let root = directory.path().join("a/b");
+        for (path, mode) in [
+            (root.clone(), 0o700),
+            (root.join(MARKER_FILE), 0o600),
+            (root.join("7"), 0o700),
+            (root.join("7/1-a.parquet"), 0o600),
+        ] {
+            let found = fs::metadata(&path).expect("it is there").permissions().mode();
+            assert_eq!(found & 0o777, mode, "{}", path.display());
+        }
     }
 
     #[test]

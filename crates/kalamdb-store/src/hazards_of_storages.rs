@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::crashes::records;
 use crate::storage_marker::{MARKER_FILE, Marker};
 use crate::testing::{
-    GLOBAL, Meanwhile, T, TestStore, begin_load, finish, ids, insert, key, load_all, new_store, open, schema,
+    GLOBAL, Meanwhile, T, TestStore, begin_load, create, finish, ids, insert, key, load_all, new_store, open, schema,
     segment_options, step,
 };
-use crate::{Moved, OnDuplicate, SegmentOptions, StorageId, StoreError, TableChange, meta};
+use crate::{Moved, OnDuplicate, SegmentOptions, StorageId, StoreError, StoreId, TableChange, meta};
 
 const OTHER: StorageId = StorageId(4);
 
@@ -176,7 +176,7 @@ fn hazard_20_nothing_is_written_or_erased_where_a_storage_is_not() {
             assert_away(&added, &there);
             store.wait_for_eraser();
             assert_eq!(records(&store, "file/").len(), 1, "{storage} {instead:?}");
-            crate::testing::create(&store, T);
+            create(&store, T);
             insert(&store, T, 3, "hot").expect("is not concerned");
             assert_away(&place.flush(&store), &there);
             assert_eq!(below(&there), before, "{storage} {instead:?}");
@@ -210,6 +210,48 @@ fn a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back() {
         added.expect("it is back");
         assert_eq!(ids(&store, T), [1, 2]);
     }
+}
+
+#[test]
+fn a_storage_whose_mark_cannot_be_read_at_the_start_has_its_tables_refused_and_no_others() {
+    for storage in [StorageId::DEFAULT, OTHER] {
+        let (place, store) = Place::new(storage);
+        drop(store);
+        let (mark, aside) = (place.there().join(MARKER_FILE), place.there().join("aside"));
+        fs::rename(&mark, &aside).expect("moved");
+        fs::create_dir(&mark).expect("made");
+        let (store, added) = place.open();
+        assert!(
+            matches!(&added, Err(StoreError::Storage(text)) if text.contains(MARKER_FILE)),
+            "{added:?}"
+        );
+        assert!(store.state().find(&schema(), T, GLOBAL, &key(1), 0).is_err());
+        assert!(place.flush(&store).is_err());
+        let hot = StoreId(71);
+        create(&store, hot);
+        insert(&store, hot, 1, "row").expect("nothing is wrong with it");
+        assert_eq!(ids(&store, hot), [1]);
+        drop(store);
+        fs::remove_dir(&mark).expect("removed");
+        fs::rename(&aside, &mark).expect("moved back");
+        let (store, added) = place.open();
+        added.expect("it can be read");
+        assert_eq!(ids(&store, T), [1, 2]);
+        assert_eq!(ids(&store, hot), [1]);
+    }
+}
+
+#[test]
+fn a_new_data_directory_that_cannot_be_set_up_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("segments"), "").expect("written");
+    let refused = crate::Store::open(crate::testing::options(directory.path()), 0, |_, _| {
+        Ok::<u64, StoreError>(0)
+    });
+    let Err(StoreError::Storage(error)) = refused else {
+        panic!("it is taken")
+    };
+    assert!(error.contains("the storage directory"), "{error}");
 }
 
 /// As a version left it that knew no marks.

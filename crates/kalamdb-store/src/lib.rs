@@ -94,6 +94,8 @@ mod hazards_of_reads;
 #[cfg(test)]
 mod hazards_of_restarts;
 #[cfg(test)]
+mod hazards_of_sizes;
+#[cfg(test)]
 mod hazards_of_storages;
 #[cfg(test)]
 mod hazards_of_streams;
@@ -114,11 +116,14 @@ mod mover;
 mod nested;
 mod opened;
 mod ordered;
+#[cfg(test)]
+mod peak;
 mod pinned;
 mod prune;
 mod publication;
 mod recent;
 mod row;
+mod row_bytes;
 mod run_writer;
 mod scan;
 mod schema;

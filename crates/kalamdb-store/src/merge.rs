@@ -1,4 +1,6 @@
 //! Merging sorted sources of rows into one order of (scope, key): for compaction, and for loads that come out of order.
+//!
+//! Rows may be long, so everything that is held is bounded in bytes: what is read of each source, and what is given at once.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,9 +15,14 @@ use crate::deletion_vector::Deleted;
 use crate::error::StoreError;
 use crate::ids::{ScopeId, Seq};
 use crate::manifest::{SegmentEntry, SegmentSeqs};
+use crate::row_bytes;
 use crate::schema::StoreSchema;
-use crate::segment::{RowNumbers, SegmentColumn, SegmentFile, SegmentRead, SegmentShape};
-use crate::tuning::{MERGE_SOURCES, MOVE_BATCH_ROWS};
+use crate::segment::{ReadSize, RowNumbers, SegmentColumn, SegmentFile, SegmentRead, SegmentShape};
+use crate::tuning::{MERGE_BATCH_BYTES, MERGE_BYTES, MOVE_BATCH_ROWS, SEGMENT_BATCH_BYTES, SEGMENT_READAHEAD_BYTES};
+
+/// Bytes of the inputs' batches that rows of one output may come from. All that are begun and as many again are, so that an output
+/// is never cut short because there are many of them. One column of so many rows is far from what its offsets hold.
+const ORIGIN_BYTES: usize = 2 * MERGE_BYTES;
 
 /// Rows of one scope of one source.
 pub(crate) struct SourceRows {
@@ -24,6 +31,8 @@ pub(crate) struct SourceRows {
     columns: Vec<ArrayRef>,
     /// Their numbers in the file.
     numbers: Vec<u32>,
+    /// Of keys and columns.
+    bytes: usize,
 }
 
 /// A segment as a sorted source of live rows.
@@ -37,7 +46,7 @@ pub(crate) struct Source {
     /// Scopes not begun, and their rows.
     scopes: std::vec::IntoIter<(ScopeId, Range<u32>)>,
     current: Option<(ScopeId, SegmentRead)>,
-    batch_rows: usize,
+    size: ReadSize,
 }
 
 /// Merged rows of one scope.
@@ -69,7 +78,7 @@ impl Source {
             row_ids: implied_ids(entry, schema),
             scopes: scopes.into_iter(),
             current: None,
-            batch_rows: MOVE_BATCH_ROWS,
+            size: share_of(1),
         }
     }
 
@@ -81,7 +90,7 @@ impl Source {
                 };
                 let ranges = self.deleted.without_dead_chunks(rows);
                 if !ranges.is_empty() {
-                    let read = self.file.read(&self.wanted_columns(), ranges, self.batch_rows)?;
+                    let read = self.file.read_sized(&self.wanted_columns(), ranges, self.size)?;
                     self.current = Some((scope, read));
                 }
                 continue;
@@ -157,6 +166,7 @@ impl Source {
         }
         Ok((!row_numbers.is_empty()).then(|| SourceRows {
             scope,
+            bytes: row_bytes::of_array(&keys) + row_bytes::of_columns(&arrays),
             keys: keys.as_binary::<i32>().clone(),
             columns: arrays,
             numbers: row_numbers,
@@ -200,11 +210,24 @@ pub(crate) struct Merge<'a> {
     heads: Vec<Option<(SourceRows, usize)>>,
     /// The next key of each source that has one; of one that is not open, a key that is not after its first.
     heap: BinaryHeap<Reverse<(ScopeId, Vec<u8>, usize)>>,
-    batch_rows: usize,
+    size: ReadSize,
+}
+
+/// What one of so many sources reads at once.
+fn share_of(open: usize) -> ReadSize {
+    let share = MERGE_BYTES / open.max(1);
+    ReadSize {
+        batch_rows: MOVE_BATCH_ROWS,
+        batch_bytes: share.min(SEGMENT_BATCH_BYTES),
+        step_bytes: SEGMENT_READAHEAD_BYTES.min(share as u64),
+    }
 }
 
 impl<'a> Merge<'a> {
-    pub(crate) fn new(sources: Vec<Unopened<'a>>) -> Self {
+    /// Of sources that are segments of so many runs, [`crate::tuning::MERGE_RUNS`] at most: of each, one is open at a time.
+    pub(crate) fn new(sources: Vec<Unopened<'a>>, runs: usize) -> Self {
+        #[cfg(test)]
+        crate::peak::note(|peak| peak.runs = peak.runs.max(runs));
         let mut heap = BinaryHeap::with_capacity(sources.len());
         for (source, unopened) in sources.iter().enumerate() {
             let first = match unopened.entry.min_key.split_first_chunk() {
@@ -214,12 +237,14 @@ impl<'a> Merge<'a> {
             };
             heap.push(Reverse((first.0, first.1, source)));
         }
-        let batch_rows = MOVE_BATCH_ROWS * MERGE_SOURCES / sources.len().max(MERGE_SOURCES);
         Self {
             heads: sources.iter().map(|_| None).collect(),
             sources: sources.into_iter().map(Progressing::Unopened).collect(),
             heap,
-            batch_rows: batch_rows.max(1),
+            size: match mistake!(MergesCountRowsAlone) {
+                true => ReadSize::of_rows(MOVE_BATCH_ROWS),
+                false => share_of(runs),
+            },
         }
     }
 
@@ -236,7 +261,7 @@ impl<'a> Merge<'a> {
         Ok(None)
     }
 
-    /// The next rows of one scope, never none, or `None` at the end.
+    /// The next rows of one scope, never none, so many bytes about; or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Merged>, StoreError> {
         let Some((scope, _)) = self.first()? else {
             return Ok(None);
@@ -247,17 +272,27 @@ impl<'a> Merge<'a> {
         let mut origins = Vec::new();
         let mut slots: Vec<Option<usize>> = vec![None; self.sources.len()];
         let mut next_slot = 0;
-        while picked.len() < MOVE_BATCH_ROWS {
+        let (mut bytes, mut origin_bytes) = (0, 0);
+        let by_rows = mistake!(MergesCountRowsAlone);
+        while picked.len() < MOVE_BATCH_ROWS && (bytes < MERGE_BATCH_BYTES || by_rows) {
             let Some((at, source)) = self.first()? else {
                 break;
             };
             if at != scope {
                 break;
             }
-            self.heap.pop();
             let Some((rows, index)) = &mut self.heads[source] else {
                 continue;
             };
+            if slots[source].is_none() {
+                if !picked.is_empty() && origin_bytes + rows.bytes > ORIGIN_BYTES && !by_rows {
+                    break;
+                }
+                origin_bytes += rows.bytes;
+            }
+            self.heap.pop();
+            // As if all rows of a batch were alike: what they come from is bounded, whether or not they are.
+            bytes += rows.bytes / rows.keys.len() + 1;
             let slot = *slots[source].get_or_insert_with(|| {
                 next_slot += 1;
                 next_slot - 1
@@ -273,6 +308,8 @@ impl<'a> Merge<'a> {
                 taken.push((slot, rows));
                 slots[source] = None;
                 self.fill(source)?;
+                #[cfg(test)]
+                self.note_held(&taken);
             }
         }
         // Heads that rows were taken from and that are not used up.
@@ -286,13 +323,27 @@ impl<'a> Merge<'a> {
             }
         }
         let batches: Vec<&SourceRows> = batches.into_iter().flatten().collect();
-        merged(scope, &batches, &picked, origins).map(Some)
+        let merged = merged(scope, &batches, &picked, origins)?;
+        #[cfg(test)]
+        crate::peak::note(|peak| {
+            let bytes = row_bytes::of_columns(&merged.columns);
+            peak.batch = peak.batch.max(bytes);
+            peak.batches += bytes;
+        });
+        Ok(Some(merged))
+    }
+
+    #[cfg(test)]
+    fn note_held(&self, taken: &[(usize, SourceRows)]) {
+        let heads = self.heads.iter().flatten().map(|(rows, _)| rows.bytes).sum::<usize>();
+        let taken = taken.iter().map(|(_, rows)| rows.bytes).sum::<usize>();
+        crate::peak::note(|peak| peak.held = peak.held.max(heads + taken));
     }
 
     fn fill(&mut self, source: usize) -> Result<(), StoreError> {
         let mut open = match std::mem::replace(&mut self.sources[source], Progressing::Ended) {
             Progressing::Unopened(unopened) => Box::new(Source {
-                batch_rows: self.batch_rows,
+                size: self.size,
                 ..(unopened.open)()?
             }),
             Progressing::Open(open) => open,

@@ -33,7 +33,7 @@ use std::ops::Range;
 pub use bounds::Bounds;
 pub(crate) use file::SegmentFile;
 pub(crate) use layout::SegmentShape;
-pub(crate) use read::SegmentRead;
+pub(crate) use read::{ReadSize, SegmentRead};
 pub(crate) use writer::{SegmentSummary, SegmentWriter};
 
 /// What is read of a segment.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::StoreError;
-use crate::files::sync_path;
+use crate::files::{PROBE_PREFIX, sync_path};
 use crate::ids::StorageId;
 
 /// Its name, in the storage's own directory.
@@ -118,6 +118,34 @@ impl Marker {
     }
 }
 
+/// Refuses a directory to become a storage that has files of somebody else's. One that was a storage may have files that are left
+/// to erase.
+///
+/// # Errors
+/// [`StoreError::Storage`] names one of them.
+pub(crate) fn refuse_strange_files(root: &Path) -> Result<(), StoreError> {
+    if read(root)?.is_some() {
+        return Ok(());
+    }
+    let Ok(entries) = fs::read_dir(root) else {
+        // It is yet to be made, or whoever writes to it says why it cannot be used.
+        return Ok(());
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| failed(root, &error))?.file_name();
+        let name = name.to_string_lossy();
+        // What a file system makes by itself, and what a crash leaves of an attempt to make a storage here.
+        let is_known = name == "lost+found" || name == MARKER_DRAFT || name.starts_with(PROBE_PREFIX);
+        if !is_known {
+            return Err(StoreError::Storage(format!(
+                "the storage directory {} has something in it already ({name}): give it a directory of its own",
+                root.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// That a storage is not where it should be.
 pub(crate) fn away(root: &Path, problem: String) -> StoreError {
     StoreError::Away {
@@ -200,6 +228,26 @@ mod tests {
         let refused = marker("b", 1).write(path);
         assert!(matches!(refused, Err(StoreError::Away { .. })), "{refused:?}");
         assert_eq!(fs::read_to_string(path.join(MARKER_FILE)).expect("reads"), text);
+    }
+
+    #[test]
+    fn a_directory_with_files_of_others_does_not_become_a_storage() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path();
+        assert!(refuse_strange_files(&path.join("missing")).is_ok());
+        fs::create_dir(path.join("lost+found")).expect("made");
+        for name in [MARKER_DRAFT.to_owned(), format!("{PROBE_PREFIX}17")] {
+            fs::write(path.join(name), "").expect("written");
+        }
+        assert!(refuse_strange_files(path).is_ok());
+        fs::write(path.join("passwd"), "").expect("written");
+        let refused = refuse_strange_files(path).expect_err("it is somebody's").to_string();
+        assert!(
+            refused.contains("passwd") && refused.contains(&path.display().to_string()),
+            "{refused}"
+        );
+        marker("a", 1).write(path).expect("marked");
+        assert!(refuse_strange_files(path).is_ok(), "it is a storage already");
     }
 
     #[test]

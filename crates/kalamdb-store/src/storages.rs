@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::ids::{SegmentId, StorageId};
 use crate::manifest::{FileName, Segment};
 use crate::meta::{self, Inventory};
-use crate::storage_marker::{Marker, away};
+use crate::storage_marker::{Marker, away, refuse_strange_files};
 use crate::store::Store;
 
 impl<C: Send + Sync + 'static> Store<C> {
@@ -20,9 +20,10 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// can be written, and leaves a file in it by which it is recognised from then on.
     ///
     /// # Errors
-    /// [`StoreError::Storage`] names the directory that cannot be made or written, [`StoreError::Away`] one that is a storage of
+    /// [`StoreError::Storage`] names the directory that cannot be made or written or has other files in it, [`StoreError::Away`] one that is a storage of
     /// another database.
     pub fn create_storage(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
+        refuse_strange_files(root)?;
         let marker = Marker::new(self.database(), id);
         self.engine().files().create_local(&marker, root)?;
         remember(self.engine(), id, Some(root))
@@ -83,13 +84,17 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
     let mut found = HashSet::new();
     // What was dead may have been erased, and its directories with it, before its record was.
     let names_files = live.any(|storage| storage == StorageId::DEFAULT);
-    match find_default(engine, names_files) {
+    // Of a new database, or of one that never wrote a segment.
+    let is_new = !names_files && !is_marked(engine, StorageId::DEFAULT)?;
+    match find_default(engine, names_files, is_new) {
         Ok(()) => {
             found.insert(StorageId::DEFAULT);
         }
+        // A data directory that cannot be set up as a whole is none yet.
+        Err(error @ StoreError::Storage(_)) if is_new || mistake!(DefaultStoragesMustWork) => return Err(error),
         // Its tables are refused, and the others are as good as they were.
-        Err(error @ StoreError::Away { .. }) => {
-            tracing::error!(%error, "the default storage is not there; its tables are refused until it is and the server is started again");
+        Err(error @ (StoreError::Away { .. } | StoreError::Storage(_))) => {
+            tracing::error!(%error, "the default storage cannot be used; its tables are refused until it can and the server is started again");
             engine.files().add_away(StorageId::DEFAULT, error);
         }
         Err(error) => return Err(error),
@@ -108,10 +113,9 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
     Ok(found)
 }
 
-fn find_default(engine: &Engine, names_files: bool) -> Result<(), StoreError> {
+fn find_default(engine: &Engine, names_files: bool, is_new: bool) -> Result<(), StoreError> {
     let root = engine.segments();
-    if !names_files && !is_marked(engine, StorageId::DEFAULT)? {
-        // Of a new database, or of one that never wrote a segment.
+    if is_new {
         let marker = Marker::new(engine.database(), StorageId::DEFAULT);
         engine.files().create_local(&marker, &root)?;
         return remember(engine, StorageId::DEFAULT, None);

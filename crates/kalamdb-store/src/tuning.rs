@@ -45,7 +45,7 @@ pub(crate) const WATCH_ROUNDS: usize = 8;
 /// Rows that a bulk load out of order gathers to sort: a run that is merged in the end.
 pub(crate) const LOAD_CHUNK_ROWS: usize = if cfg!(test) { 1000 } else { 256 * 1024 };
 
-/// Bytes of such rows, if they come first. A load holds them twice while they are sorted.
+/// Bytes of such rows, if they come first.
 pub(crate) const LOAD_CHUNK_BYTES: usize = 32 << 20;
 
 /// Rows of a batch that movers read, merge and write at once.
@@ -148,6 +148,12 @@ pub(crate) const READ_GAP_BYTES: u64 = 16 << 10;
 /// Bytes of a batch that is read of a segment, about: as many rows as asked for, unless they are long.
 pub(crate) const SEGMENT_BATCH_BYTES: usize = 4 << 20;
 
-/// Sources of a merge up to which each is read in full batches; with more of them, batches are smaller, so that all together
-/// stay bounded.
-pub(crate) const MERGE_SOURCES: usize = 16;
+/// Bytes of rows that a merge holds of all its inputs together, and as many again that it has read of them and not decoded. Each
+/// input has an equal share, but at least a page of each column and a row.
+pub(crate) const MERGE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 16 << 20 };
+
+/// Bytes of a batch that a merge gives, about: what movers and loads write at once.
+pub(crate) const MERGE_BATCH_BYTES: usize = if cfg!(test) { 512 << 10 } else { 4 << 20 };
+
+/// Runs that are merged at once: more are merged in several passes. Each has its index and a share of [`MERGE_BYTES`] in memory.
+pub(crate) const MERGE_RUNS: usize = if cfg!(test) { 10 } else { 64 };

@@ -336,3 +336,48 @@ async fn tokens_end_with_what_they_stand_for() {
     let mut ann = server.login("ann", "ann has another password").await;
     assert_eq!(ann.ok("SELECT v FROM notes").await, [["of the second ann"]]);
 }
+
+/// Somebody at the user's own address guesses without end, and the user, known lately or not, logs in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guesses_lock_nobody_out() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    let password = "a password for the test";
+    root.ok(&format!("CREATE USER 'ann' WITH PASSWORD '{password}' ROLE user"))
+        .await;
+    let guess = |user: &'static str| {
+        let login = Client::login(server.flight, user, "not the password");
+        async move { login.await.err().map(|error| error.code().to_owned()) }
+    };
+    let count =
+        |codes: &[Option<String>], wanted: &str| codes.iter().flatten().filter(|code| code.as_str() == wanted).count();
+    // All at once no more are checked than one after the other: five, and one after each wait.
+    let codes = futures::future::join_all((0..100).map(|_| guess("ann"))).await;
+    let checked = count(&codes, "UNAUTHENTICATED");
+    assert!((5..12).contains(&checked), "{checked}");
+    assert_eq!(checked + count(&codes, "TOO_MANY_REQUESTS"), codes.len());
+
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(guess("root").await);
+    }
+    assert!(count(&codes, "TOO_MANY_REQUESTS") > 0, "{codes:?}");
+    // It was right at the start of the test.
+    server.root().await;
+
+    // Ann never logged in before: between two guesses she is let in.
+    let mut number = 0;
+    kalamdb_tests::eventually("ann logs in", || {
+        number += 1;
+        async move {
+            let login = Client::login(server.flight, "ann", password).await;
+            if number % 20 == 0 {
+                guess("ann").await;
+            }
+            login.ok()
+        }
+    })
+    .await;
+    server.terminate();
+}

@@ -1,6 +1,7 @@
 //! Quotas: one user at each limit has its own error, over both doors, and meanwhile another works on.
 
-use kalamdb_tests::{Client, Http, Server, SqlError};
+use futures::TryStreamExt;
+use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, Settings, SqlError};
 
 const PASSWORD: &str = "a password for the test";
 
@@ -99,6 +100,68 @@ async fn one_user_at_each_limit_and_another_works_on() {
     let failed = "SELECT DISTINCT user_id FROM system.queries WHERE status <> 'finished' AND user_id <> 'root'";
     assert_eq!(root.ok(failed).await, [["ann"]], "nothing of another's was refused");
     server.terminate();
+}
+
+/// As many as the quota says and no fewer: one after the other, and all at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_log_in_as_the_quota_says() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok(&format!("CREATE USER 'ann' WITH PASSWORD '{PASSWORD}' ROLE user"))
+        .await;
+    root.ok("CREATE TABLE here.t (id BIGINT PRIMARY KEY) WITH (ACCESS_LEVEL = 'public')")
+        .await;
+    let open = "SELECT count(*) FROM system.sessions WHERE user_id = 'ann'";
+    for quota in [1, 2, 3] {
+        root.ok(&format!("ALTER USER 'ann' SET QUOTA sessions = {quota}")).await;
+        for at_once in [1, 20] {
+            assert_eq!(root.value(open).await, "0");
+            let login = || Client::login(server.flight, "ann", PASSWORD);
+            let mut logged_in = Vec::new();
+            for _ in 0..4 {
+                for login in futures::future::join_all((0..at_once).map(|_| login())).await {
+                    match login {
+                        Ok(client) => logged_in.push(client),
+                        Err(error) => assert_eq!(error.code(), "SESSION_QUOTA_EXCEEDED", "{error}"),
+                    }
+                }
+            }
+            assert_eq!(logged_in.len(), quota, "{at_once} at once");
+            // A ticket with options of its own needs no room for another session.
+            let ann = &mut logged_in[0];
+            ann.ok("USE here").await;
+            let info = ann.flight.execute("SELECT count(*) FROM t".to_owned(), None).await;
+            let info = info.expect("it plans");
+            ann.ok("USE public").await;
+            assert_eq!(ann.fetch(info).await.expect("it runs").batches.len(), 1);
+            for ann in &mut logged_in {
+                close_session(ann).await;
+            }
+        }
+    }
+    server.terminate();
+}
+
+/// The last session that there is room for is one to log in with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_one_session_lets_one_log_in() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start_with(directory.path(), &Settings::with_args(&["--max-sessions", "1"]));
+    for _ in 0..2 {
+        let mut root = server.root().await;
+        assert_eq!(root.value("SELECT 1").await, "1");
+        let second = Client::login(server.flight, "root", ROOT_PASSWORD).await;
+        assert_eq!(second.err().expect("one is open").code(), "TOO_MANY_REQUESTS");
+        close_session(&mut root).await;
+    }
+    server.terminate();
+}
+
+async fn close_session(client: &mut Client) {
+    let close = client.authorized(arrow_flight::Action::new("CloseSession", Vec::new()));
+    let closed = client.raw().do_action(close).await.expect("it is open").into_inner();
+    closed.try_collect::<Vec<_>>().await.expect("it closes");
 }
 
 /// Reaches the limit twice over Flight, and over HTTP where a session is not what is limited.

@@ -12,15 +12,6 @@ const ROLES: [&str; 4] = ["user", "service", "dba", "system"];
 /// The document that people read; another test holds it to the code.
 const ACCESS: &str = include_str!("../../../docs/access.md");
 
-/// What a refusal may be: a right that is missing, a thing that one may not know of, or a statement that makes no sense there.
-const REFUSALS: &[&str] = &[
-    "PERMISSION_DENIED",
-    "TABLE_NOT_FOUND",
-    "NOT_FOUND",
-    "INVALID_STATEMENT",
-    "INVALID_ARGUMENT",
-];
-
 /// The rows of the Markdown table under a heading: the first cell, and the others by their column's head.
 fn table(heading: &str) -> Vec<(String, BTreeMap<String, String>)> {
     let section = ACCESS
@@ -74,13 +65,41 @@ async fn everyone(server: &Server) -> Vec<Client> {
     clients
 }
 
-/// Compares what happened with what a cell says.
-fn judge(outcome: Result<Vec<Vec<String>>, SqlError>, allowed: bool, what: &str, wrong: &mut Vec<String>) {
-    match (outcome, allowed) {
-        (Ok(_), true) => {}
-        (Err(error), false) if REFUSALS.contains(&error.code()) => {}
-        (Ok(_), false) => wrong.push(format!("{what}: allowed")),
-        (Err(error), _) => wrong.push(format!("{what}: {error}")),
+/// Compares what happened with what a cell says: with which code it is refused, or that it is not.
+fn judge(outcome: Result<Vec<Vec<String>>, SqlError>, refusal: Option<&str>, what: &str, wrong: &mut Vec<String>) {
+    match (outcome, refusal) {
+        (Ok(_), None) => {}
+        (Err(error), Some(code)) if error.code() == code => {}
+        (Ok(_), Some(code)) => wrong.push(format!("{what}: allowed instead of {code}")),
+        (Err(error), expected) => wrong.push(format!("{what}: {error} instead of {expected:?}")),
+    }
+}
+
+/// What a statement that is not allowed is refused with: a table that one may not know of is none; a missing right is one where
+/// there is somebody who has it, else the statement makes no sense on such a table.
+fn refusal(row: &str, sees: bool, least: Option<usize>) -> &'static str {
+    match least {
+        _ if !sees => "TABLE_NOT_FOUND",
+        Some(_) => "PERMISSION_DENIED",
+        None if row.starts_with("GRANT") => "INVALID_ARGUMENT",
+        None => "INVALID_STATEMENT",
+    }
+}
+
+/// What may be granted for a row's statements, and whether that is enough, given that one may read by one's role or not.
+fn grants(row: &str, object: &str, reads: bool) -> Vec<(String, bool)> {
+    let one = |privilege: &str, enough: bool| (privilege.to_owned(), enough);
+    match row {
+        "UPDATE" | "DELETE" => vec![
+            one(&format!("SELECT, {row}"), true),
+            one(row, reads),
+            one("SELECT", false),
+            one("INSERT", false),
+        ],
+        "SELECT" => vec![one("SELECT", true), one("INSERT, UPDATE, DELETE", false)],
+        "INSERT" => vec![one("INSERT", true), one("SELECT, UPDATE, DELETE", false)],
+        "EXECUTE AS ALL USERS" if object.starts_with("SHARED") => vec![one("SELECT", true), one("INSERT", false)],
+        other => vec![one(other, true)],
     }
 }
 
@@ -138,15 +157,21 @@ async fn every_cell_about_tables_holds() {
     let rows = table("Statements about a table");
     assert_eq!(rows.len(), 10, "every kind of statement");
     let (mut wrong, mut number) = (Vec::new(), 0);
+    let reads = &rows.iter().find(|(row, _)| row == "SELECT").expect("a row of SELECT").1;
     for (row, cells) in &rows {
         assert_eq!(cells.len(), 6, "every kind of table");
         for (object, text) in cells {
             let (least, grantable) = cell(text);
             for (role, client) in clients.iter_mut().enumerate() {
-                for granted in [false, true] {
-                    if granted && !grantable {
-                        continue;
-                    }
+                let by_role = least.is_some_and(|least| role >= least);
+                let (reading, _) = cell(&reads[object]);
+                let reads = reading.is_some_and(|least| role >= least);
+                let grants = if grantable {
+                    grants(row, object, reads)
+                } else {
+                    Vec::new()
+                };
+                for granted in std::iter::once(None).chain(grants.iter().map(Some)) {
                     number += 1;
                     let is_system = object == "SYSTEM";
                     let name = match is_system {
@@ -157,19 +182,17 @@ async fn every_cell_about_tables_holds() {
                     if !is_system {
                         root.ok(&create(object, &name)).await;
                     }
-                    if granted {
-                        let privilege = match row.as_str() {
-                            "UPDATE" | "DELETE" => format!("SELECT, {row}"),
-                            "EXECUTE AS ALL USERS" if object.starts_with("SHARED") => "SELECT".to_owned(),
-                            other => other.to_owned(),
-                        };
+                    if let Some((privilege, _)) = granted {
                         root.ok(&format!("GRANT {privilege} ON {name} TO 'a_{}'", ROLES[role]))
                             .await;
                     }
-                    let allowed = granted || least.is_some_and(|least| role >= least);
+                    let allowed = by_role || granted.is_some_and(|(_, enough)| *enough);
+                    // Whoever was granted anything knows of the table.
+                    let sees = reads || granted.is_some();
+                    let expected = (!allowed).then(|| refusal(row, sees, least));
                     for sql in statements(row, &name, number) {
-                        let what = format!("{} (granted: {granted}): {sql}", ROLES[role]);
-                        judge(client.rows(&sql).await, allowed, &what, &mut wrong);
+                        let what = format!("{} (granted: {granted:?}): {sql}", ROLES[role]);
+                        judge(client.rows(&sql).await, expected, &what, &mut wrong);
                     }
                 }
             }
@@ -198,6 +221,13 @@ async fn every_other_statement_needs_its_role() {
         assert!(!granted);
         for (role, client) in clients.iter_mut().enumerate() {
             let allowed = least.is_some_and(|least| role >= least);
+            // What is another's is not there for whoever may not end it.
+            let code = match row.as_str() {
+                _ if row.starts_with("KILL") => "NOT_FOUND",
+                "knowing of a namespace in which one knows of nothing" => "NAMESPACE_NOT_FOUND",
+                _ => "PERMISSION_DENIED",
+            };
+            let refusal = (!allowed).then_some(code);
             let name = format!("n_{role}");
             let place = storages.path().join(&name);
             let sql = match row.as_str() {
@@ -244,7 +274,7 @@ async fn every_other_statement_needs_its_role() {
                         "SELECT max(query_id) FROM system.queries WHERE user_id = 'victim' AND status = 'running'";
                     let query = root.value(find).await;
                     let killed = client.rows(&format!("KILL QUERY '{query}'")).await;
-                    judge(killed, allowed, &format!("{} kills a query", ROLES[role]), &mut wrong);
+                    judge(killed, refusal, &format!("{} kills a query", ROLES[role]), &mut wrong);
                     drop(stream);
                     continue;
                 }
@@ -256,13 +286,32 @@ async fn every_other_statement_needs_its_role() {
                     drop(victim);
                     format!("KILL SESSION '{session}'")
                 }
-                // From loopback it takes no credentials at all, and a test has no other machine.
+                "SHOW GRANTS FOR another user" => "SHOW GRANTS FOR 'victim'".to_owned(),
+                "SHOW QUOTAS FOR another user" => "SHOW QUOTAS FOR 'victim'".to_owned(),
+                "knowing of a namespace in which one knows of nothing" => {
+                    root.ok("CREATE NAMESPACE IF NOT EXISTS bare").await;
+                    "USE bare".to_owned()
+                }
+                "EXPLAIN ANALYZE with the segments of a USER table" => {
+                    root.ok("CREATE USER TABLE IF NOT EXISTS own (id BIGINT PRIMARY KEY)")
+                        .await;
+                    // It is not refused, and says less.
+                    let told = client.ok("EXPLAIN ANALYZE SELECT * FROM public.own").await;
+                    let told = format!("{told:?}");
+                    if told.contains("segments_read") != allowed || !told.contains("keys_read") {
+                        wrong.push(format!("{}: {told}", ROLES[role]));
+                    }
+                    continue;
+                }
+                // When a job waits is not for a client to say; a scenario of kalamdb-core tries both.
+                "KILL JOB, with the right to start such a job" | "KILL JOB of a table that was dropped" => continue,
+                // From loopback it takes no credentials at all; a test of the HTTP door comes from elsewhere.
                 "reading /metrics from another machine" => continue,
                 other => panic!("docs/access.md has a row '{other}' that this test does not try"),
             };
             judge(
                 client.rows(&sql).await,
-                allowed,
+                refusal,
                 &format!("{}: {sql}", ROLES[role]),
                 &mut wrong,
             );
@@ -296,7 +345,8 @@ async fn everyone_acts_as_whom_the_document_says() {
             if let Ok(rows) = &outcome {
                 assert_eq!(rows, &[[format!("b_{target}")]], "{actor}: {sql}");
             }
-            judge(outcome, allowed, &format!("{actor}: {sql}"), &mut wrong);
+            let refusal = (!allowed).then_some("PERMISSION_DENIED");
+            judge(outcome, refusal, &format!("{actor}: {sql}"), &mut wrong);
         }
         let own = format!("EXECUTE AS USER 'a_{actor}' (SELECT CURRENT_USER)");
         assert_eq!(clients[role].ok(&own).await, [[format!("a_{actor}")]]);
@@ -416,6 +466,9 @@ const MARKERS: &[&str] = &[
     "marker-typo-q7",
     "marker-token-q7",
     "marker-told-q7",
+    "marker-usr-q7",
+    "marker-set-q7",
+    "marker-role-q7",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -435,6 +488,9 @@ async fn no_log_no_table_and_no_error_shows_a_secret() {
         "CREATE USER 'eve' WITH PASWORD 'marker-typo-q7' ROLE user",
         "ALTER USER 'ann' SET PASSWORD = 'marker-typo-q7'",
         "CREATE USER 'ann' WITH PASSWORD 'marker-create-q7 and more' ROLE user",
+        "CREATE USR zed PASSWORD \"marker-usr-q7\"",
+        "SET PASSWORD = \"marker-set-q7\"",
+        "CREATE ROLE zed LOGIN PASSWORD \"marker-role-q7\"",
         "CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT)",
         "INSERT INTO t VALUES (1, 'marker-insert-q7')",
         "SELECT id FROM t WHERE v = 'marker-where-q7'",

@@ -1,10 +1,12 @@
 //! Who may flush, compact and check what, jobs after a restart, and the rules about storages.
 
+use std::sync::mpsc;
+
 use futures::executor::block_on;
 
 use super::*;
 use crate::catalog::TableName;
-use crate::jobs::JobKind;
+use crate::jobs::{JobKind, Work};
 use crate::storages::NewStorage;
 use crate::testing::Database;
 
@@ -122,6 +124,61 @@ fn only_waiting_and_running_jobs_can_be_killed() {
         let error = refused(db.engine.cancel_job(&db.root, id), ErrorCode::NotFound);
         assert!(error.message.contains("system.jobs"), "{error}");
     }
+}
+
+/// Whoever might have started a job ends it, and to others there is none.
+#[test]
+fn a_job_is_killed_by_whoever_may_start_it() {
+    let db = Database::new();
+    let people = [
+        db.user("u", Role::User),
+        db.user("s", Role::Service),
+        db.user("d", Role::Dba),
+        db.root.clone(),
+    ];
+    let tables = [
+        db.table("own", TableKind::User, &[]),
+        db.table("private", TableKind::Shared, &[]),
+        db.table("restricted", TableKind::Shared, &[("ACCESS_LEVEL", "restricted")]),
+    ];
+    let gone = db.table("gone", TableKind::Shared, &[]);
+    block_on(db.engine.drop_table(&db.root, &gone.name, false)).expect("dropped");
+    // A column a role: may, denied, or nothing there.
+    let expected = [
+        (&tables[0], "ndmm"),
+        (&tables[1], "ndmm"),
+        (&tables[2], "nnmm"),
+        (&gone, "nnmm"),
+    ];
+    // The one thread that checks is held up in a compaction, so that every other job waits.
+    let busy = db.table("busy", TableKind::Shared, &[]);
+    for id in [1, 2] {
+        db.insert(&db.root, &busy, &[("a", id)]).expect("inserted");
+        run(&db, &db.root, &busy.name, JobKind::Flush).expect("flushed");
+    }
+    let ((reached, at), (end, ended)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    db.engine.jobs().at(JobKind::Compact, move || {
+        drop(reached);
+        // Until the other end is dropped.
+        assert!(ended.recv().is_err());
+    });
+    let (engine, root) = (Arc::clone(&db.engine), db.root.clone());
+    let compaction = std::thread::spawn(move || block_on(engine.compact_table(&root, &busy.name)).map(|_| ()));
+    assert!(at.recv().is_err());
+    for (table, answers) in expected {
+        for (person, answer) in people.iter().zip(answers.chars()) {
+            let (job, _outcome) = db.engine.jobs().submit(Work::Check, table).expect("it waits");
+            let found = match db.engine.cancel_job(person, &job.job_id).map_err(|error| error.code) {
+                Ok(()) => 'm',
+                Err(ErrorCode::PermissionDenied) => 'd',
+                Err(ErrorCode::NotFound) => 'n',
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(found, answer, "{} by {}", table.name, person.user_id);
+        }
+    }
+    drop(end);
+    compaction.join().expect("no panic").expect("compacted");
 }
 
 #[test]

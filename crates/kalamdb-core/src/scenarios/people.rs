@@ -3,6 +3,7 @@
 use arrow::array::{ArrayRef, StringArray};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::FutureExt;
 use futures::executor::block_on;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -304,9 +305,6 @@ fn failed_logins_back_off_by_user_and_peer() {
         row.rsplit_once('|').expect("columns").1.to_owned()
     };
     assert!(locked().starts_with("20"), "{}", locked());
-    db.engine
-        .authenticate("a", PASSWORD, "10.0.0.2:9")
-        .expect("another peer");
     db.clock.advance_micros(2 * SECOND);
     assert_eq!(locked(), "NULL");
     db.engine
@@ -321,6 +319,98 @@ fn failed_logins_back_off_by_user_and_peer() {
         ErrorCode::Unauthenticated,
     );
     assert_eq!(unknown, wrong);
+}
+
+/// Whoever guesses sits at the address of the user, and never stops.
+#[test]
+fn guesses_lock_nobody_out() {
+    let db = Database::new();
+    db.user("a", Role::User);
+    let here = "10.0.0.1:9";
+    let guess = || {
+        db.engine
+            .authenticate("a", "wrong wrong wrong", here)
+            .map(|_| ())
+            .expect_err("wrong")
+            .code
+    };
+    for _ in 0..30 {
+        guess();
+        db.clock.advance_micros(SECOND);
+    }
+    // The guesses go on; the user tries as often and is in after the longest wait.
+    guess();
+    let waits = (0..).take_while(|_| {
+        db.clock.advance_micros(SECOND);
+        let refused = db.engine.authenticate("a", PASSWORD, here).is_err();
+        if refused {
+            guess();
+        }
+        refused
+    });
+    assert!(waits.count() < 4);
+
+    // What was right lately is right at once, here and after a success elsewhere.
+    for _ in 0..8 {
+        guess();
+    }
+    assert_eq!(guess(), ErrorCode::TooManyRequests);
+    db.engine
+        .authenticate("a", PASSWORD, here)
+        .expect("as it was a moment ago");
+    db.engine
+        .authenticate("a", PASSWORD, "10.0.0.2:9")
+        .expect("another peer");
+    // Guesses at that are bounded too: without a bound, as many as the wire takes would be compared.
+    for _ in 0..10 {
+        guess();
+    }
+    refused(db.engine.authenticate("a", PASSWORD, here), ErrorCode::TooManyRequests);
+    db.clock.advance_micros(SECOND);
+    db.engine.authenticate("a", PASSWORD, here).expect("in the next second");
+    // A password that was replaced is no longer one that was right lately.
+    db.clock.advance_micros(SECOND);
+    let change = UserChange {
+        user_id: "a".to_owned(),
+        password: PasswordChange::Set("another long one".to_owned()),
+        role: None,
+    };
+    block_on(db.engine.alter_user(&db.root, change)).expect("altered");
+    assert!(db.engine.authenticate("a", PASSWORD, here).is_err());
+}
+
+/// Asked all at once, as many passwords are checked as one after the other.
+#[test]
+fn attempts_under_way_are_counted() {
+    let db = Database::new();
+    db.user("a", Role::User);
+    let begin = |peer: &str| {
+        db.engine
+            .begin_login("a", "wrong wrong wrong", peer)
+            .expect("no wait yet")
+    };
+    let begun: Vec<Login> = (0..100).map(|_| begin("10.0.0.1:9")).collect();
+    let (unchecked, busy): (Vec<Login>, Vec<Login>) = begun
+        .into_iter()
+        .partition(|login| matches!(login, Login::Unchecked(_)));
+    assert_eq!((unchecked.len(), busy.len()), (5, 95));
+    assert!(matches!(begin("10.0.0.2:9"), Login::Unchecked(_)), "another address");
+    let ended = |login: &mut Login| match login {
+        Login::Busy(busy) => busy.ended().now_or_never().is_some(),
+        Login::Known(_) | Login::Unchecked(_) => false,
+    };
+    let mut busy = busy;
+    assert!(!busy.iter_mut().any(ended), "none has ended");
+    for login in unchecked {
+        let Login::Unchecked(attempt) = login else { continue };
+        refused(
+            db.engine.check_password(attempt, "wrong wrong wrong"),
+            ErrorCode::Unauthenticated,
+        );
+    }
+    assert!(busy.iter_mut().all(ended), "they may begin again");
+    let again = db.engine.begin_login("a", "wrong wrong wrong", "10.0.0.1:9");
+    assert_eq!(again.err().map(|error| error.code), Some(ErrorCode::TooManyRequests));
 }
 
 #[test]

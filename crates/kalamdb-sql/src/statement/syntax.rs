@@ -492,7 +492,7 @@ impl<'a> Source<'a> {
         // It did tokenize before.
         let tokens = tokenize(&dialect, self.sql).unwrap_or_default();
         // A password may stand in the wrong place, or without its quotes.
-        let hides_words = secrets::is_about_users(&tokens);
+        let hides_words = !secrets::hidden(&tokens).is_empty();
         let found_place = match found {
             "EOF" => "at the end of the text".to_string(),
             _ if hides_words && !secrets::is_grammar(found) => "here".to_string(),

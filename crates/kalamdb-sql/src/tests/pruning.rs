@@ -223,9 +223,9 @@ fn a_user_reads_and_counts_no_row_of_another() {
     let fixture = Fixture::new();
     fixture.run(&[
         "CREATE USER TABLE notes (id BIGINT PRIMARY KEY, kind INT, body TEXT)",
-        "CREATE USER 'ann' ROLE user",
-        "CREATE USER 'bob' ROLE user",
-        "CREATE USER 'eve' ROLE user",
+        "CREATE USER 'ann' ROLE dba",
+        "CREATE USER 'bob' ROLE dba",
+        "CREATE USER 'eve' ROLE dba",
     ]);
     let sessions = ["ann", "bob", "eve"].map(|name| fixture.session(name));
     let run = |session: &Arc<Session>, sql: &str| {
@@ -278,6 +278,70 @@ fn a_user_reads_and_counts_no_row_of_another() {
         ["-4999|-3000"]
     );
     fixture.check(queries[2], &["NULL|NULL"]);
+}
+
+/// Whoever may not know how much others have is shown the same whatever that is, predicates included.
+#[test]
+fn what_a_user_is_shown_of_a_scan_depends_on_their_own_rows() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE USER 'vic' ROLE user",
+        "CREATE USER 'zed' ROLE user",
+        "CREATE USER 'dan' ROLE dba",
+    ]);
+    let [vic, zed, dan] = ["vic", "zed", "dan"].map(|name| fixture.session(name));
+    let run = |session: &Arc<Session>, sql: &str| {
+        if let Err(error) = fixture.execute_as(session, sql, Parameters::none()) {
+            panic!("{sql}: {error}");
+        }
+    };
+    let analyzed = |session: &Arc<Session>, sql: &str| {
+        let plan = fixture.rows_as(session, &format!("EXPLAIN ANALYZE {sql}"), Parameters::none());
+        let plan = plan.join("\n");
+        let is_time = |part: &str| part.trim_end_matches(']').ends_with('s') && part.contains("elapsed");
+        let parts = plan.split(", ").filter(|part| !is_time(part));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    for (of_vic, number) in [(3, 0), (20_000, 1)] {
+        let tables = [format!("beside{number}"), format!("single{number}")];
+        for (role, reader) in [("user", &zed), ("dba", &dan)] {
+            for (table, beside) in tables.iter().zip([true, false]) {
+                let table = format!("{table}_{role}");
+                fixture.run(&[&format!(
+                    "CREATE USER TABLE {table} (id BIGINT PRIMARY KEY, v TEXT, amount INT)"
+                )]);
+                if beside {
+                    let rows = format!("SELECT value, 'bbb', 100 FROM generate_series(1, {of_vic})");
+                    run(&vic, &format!("INSERT INTO {table} {rows}"));
+                }
+                run(
+                    reader,
+                    &format!("INSERT INTO {table} VALUES (1, 'aaa', 1), (2, 'aaa', 1), (7, 'aaa', 1)"),
+                );
+                fixture.run(&[&format!("FLUSH TABLE {table}")]);
+            }
+            let mut differs = false;
+            for query in [
+                "SELECT * FROM {t} WHERE amount > 50",
+                "SELECT count(*) FROM {t} WHERE v = 'bbb'",
+                "SELECT * FROM {t} WHERE id > 1 AND amount > 50",
+                "SELECT * FROM {t} WHERE id = 3",
+                "SELECT * FROM {t} WHERE amount < 50 ORDER BY id LIMIT 2",
+            ] {
+                let [beside, single] = [0, 1].map(|which| {
+                    let table = format!("{}_{role}", tables[which]);
+                    analyzed(reader, &query.replace("{t}", &table)).replace(&table, "t")
+                });
+                if role == "user" {
+                    assert_eq!(beside, single, "{query}");
+                    assert!(!beside.contains("segments_read"), "{beside}");
+                    assert!(beside.contains("keys_read"), "{beside}");
+                }
+                differs |= beside != single;
+            }
+            assert_eq!(differs, role == "dba", "the control");
+        }
+    }
 }
 
 /// Asks for the ends and the order of the key twice: by queries that need not read and sort everything, and by ones that have to.

@@ -1,7 +1,9 @@
 //! GRANT, EXECUTE AS and quotas as statements: who may, what they then see, and what is recorded.
 
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures::FutureExt;
 use kalamdb_core::ErrorCode;
 
 use crate::parameters::Parameters;
@@ -662,6 +664,39 @@ fn each_quota_has_its_own_breach_and_harms_nobody_else() {
     open("sue").expect("another role");
     p.fixture.database.close_session(p.ann.id());
     open("ann").expect("none is open any more");
+    p.ok(root, "ALTER USER 'dan' SET QUOTA sessions = 4");
+    let opened = (0..10).filter(|_| open("dan").is_ok());
+    assert_eq!(opened.count(), 3, "beside the one that was open");
+}
+
+#[test]
+fn remembered_credentials_pass_by_those_who_wait() {
+    let fixture = Fixture::new();
+    let password = "a long enough secret";
+    fixture.run(&[&format!("CREATE USER 'ann' WITH PASSWORD '{password}' ROLE user")]);
+    let database = &fixture.database;
+    let authenticate = |user: &'static str| database.authenticate(user, password, "10.0.0.9");
+    fixture.block_on(authenticate("ann")).expect("logs in");
+    fixture.block_on(async {
+        let names = (0..300).map(|number| format!("nobody {number}"));
+        let mut strangers: Vec<_> = names
+            .map(|name| {
+                let login = async move { database.authenticate(&name, password, "10.0.0.9").await };
+                Box::pin(login)
+            })
+            .collect();
+        let mut refused = 0;
+        for login in &mut strangers {
+            // Whoever has a place keeps it until asked again.
+            if let Poll::Ready(outcome) = futures::poll!(login) {
+                assert_eq!(outcome.err().map(|error| error.code), Some(ErrorCode::TooManyRequests));
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 44);
+        let ann = authenticate("ann").now_or_never().expect("at once");
+        assert!(ann.is_ok());
+    });
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use crate::crashes::check_structure;
 use crate::failures::{WORK, Work, all, check_files, fill};
 use crate::histories::memory_directory;
-use crate::testing::{T, TestStore, create, insert, open, options, segment_files};
-use crate::{Store, StoreError};
+use crate::testing::{GLOBAL, T, TestStore, create, insert, key, open, options, schema, segment_files};
+use crate::{Store, StoreError, StoreId};
 
 const CASE: &str = "KALAMDB_DISK_CASE";
 const ROOT: &str = "KALAMDB_DISK_ROOT";
@@ -358,10 +358,11 @@ fn read_only_segments(root: &Path) {
     refuses(store, root, READ_ONLY, || {
         remount("rw");
     });
+    let rows = all(&open(root));
     remount("ro");
-    refused_start(root);
+    refused_tables(root);
     remount("rw");
-    open(root);
+    accepted_tables(root, &rows);
 }
 
 fn segments_that_fail(root: &Path, point: &str, action: &str, error_has: &str) {
@@ -372,18 +373,32 @@ fn segments_that_fail(root: &Path, point: &str, action: &str, error_has: &str) {
 }
 
 fn start_on_segments_that_cannot_be_written(root: &Path) {
+    let rows = all(&open(root));
     fail::cfg("file-create", READ_ONLY_ERROR).expect("a fail point");
-    refused_start(root);
+    refused_tables(root);
     fail::remove("file-create");
-    open(root);
+    accepted_tables(root, &rows);
 }
 
-fn refused_start(root: &Path) {
-    let refused = Store::open(options(root), 0, |_, _| Ok::<u64, StoreError>(0)).err();
-    let error = refused.expect("it cannot be written").to_string();
+/// The tables of a storage that cannot be written at the start are refused, others are not.
+fn refused_tables(root: &Path) {
+    let store = open(root);
+    let refused = store.state().find(&schema(), T, GLOBAL, &key(1), 0);
+    let error = refused.expect_err("it cannot be written").to_string();
     let segments = root.join("segments");
     assert!(
         error.contains(READ_ONLY) && error.contains(&segments.display().to_string()),
         "{error}"
     );
+    create(&store, HOT);
+    insert(&store, HOT, 1, "row").expect("nothing is wrong with it");
+}
+
+/// A table without segments.
+const HOT: StoreId = StoreId(71);
+
+fn accepted_tables(root: &Path, rows: &BTreeMap<i64, String>) {
+    let store = open(root);
+    assert_eq!(&all(&store), rows);
+    assert_eq!(crate::testing::ids(&store, HOT), [1]);
 }

@@ -351,6 +351,21 @@ kalamdb_histories::mistakes! {
     /// Writers that count the rows of a scope do not meet each other.
     ExclusiveClaimsAreNotCompared of 0:
         "hazards::exclusive_claims_of_one_scope_exclude_each_other";
+    /// Waiting for a file counts as an operation of the task that waits.
+    WaitingIsChargedToTheTask of 0:
+        "files::tests::a_task_that_has_spent_its_budget_waits_for_files_as_any_other";
+    /// A default storage that cannot be used at the start stops the start.
+    DefaultStoragesMustWork of 0:
+        "hazards_of_storages::a_storage_whose_mark_cannot_be_read_at_the_start_has_its_tables_refused_and_no_others";
+    /// Merges take so many rows at once, however long they are.
+    MergesCountRowsAlone of 0:
+        "hazards_of_sizes::long_rows_are_merged_in_batches_of_bounded_bytes";
+    /// Merges take all runs at once.
+    MergesTakeAllRuns of 0:
+        "hazards_of_sizes::many_runs_are_merged_in_several_passes";
+    /// A batch counts as large as the buffers that it is a part of.
+    SlicesCountAsTheirBuffers of 0:
+        "hazards_of_sizes::rows_of_a_load_are_counted_and_not_the_buffers_that_they_are_parts_of";
     /// Flushed rows are not deleted where they were.
     FlushedRowsStay of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",

@@ -26,7 +26,7 @@ use crate::segment::bounds::{self, ColumnBounds};
 use crate::segment::index::Index;
 use crate::segment::keys::{BlockKeys, KeyColumns};
 use crate::segment::layout::{Layout, SegmentShape};
-use crate::segment::read::{Cursor, SegmentRead};
+use crate::segment::read::{Cursor, ReadSize, SegmentRead};
 use crate::tuning::{KEY_BLOCK_ROWS, SEGMENT_READAHEAD_BYTES};
 
 /// An open segment. It never changes, and reading takes no lock.
@@ -237,7 +237,17 @@ impl SegmentFile {
         rows: Vec<Range<u32>>,
         batch_rows: usize,
     ) -> Result<SegmentRead, StoreError> {
-        SegmentRead::new(self.clone(), columns, rows, batch_rows)
+        self.read_sized(columns, rows, ReadSize::of_rows(batch_rows))
+    }
+
+    /// The same, so much at once.
+    pub(crate) fn read_sized(
+        self: &Arc<Self>,
+        columns: &[SegmentColumn],
+        rows: Vec<Range<u32>>,
+        size: ReadSize,
+    ) -> Result<SegmentRead, StoreError> {
+        SegmentRead::new(self.clone(), columns, rows, size)
     }
 
     /// Bounds of a column of the schema, for pruning; `None` where the file states none.
@@ -265,7 +275,7 @@ impl SegmentFile {
     /// The keys of rows of one block.
     fn read_keys(&self, rows: Range<u32>) -> Result<BlockKeys, StoreError> {
         let keys = self.keys.as_ref().ok_or_else(|| self.keyless())?;
-        let mut cursor = Cursor::new(self, keys.positions(), vec![rows], KEY_BLOCK_ROWS)?;
+        let mut cursor = Cursor::new(self, keys.positions(), vec![rows], ReadSize::of_rows(KEY_BLOCK_ROWS))?;
         let mut batches = Vec::new();
         while let Some((_, columns, _)) = self.noted(|| cursor.next(self))? {
             batches.push(columns);

@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::files::Files;
 use crate::ids::{ScopeId, StorageId};
 use crate::mover::SegmentCompression;
+use crate::row_bytes;
 use crate::schema::StoreSchema;
 use crate::segment::blocks::SummedWriter;
 use crate::segment::index::{IndexBuilder, METADATA_KEY};
@@ -139,7 +140,7 @@ impl SegmentWriter {
         for ((array, column), nan) in columns.iter().zip(&self.layout.columns).zip(&mut self.nan) {
             *nan = *nan || has_nan(array);
             let array = column.form.to_file(array)?;
-            bytes += memory_of(&array);
+            bytes += row_bytes::of_array(&array);
             in_file.push(array);
         }
         self.check_order(scope, keys)?;
@@ -286,7 +287,7 @@ impl SegmentWriter {
             .pending
             .iter()
             .flat_map(|piece| &piece.columns)
-            .map(memory_of)
+            .map(row_bytes::of_array)
             .sum();
         let columns: Vec<ArrayRef> = (0..self.layout.columns.len())
             .map(|column| {
@@ -381,11 +382,6 @@ fn storage_failed(name: &str, error: ParquetError) -> StoreError {
         cause = error.source();
     }
     StoreError::Storage(format!("{name}: {error}"))
-}
-
-/// What a column, perhaps part of a larger one, takes itself.
-fn memory_of(array: &ArrayRef) -> usize {
-    array.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
 /// NaN has no place in Parquet's statistics: a column with one has no bounds.
