@@ -477,6 +477,12 @@ pub(crate) fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema)
     if ExtensionType::of(field.metadata()) != Some(ExtensionType::Uuid) {
         return Ok(None);
     }
+    if let Expr::Literal(value, _) = text
+        && let Some(text) = text_of(value)
+    {
+        let uuid = binary_or_error(text, &ExtensionType::Uuid.storage())?;
+        return Ok(Some(Expr::Literal(uuid, None)));
+    }
     match text.get_type(schema) {
         Ok(data_type) if data_type.is_string() => {
             conversion(text, &ExtensionType::Uuid.field(""), schema, OnMisfit::Fail)

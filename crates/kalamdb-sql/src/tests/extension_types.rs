@@ -90,6 +90,16 @@ fn kept_types_are_used() {
         "SELECT coalesce(j, '{\"a\": 2}') ->> 'a' FROM t ORDER BY id",
         &["1", "2"],
     );
+    fixture.check(
+        "SELECT u = UUID_V7(), UUID_V7() = u, u = x FROM t WHERE id = 2",
+        &["NULL|NULL|NULL"],
+    );
+    fixture.check(
+        &format!("SELECT u = '{A}', '{A}' < u, min(u) = '{A}' FROM t WHERE id = 1 GROUP BY u"),
+        &["true|false|true"],
+    );
+    let none = "SELECT u = 'none' FROM t WHERE false";
+    fixture.check_error_part(none, ErrorCode::TypeMismatch, "'none' is not a UUID");
     let none = "SELECT coalesce(u, 'none') FROM t";
     fixture.check_error_part(none, ErrorCode::TypeMismatch, "'none' is not a UUID");
 }
