@@ -275,3 +275,54 @@ def test_literals_come_back_as_they_were_written(restarted):
     check("flushed")
     restarted.restart()
     check("restarted")
+
+
+#: SQL type, and literals far out, from the smallest up; each names its row and no other.
+EXTREMES = {
+    "d0": ("DECIMAL(38,0)", [str(-(10**38) + 1), "-18446744073709551616", "-18446744073709551615", "-9223372036854776000",
+                             "-9223372036854775809", "-9223372036854775808", "9223372036854775808", "18446744073709551616"]),
+    "d76": ("DECIMAL(76,0)", ["-" + "9" * 76, "-9223372036854775809", "-9223372036854775808", "9" * 76]),
+    "int8": ("BIGINT", [str(-(2**63)), str(-(2**63) + 1), str(2**63 - 1)]),
+    "uint8": ("BIGINT UNSIGNED", ["0", str(2**64 - 2), str(2**64 - 1)]),
+    "date": ("DATE", ["'0001-01-01'", "'1969-12-31'", "'9999-12-31'", "'+10000-01-01'"]),
+    **{
+        f"ts{digits}": (f"TIMESTAMP({digits})", ["'0001-01-01 00:00:00'", "'1600-01-01'", "'2300-01-01 00:00:00'", "'9999-12-31'"])
+        for digits in (0, 3, 6)
+    },
+    "tz": ("TIMESTAMPTZ", ["'1600-01-01 00:00:00Z'", "'2300-01-01 00:00:00Z'", "TIMESTAMPTZ '9999-12-31 00:00:00Z'"]),
+    "typed": ("TIMESTAMP", [f"TIMESTAMP '{at}'" for at in ("0001-01-01 00:00:00", "1970-01-01", "2300-01-01 00:00:00.000001")]),
+}
+
+
+def test_extreme_values_are_found_by_what_names_them(restarted):
+    cursor = restarted.cursor
+
+    def ids(sql: str) -> list[int]:
+        cursor.execute(sql)
+        return sorted(row[0] for row in cursor.fetchall())
+
+    for name, (sql_type, literals) in EXTREMES.items():
+        cursor.execute(f"CREATE TABLE far_{name} (id INT PRIMARY KEY, v {sql_type})")
+        rows = ", ".join(f"({row}, {literal})" for row, literal in enumerate(literals))
+        cursor.execute(f"INSERT INTO far_{name} VALUES {rows}")
+
+    def check(stage: str) -> None:
+        for name, (_, literals) in EXTREMES.items():
+            for row, literal in enumerate(literals):
+                for predicate, expected in (
+                    (f"v = {literal}", [row]),
+                    (f"v IN ({literal})", [row]),
+                    (f"v BETWEEN {literal} AND {literal}", [row]),
+                    (f"v < {literal}", list(range(row))),
+                    (f"v >= {literal}", list(range(row, len(literals)))),
+                ):
+                    found = ids(f"SELECT id FROM far_{name} WHERE {predicate}")
+                    assert found == expected, (stage, name, predicate)
+
+    check("hot")
+    for name in EXTREMES:
+        flush(cursor, f"far_{name}")
+    check("flushed")
+    for name, (_, literals) in EXTREMES.items():
+        for row, literal in enumerate(literals):
+            assert ids(f"DELETE FROM far_{name} WHERE v = {literal} RETURNING id") == [row], (name, literal)

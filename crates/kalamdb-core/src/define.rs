@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, Namespace, Table, TableName};
 use crate::change::CatalogChange;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
+use crate::first_start::DEFAULT_NAMESPACE;
 use crate::options::TableOptions;
 use crate::rights::{Action, Task};
 use crate::schema::{Column, TableSchema};
@@ -120,6 +121,12 @@ impl Engine {
             let views: Vec<Arc<StoredView>> = change.catalog.views_in(&name).cloned().collect();
             if !cascade && !mistake!(NamespacesGoWithTheirTables) {
                 check_empty(&name, tables.len(), views.len())?;
+            }
+            if name == DEFAULT_NAMESPACE {
+                return Err(Error::new(
+                    ErrorCode::InvalidStatement,
+                    format!("namespace {name} is where every session begins, and stays; drop what is in it"),
+                ));
             }
             for view in &views {
                 remove_view(change, view)?;

@@ -22,7 +22,7 @@ use crate::system_schema::SystemTable;
 use crate::users::ROOT;
 
 /// The default namespace.
-const DEFAULT_NAMESPACE: &str = "public";
+pub(crate) const DEFAULT_NAMESPACE: &str = "public";
 /// Where `local` is: a path relative to the data directory, so that the database may move with its directory.
 const DEFAULT_STORAGE_URI: &str = "segments";
 /// The file in the data directory that holds root's first password.

@@ -17,6 +17,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use kalamdb_core::{Column, Error, ErrorCode, Result};
 
 use crate::definition::{data_type_name, type_name};
+use crate::diagnostics::far_year;
 use crate::extension_types::{self, ExtensionType};
 use crate::planned::plain_type;
 use crate::time_zones::cast_in_zone;
@@ -33,6 +34,8 @@ pub(crate) struct Target<'a> {
     /// In which texts without an offset and local times are read, and moments written.
     zone: &'a Arc<str>,
     depth: Depth,
+    /// Stands before and after a text that does not fit.
+    quote: &'static str,
 }
 
 #[derive(Clone, Copy)]
@@ -58,7 +61,13 @@ impl<'a> Target<'a> {
             name: Name::Column(column),
             zone,
             depth: Depth::Whole,
+            quote: "'",
         }
+    }
+
+    /// The same for texts that the statement writes without quotes: numbers and words.
+    pub(crate) fn of_words(self) -> Self {
+        Target { quote: "", ..self }
     }
 
     /// A parameter of a statement, in a session of that time zone.
@@ -69,13 +78,14 @@ impl<'a> Target<'a> {
             name: Name::Parameter(field),
             zone,
             depth: Depth::Whole,
+            quote: "'",
         }
     }
 
-    fn part(&self, data_type: &'a DataType) -> Self {
+    fn part(&self, field: &'a Field) -> Self {
         Target {
-            data_type,
-            is_json: false,
+            data_type: field.data_type(),
+            is_json: ExtensionType::of(field.metadata()) == Some(ExtensionType::Json),
             depth: Depth::Part,
             ..*self
         }
@@ -100,6 +110,7 @@ impl<'a> Target<'a> {
         };
         match self.depth {
             Depth::Whole => whole,
+            Depth::Part if self.is_json => format!("JSON in {whole}"),
             Depth::Part => format!("{} in {whole}", data_type_name(self.data_type)),
         }
     }
@@ -315,7 +326,14 @@ fn misfit(values: &ArrayRef, row: usize, target: &Target<'_>) -> Error {
         }
         Err(_) => "a value".to_owned(),
     };
-    let quote = if values.data_type() == &DataType::Utf8 { "'" } else { "" };
+    let quote = match values.data_type() {
+        DataType::Utf8 => target.quote,
+        _ => "",
+    };
+    let hint = match target.data_type {
+        DataType::Date32 if !quote.is_empty() => far_year(&shown).unwrap_or_default(),
+        _ => String::new(),
+    };
     // A part's place among all parts would say nothing.
     let place = match target.depth {
         Depth::Whole => format!(" (row {})", row + 1),
@@ -324,7 +342,7 @@ fn misfit(values: &ArrayRef, row: usize, target: &Target<'_>) -> Error {
     Error::new(
         ErrorCode::TypeMismatch,
         format!(
-            "{quote}{shown}{quote}{place} does not fit {}{}",
+            "{quote}{shown}{quote}{place} does not fit {}{hint}{}",
             target.describe(),
             match target.name {
                 Name::Parameter(_) => target.advice(),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 use futures::StreamExt;
 use kalamdb_core::{
-    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Result, TableKind,
-    TableName, TableOptions, TableSchema, Task, field_type_name,
+    Action, Column, ColumnId, CreateMode, Error, ErrorCode, NewStorage, NewTable, OnConflict, Position, Result,
+    TableKind, TableName, TableOptions, TableSchema, Task, field_type_name,
 };
 
 use crate::assignment::{Target, assign};
@@ -20,7 +20,7 @@ use crate::execution::Completion;
 use crate::insert::{self, row_count};
 use crate::literal_columns;
 use crate::missing;
-use crate::names::placed;
+use crate::names::{placed, position_of};
 use crate::planning::{Planner, stream_query};
 use crate::queries::RunningQuery;
 use crate::session::Session;
@@ -275,7 +275,7 @@ async fn create_table(
     let statement = ast::Statement::Query(query);
     let mut rows = stream_query(database, session, &statement, running.interruption()).await?;
     let as_given = columns.iter().all(|column| column.sql_type.is_none());
-    let columns = defined_columns(&planner, &rows.schema(), columns)?;
+    let columns = defined_columns(&planner, &rows.schema(), columns, &item_positions(&statement))?;
     statement::check_key(columns.iter().map(|column| column.name.as_str()), &primary_key)?;
     let zone = Arc::clone(planner.time_zone());
     drop(planner);
@@ -369,7 +369,12 @@ fn refuse_subquery(default: &ast::Expr) -> Result<()> {
 }
 
 /// The columns of CREATE TABLE … (…) AS: those of the query in their order, with names and types as far as some are given.
-fn defined_columns(planner: &Planner, query: &SchemaRef, definitions: Vec<ColumnDefinition>) -> Result<Vec<Column>> {
+fn defined_columns(
+    planner: &Planner,
+    query: &SchemaRef,
+    definitions: Vec<ColumnDefinition>,
+    items: &[Option<Position>],
+) -> Result<Vec<Column>> {
     if let Some(beyond) = definitions.get(query.fields().len()) {
         let message = format!(
             "there are no values for column '{}': the query gives {} and no more",
@@ -397,7 +402,7 @@ fn defined_columns(planner: &Planner, query: &SchemaRef, definitions: Vec<Column
             }
         });
     }
-    refuse_unusable(&defined)?;
+    refuse_unusable(&defined, items)?;
     Ok(defined)
 }
 
@@ -405,25 +410,42 @@ fn defined_columns(planner: &Planner, query: &SchemaRef, definitions: Vec<Column
 ///
 /// # Errors
 /// INVALID_STATEMENT for two of a name, TYPE_MISMATCH for one without a type.
-pub(crate) fn query_columns(schema: &SchemaRef) -> Result<Vec<Column>> {
+pub(crate) fn query_columns(schema: &SchemaRef, items: &[Option<Position>]) -> Result<Vec<Column>> {
     let fields = schema.fields().iter();
     let columns: Vec<Column> = fields
         .map(|field| column_of(&field.as_ref().clone().with_nullable(true)))
         .collect();
-    refuse_unusable(&columns)?;
+    refuse_unusable(&columns, items)?;
     Ok(columns)
 }
 
-fn refuse_unusable(columns: &[Column]) -> Result<()> {
+/// Where a query writes its columns; nothing where a wildcard stands for some.
+pub(crate) fn item_positions(statement: &ast::Statement) -> Vec<Option<Position>> {
+    let ast::Statement::Query(query) = statement else {
+        return Vec::new();
+    };
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return Vec::new();
+    };
+    let items = select.projection.iter().map(|item| match item {
+        ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. } => Some(position_of(item.span())),
+        _ => None,
+    });
+    items.collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+/// `items` are the places of the columns, if they are known.
+fn refuse_unusable(columns: &[Column], items: &[Option<Position>]) -> Result<()> {
     for (index, column) in columns.iter().enumerate() {
         let name = &column.name;
+        let place = items.get(index).copied().flatten();
         if columns[..index].iter().any(|other| other.name == *name) {
             let message = format!("the query gives two columns '{name}'; name one of them with AS");
-            return Err(Error::new(ErrorCode::InvalidStatement, message));
+            return Err(placed(Error::new(ErrorCode::InvalidStatement, message), place));
         }
         if column.data_type == DataType::Null {
             let message = format!("column '{name}' has no type; write CAST(… AS TEXT) or another type");
-            return Err(Error::new(ErrorCode::TypeMismatch, message));
+            return Err(placed(Error::new(ErrorCode::TypeMismatch, message), place));
         }
     }
     Ok(())
@@ -676,7 +698,7 @@ mod tests {
         fixture.check_error(
             "CREATE TABLE b AS SELECT 1 AS n, 2 AS n",
             ErrorCode::InvalidStatement,
-            None,
+            Some((1, 34)),
             "n",
         );
         fixture.check_error(

@@ -42,7 +42,12 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
             format!("number out of range: {}", tidy(message)),
         ),
         ArrowError::CastError(message) | ArrowError::ParseError(message) => {
-            Error::new(ErrorCode::TypeMismatch, in_sql_words(&tidy(message)))
+            let text = in_sql_words(&tidy(message));
+            let quoted = text
+                .strip_prefix("Cannot cast string '")
+                .and_then(|rest| rest.split('\'').next());
+            let hint = quoted.and_then(far_year).unwrap_or_default();
+            Error::new(ErrorCode::TypeMismatch, format!("{text}{hint}"))
         }
         ArrowError::InvalidArgumentError(message) if message.contains(" is too large to store in a ") => {
             Error::new(ErrorCode::TypeMismatch, in_sql_words(&tidy(message)))
@@ -149,6 +154,15 @@ fn from_schema(error: &SchemaError, text: Option<&dyn Text>) -> Error {
     let place = |field: &Column| column_position(field).or_else(|| text.and_then(|text| text.column(field)));
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
+            if field.relation.is_none()
+                && let Some(place) = text.and_then(|text| text.arrow(&field.name))
+            {
+                let message = format!(
+                    "not supported: a lambda, {} -> …; the operator -> takes a value out of JSON; write UNNEST and WHERE",
+                    field.name
+                );
+                return placed(Error::new(ErrorCode::Unsupported, message), Some(place));
+            }
             let error = Error::new(
                 ErrorCode::ColumnNotFound,
                 format!(
@@ -194,7 +208,8 @@ fn nearest(field: &Column, valid: &[Column]) -> String {
     let columns = valid
         .iter()
         .filter(|column| wanted.is_none() || table(column) == wanted);
-    let system = [SEQ, UPDATED].into_iter().filter(|_| field.name.starts_with('_'));
+    let is_like = |system: &&str| field.name.starts_with('_') && field.name != **system;
+    let system = [SEQ, UPDATED].into_iter().filter(is_like);
     suggestion(&field.name, columns.map(|column| column.name.as_str()).chain(system))
 }
 
@@ -273,6 +288,18 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
     if let Some(field) = field {
         let error = Error::new(ErrorCode::ColumnNotFound, format!("the STRUCT has no field {field}"));
         return placed(error, text.and_then(|text| text.field(field)));
+    }
+    let other_type = message
+        .strip_prefix("Cannot create filter with non-boolean predicate ")
+        .and_then(|rest| rest.rsplit_once(" returning "))
+        .map(|(_, data_type)| data_type)
+        .or_else(|| message.strip_prefix("Join condition must be boolean type, but got "));
+    if let Some(data_type) = other_type {
+        let error = Error::new(
+            ErrorCode::TypeMismatch,
+            format!("a condition is BOOLEAN, and this one is {data_type}; write a comparison"),
+        );
+        return placed(error, text.and_then(|text| text.condition()));
     }
     if let Some(error) = of_signature(&message) {
         return error;
@@ -357,6 +384,17 @@ fn from_execution(message: &str) -> Error {
     Error::new(code, text)
 }
 
+/// How a date of a year beyond 9999 is written, if this text would be one with a sign.
+pub(crate) fn far_year(text: &str) -> Option<String> {
+    let (year, rest) = text.split_once('-')?;
+    let is_far = year.len() > 4
+        && year
+            .bytes()
+            .chain(rest.bytes().take(2))
+            .all(|byte| byte.is_ascii_digit());
+    is_far.then(|| format!("; a year beyond 9999 has a sign: '+{text}'"))
+}
+
 /// What DataFusion calls a bug of its own, and is a value that a function does not take.
 const OF_ARGUMENTS: &[&str] = &["array_resize: failed to convert size to usize"];
 
@@ -378,6 +416,13 @@ fn unsupported(message: &str) -> String {
         return "a window function is not supported here, but in the SELECT list, ORDER BY and QUALIFY".to_owned();
     }
     let text = tidy(message);
+    let operator = text
+        .strip_prefix("Binary operator '")
+        .and_then(|rest| rest.strip_suffix("' is not supported in the physical expr"))
+        .and_then(|name| OPERATORS.iter().find(|(known, _)| *known == name));
+    if let Some((_, operator)) = operator {
+        return format!("the operator {operator} is not supported; those for JSON are ->, ->>, #>, #>> and ?");
+    }
     let text = without_tree(&text);
     let text = text.replace("Unsupported ast node in sqltorel: ", "not supported: ");
     if text.contains("support") {
@@ -386,6 +431,17 @@ fn unsupported(message: &str) -> String {
         format!("not supported: {text}")
     }
 }
+
+/// Operators that the planner takes and nothing computes, by DataFusion's names of them.
+const OPERATORS: &[(&str, &str)] = &[
+    ("AtArrow", "@>"),
+    ("ArrowAt", "<@"),
+    ("HashMinus", "#-"),
+    ("AtAt", "@@"),
+    ("AtQuestion", "@?"),
+    ("QuestionAnd", "?&"),
+    ("QuestionPipe", "?|"),
+];
 
 /// The message up to the name of the node whose whole tree it prints, as in `Collate { expr: Identifier(Ident { …`.
 fn without_tree(text: &str) -> &str {

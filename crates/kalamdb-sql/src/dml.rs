@@ -4,22 +4,23 @@
 //! by the same planner. (DataFusion's own hooks for both drop join and constant predicates on their way to the table.) A row
 //! that FROM or USING match several times is changed once, by the match that comes first; which one that is, is not said.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
 use arrow::compute::filter;
 use arrow::datatypes::{FieldRef, Fields};
 use datafusion::common::TableReference;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned, Visitor};
 use futures::StreamExt;
-use kalamdb_core::{Action, Error, ErrorCode, Mutator, Result, Table};
+use kalamdb_core::{Action, Error, ErrorCode, Mutator, Position, Result, Table};
 
 use crate::assignment::{Target, assign};
 use crate::database::Database;
 use crate::diagnostics;
 use crate::execution::Completion;
 use crate::insert::{batch, column_index, counted, visible, writable};
-use crate::names::{folded, name_position, placed, position, table_reference};
+use crate::names::{folded, name_position, placed, position, position_of, table_reference};
 use crate::parameters::{self, Parameters};
 use crate::planned::{Planned, plain_type};
 use crate::planning::Planner;
@@ -30,6 +31,7 @@ use crate::returning::{Names, Readable, Returning};
 use crate::run::Ended;
 use crate::session::Session;
 use crate::system_columns;
+use crate::tree::walk;
 use crate::values::{self, Defaults};
 use crate::write_memory::WriteMemory;
 
@@ -70,8 +72,8 @@ const ROW_VALUES_AT: usize = FOUND.len();
 enum NewValue {
     /// As it is: the column at this place of the SELECT's [`ROW_VALUES`].
     Kept(usize),
-    /// The SELECT's column at this position.
-    Selected(usize),
+    /// The SELECT's column at this position, which is this expression.
+    Selected(usize, Box<ast::Expr>),
     /// A literal, a parameter or DEFAULT: evaluated here, so that it reaches the column exactly.
     Given(usize, Box<ast::Expr>),
 }
@@ -178,7 +180,7 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
                     NewValue::Given(index, Box::new(expr.clone()))
                 } else {
                     projection.push(expr.clone());
-                    NewValue::Selected(projection.len() - 1)
+                    NewValue::Selected(projection.len() - 1, Box::new(expr.clone()))
                 });
             }
             Some(new_values)
@@ -212,7 +214,15 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         readable.splice(0..0, own);
     }
     let query = select(projection, from, selection.clone());
-    let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
+    let planned = planner
+        .plan(ast::Statement::Query(query.clone()), &known)
+        .map_err(|error| match aggregate(planner, new_values.iter().flatten()) {
+            Some(place) if error.code == ErrorCode::InvalidStatement => {
+                let message = "SET takes no aggregate functions: it is of one row; write a subquery around them";
+                placed(Error::new(ErrorCode::InvalidStatement, message), Some(place))
+            }
+            _ => error,
+        })?;
     let returning = match returned {
         None => None,
         Some(items) => Some(ChangeReturning {
@@ -226,6 +236,53 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         planned,
         new_values,
         returning,
+    })
+}
+
+/// Where values that are assigned call an aggregate function first, outside of subqueries.
+fn aggregate<'a>(planner: &Planner, mut values: impl Iterator<Item = &'a NewValue>) -> Option<Position> {
+    struct Aggregates<'a> {
+        planner: &'a Planner,
+        queries: usize,
+        found: Option<Position>,
+    }
+    impl Visitor for Aggregates<'_> {
+        type Break = Error;
+
+        fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<Error> {
+            self.queries += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<Error> {
+            self.queries -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+            if let ast::Expr::Function(call) = expr
+                && call.over.is_none()
+                && self.queries == 0
+                && self.found.is_none()
+                && let [ast::ObjectNamePart::Identifier(name)] = call.name.0.as_slice()
+                && self.planner.state().aggregate_functions().contains_key(&folded(name))
+            {
+                self.found = position(name);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    values.find_map(|value| {
+        let NewValue::Selected(_, expr) = value else {
+            return None;
+        };
+        let mut aggregates = Aggregates {
+            planner,
+            queries: 0,
+            found: None,
+        };
+        walk(expr.as_ref(), &mut aggregates).expect("this visitor does not break");
+        aggregates.found
     })
 }
 
@@ -356,10 +413,11 @@ async fn collect(
     query.planned();
     for row in 0..given.num_rows() {
         let bound = planner.bind(planned.clone(), parameters::row(&given, row)?)?;
-        let mut running = planner.run(bound).await?;
+        let in_text = |error| constant_at_fault(planner, &new_values, error);
+        let mut running = planner.run(bound).await.map_err(in_text)?;
         let of_row = given.slice(row, 1);
         while let Some(selected) = running.stream.next().await {
-            let selected = selected.map_err(diagnostics::from_datafusion)?;
+            let selected = selected.map_err(diagnostics::from_datafusion).map_err(in_text)?;
             let found = found(&selected)?;
             let (changed, new_rows) = match &new_values {
                 None => (mutator.delete(&found)?, None),
@@ -394,6 +452,22 @@ async fn collect(
         query.check_returning(rows)?;
     }
     Ok((mutator, returned))
+}
+
+/// An error of the SELECT with the place of the constant that is assigned and makes it, if one does.
+fn constant_at_fault(planner: &Planner, new_values: &Option<Vec<NewValue>>, error: Error) -> Error {
+    let selected = new_values.iter().flatten().filter_map(|value| match value {
+        NewValue::Selected(_, expr) => Some(expr),
+        NewValue::Kept(_) | NewValue::Given(..) => None,
+    });
+    for expr in selected {
+        let is_same = |other: Error| other.code == error.code && other.message == error.message;
+        // What reads columns is refused for them here, in other words.
+        if values::constant(planner, expr).err().is_some_and(is_same) {
+            return placed(error, position_of(expr.span()));
+        }
+    }
+    error
 }
 
 /// The rows as they are.
@@ -433,10 +507,15 @@ fn rows(
         .zip(&targets)
         .map(|(value, target)| match value {
             NewValue::Kept(place) => row_values(selected).map(|values| Arc::clone(values.column(*place))),
-            NewValue::Selected(position) => assign(
+            NewValue::Selected(position, expr) => assign(
                 selected.column(*position),
                 &Target::column(&table.schema.columns[*target], zone),
-            ),
+            )
+            .map_err(|error| placed(error, position_of(expr.span()))),
+            // What fits no row need not fit.
+            NewValue::Given(..) if selected.num_rows() == 0 => {
+                Ok(new_null_array(&table.schema.columns[*target].data_type, 0))
+            }
             NewValue::Given(index, expr) if values::default_keyword(expr) => {
                 defaults.default(*index, selected.num_rows())
             }

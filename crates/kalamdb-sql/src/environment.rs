@@ -18,9 +18,9 @@ use datafusion::execution::memory_pool::{
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -40,6 +40,8 @@ use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
 use crate::json_functions;
+use crate::kept_aggregates::{KEEPING, Keeping};
+use crate::kept_types::Coalesce;
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
@@ -114,6 +116,7 @@ impl Environment {
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
+        keep_extension_types(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -234,6 +237,17 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(0, Arc::new(EdgeReads));
     rules.push(Arc::new(NestedLoops));
     rules
+}
+
+/// Ours in the place of functions that would forget that a value is a UUID or JSON.
+fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
+    for name in KEEPING {
+        let keeping = Keeping::over(state.udaf(name)?);
+        state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
+    }
+    let coalesce = Coalesce::over(state.udf("coalesce")?);
+    state.register_udf(Arc::new(ScalarUDF::from(coalesce)))?;
+    Ok(())
 }
 
 /// The types of casts that DataFusion does not know, or not as columns have them.

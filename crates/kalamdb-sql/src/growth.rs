@@ -278,7 +278,7 @@ mod tests {
     use crate::testing::Fixture;
 
     fn check_refused(fixture: &Fixture, sql: &str, function: &str) {
-        fixture.check_error(sql, ErrorCode::StatementTooLarge, None, function);
+        fixture.check_error_part(sql, ErrorCode::StatementTooLarge, function);
     }
 
     #[test]

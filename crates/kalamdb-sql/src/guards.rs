@@ -7,6 +7,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::far_times;
 use crate::formatted_times;
 use crate::growth;
 use crate::operators;
@@ -43,10 +44,11 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         }
         Expr::ScalarFunction(call) => {
             let typed = formatted_times::typed(call);
-            let bounded = growth::bounded(typed.data);
+            let far = far_times::truncated(typed.data);
+            let bounded = growth::bounded(far.data);
             Ok(Transformed::new_transformed(
                 bounded.data,
-                typed.transformed || bounded.transformed,
+                typed.transformed || far.transformed || bounded.transformed,
             ))
         }
         Expr::Cast(cast) => {

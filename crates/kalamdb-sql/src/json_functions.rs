@@ -22,6 +22,7 @@ use kalamdb_core::{Error, ErrorCode};
 
 use crate::extension_types::ExtensionType;
 use crate::json_paths::{self, Taken};
+use crate::literals::compared_with_uuid;
 
 /// `->`: the value at a key or an index, as JSON.
 static ARROW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| JsonFunction::operator(udfs::json_get_json_udf(), "->"));
@@ -99,7 +100,7 @@ pub(crate) fn check_document(operator: &str, data_type: &DataType) -> Result<()>
 struct JsonOperators;
 
 impl ExprPlanner for JsonOperators {
-    fn plan_binary_op(&self, expr: RawBinaryExpr, _schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let function = match expr.op {
             BinaryOperator::Arrow => &ARROW,
             BinaryOperator::LongArrow => &LONG_ARROW,
@@ -108,6 +109,20 @@ impl ExprPlanner for JsonOperators {
                 return json_paths::at_path(expr, Taken::AsText).map(PlannerResult::Planned);
             }
             BinaryOperator::Question => return Ok(PlannerResult::Planned(json_paths::has_key(expr))),
+            // The planner asks for the type of a comparison before rules read text beside a UUID as one.
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq => {
+                if let Some(right) = compared_with_uuid(&expr.left, &expr.right, schema)? {
+                    expr.right = right;
+                } else if let Some(left) = compared_with_uuid(&expr.right, &expr.left, schema)? {
+                    expr.left = left;
+                }
+                return Ok(PlannerResult::Original(expr));
+            }
             _ => return Ok(PlannerResult::Original(expr)),
         };
         let is_constant = matches!(expr.right, Expr::Literal(..));

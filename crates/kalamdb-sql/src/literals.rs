@@ -15,8 +15,10 @@ use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
+use crate::kept_types;
 use crate::names::{placed, position_of};
 use crate::plan_expressions::{self, is_comparison};
+use crate::time_units;
 use crate::tree::walk_mut;
 
 /// A double tells any two numbers of so many digits apart, and no more.
@@ -28,7 +30,7 @@ const DECIMAL_DIGITS: usize = 76;
 /// Makes every number that a double would round an exact DECIMAL.
 ///
 /// # Errors
-/// TYPE_MISMATCH for a number that a double would take for infinity.
+/// TYPE_MISMATCH for a number that a double would take for infinity, and for an integer of more digits than a DECIMAL has.
 pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
     struct LongNumbers;
     impl VisitorMut for LongNumbers {
@@ -37,11 +39,23 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
             match expr {
                 ast::Expr::Value(value) => {
+                    // DataFusion knows no such text.
+                    if let ast::Value::UnicodeStringLiteral(text) | ast::Value::NationalStringLiteral(text) =
+                        &mut value.value
+                    {
+                        value.value = ast::Value::SingleQuotedString(std::mem::take(text));
+                        return ControlFlow::Continue(());
+                    }
                     if let Err(error) = check_range(value) {
                         return ControlFlow::Break(error);
                     }
                     make_decimal(expr, exact_decimal);
                 }
+                // By itself it may be an unsigned integer, which with its sign is none.
+                ast::Expr::UnaryOp {
+                    op: ast::UnaryOperator::Minus,
+                    expr: inner,
+                } => make_decimal(inner, negated_decimal),
                 // A short number beside an exact one is exact too, or the sum would be a double again.
                 ast::Expr::BinaryOp { left, op, right } if is_arithmetic(op) => {
                     if is_exact(left) {
@@ -68,6 +82,21 @@ fn check_range(value: &ast::ValueWithSpan) -> Result<()> {
     let ast::Value::Number(text, _) = &value.value else {
         return Ok(());
     };
+    let text = text.replace('_', "");
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let digits = text.trim_start_matches('0').len();
+        if digits <= DECIMAL_DIGITS {
+            return Ok(());
+        }
+        let error = Error::new(
+            ErrorCode::TypeMismatch,
+            format!(
+                "an integer of {digits} digits fits no type: a DECIMAL has {DECIMAL_DIGITS}; write it with an exponent if a \
+                 DOUBLE is meant"
+            ),
+        );
+        return Err(placed(error, position_of(value.span)));
+    }
     match text.parse::<f64>() {
         Ok(number) if number.is_infinite() => {
             let error = Error::new(
@@ -85,7 +114,7 @@ fn check_range(value: &ast::ValueWithSpan) -> Result<()> {
 fn make_decimal(expr: &mut ast::Expr, bounds: impl Fn(&str) -> Option<(u64, i64)>) {
     let (text, span) = match expr {
         ast::Expr::Value(value) => match &value.value {
-            ast::Value::Number(text, _) => (text.clone(), value.span),
+            ast::Value::Number(text, _) => (text.replace('_', ""), value.span),
             _ => return,
         },
         ast::Expr::Nested(inner)
@@ -169,6 +198,15 @@ fn exact_decimal(text: &str) -> Option<(u64, i64)> {
         return None;
     }
     Some((precision as u64, i64::try_from(fraction.len()).ok()?))
+}
+
+/// Precision and scale of an integer that no 64-bit integer holds behind a minus.
+fn negated_decimal(text: &str) -> Option<(u64, i64)> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) || format!("-{text}").parse::<i64>().is_ok() {
+        return None;
+    }
+    let digits = text.trim_start_matches('0').len();
+    (digits <= DECIMAL_DIGITS).then_some((digits as u64, 0))
 }
 
 /// PostgreSQL's input forms of BYTEA: `\x` and hex digits, or text with `\\` and `\ooo` escapes. `None` if it is neither.
@@ -256,8 +294,15 @@ impl AnalyzerRule for TypedLiterals {
 pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(mut binary) if is_exact_arithmetic(binary.op) => {
-            let right = decimal_replacement(&binary.left, &binary.right, schema);
-            let left = decimal_replacement(&binary.right, &binary.left, schema);
+            let mut right = decimal_replacement(&binary.left, &binary.right, schema);
+            let mut left = decimal_replacement(&binary.right, &binary.left, schema);
+            if binary.op == Operator::Minus {
+                if time_units::moment_beside_date(&mut binary, schema) {
+                    return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
+                }
+                right = right.or_else(|| time_units::in_difference(&binary.left, &binary.right, schema));
+                left = left.or_else(|| time_units::in_difference(&binary.right, &binary.left, schema));
+            }
             let changed = right.is_some() || left.is_some();
             if let Some(right) = right {
                 *binary.right = right;
@@ -268,9 +313,14 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
+            if time_units::moment_beside_date(&mut binary, schema) {
+                return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
+            }
+            let widened = time_units::widen(&mut binary.left, &[&binary.right], schema)
+                || time_units::widen(&mut binary.right, &[&binary.left], schema);
             let right = replacement(&binary.left, &binary.right, schema)?;
             let left = replacement(&binary.right, &binary.left, schema)?;
-            let changed = right.is_some() || left.is_some();
+            let changed = widened || right.is_some() || left.is_some();
             if let Some(right) = right {
                 binary.right = Box::new(right);
             }
@@ -280,7 +330,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::InList(mut list) => {
-            let mut changed = false;
+            let items: Vec<&Expr> = list.list.iter().collect();
+            let mut changed = time_units::widen(&mut list.expr, &items, schema);
             for item in &mut list.list {
                 if let Some(typed) = replacement(&list.expr, item, schema)? {
                     *item = typed;
@@ -290,9 +341,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
+            let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
-            let changed = low.is_some() || high.is_some();
+            let changed = widened || low.is_some() || high.is_some();
             if let Some(low) = low {
                 between.low = Box::new(low);
             }
@@ -300,6 +352,19 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 between.high = Box::new(high);
             }
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
+        }
+        Expr::Case(mut case) => {
+            let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
+            let changed = time_units::harmonize(&mut results, schema);
+            let kept = kept_types::of_case(case, schema)?;
+            Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
+        }
+        Expr::ScalarFunction(mut call) => {
+            let changed = time_units::are_of_one_type(&call)
+                && time_units::harmonize(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
+            let kept = kept_types::of_call(call, schema)?;
+            Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
         Expr::Cast(cast) => {
             if is_binary(cast.field.data_type())
@@ -360,6 +425,9 @@ fn as_written(number: f64) -> Option<(String, u8, i8)> {
 
 /// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
 fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    if let Some(time) = time_units::beside(operand, literal, schema) {
+        return Ok(Some(time));
+    }
     let Expr::Literal(value, _) = literal else {
         return compared_with_uuid(operand, literal, schema);
     };
@@ -398,13 +466,22 @@ fn beside_decimal(number: f64, data_type: &DataType) -> Option<ScalarValue> {
     ScalarValue::try_from_string(text, &own_type).ok() // Digits that were counted for it.
 }
 
-/// Text beside a UUID is read as one.
-fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+/// Text beside a UUID is read as one; `None` where there is nothing to do.
+///
+/// # Errors
+/// Whatever the types of the expression say.
+pub(crate) fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
     let Ok((_, field)) = operand.to_field(schema) else {
         return Ok(None);
     };
     if ExtensionType::of(field.metadata()) != Some(ExtensionType::Uuid) {
         return Ok(None);
+    }
+    if let Expr::Literal(value, _) = text
+        && let Some(text) = text_of(value)
+    {
+        let uuid = binary_or_error(text, &ExtensionType::Uuid.storage())?;
+        return Ok(Some(Expr::Literal(uuid, None)));
     }
     match text.get_type(schema) {
         Ok(data_type) if data_type.is_string() => {
@@ -503,6 +580,17 @@ mod tests {
         check("12345678901234567890.0123456789", Some((30, 10)));
         check("0.00000000000000000001", None);
         check("0.12345678901234567", Some((17, 17)));
+        check("1e300", None);
+    }
+
+    #[test]
+    fn negative_integers_beyond_64_bits_become_decimals() {
+        let check = |text: &str, expected: Option<(u64, i64)>| assert_eq!(negated_decimal(text), expected, "-{text}");
+        check("9223372036854775808", None);
+        check("9223372036854775809", Some((19, 0)));
+        check("18446744073709551615", Some((20, 0)));
+        check("0000", None);
+        check("1.5", None);
         check("1e300", None);
     }
 }

@@ -57,6 +57,7 @@ use crate::single_value;
 use crate::struct_fields;
 use crate::subquery_values;
 use crate::system_columns;
+use crate::time_units;
 use crate::time_zones;
 use crate::values;
 use crate::views;
@@ -431,6 +432,7 @@ impl Planner {
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
         literals::keep_long_numbers(node)?;
+        time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
         parameters::arrays_as_calls(node);
@@ -607,7 +609,14 @@ impl Planner {
             let mut context = PlannerContext::new().with_prepare_param_data_types(types.to_vec());
             SqlToRel::new(&names).sql_to_expr(expr, &DFSchema::empty(), &mut context)
         };
-        plan(expr.clone()).map_err(|error| diagnostics::in_text(error, &expr, |other| plan(other).err()))
+        let planned =
+            plan(expr.clone()).map_err(|error| diagnostics::in_text(error, &expr, |other| plan(other).err()))?;
+        let is_of_rows = |part: &Expr| Ok(matches!(part, Expr::AggregateFunction(_) | Expr::WindowFunction(_)));
+        if planned.exists(is_of_rows).map_err(diagnostics::from_datafusion)? {
+            let message = "aggregate and window functions are of several rows, and here there are none";
+            return Err(Error::new(ErrorCode::InvalidStatement, message));
+        }
+        Ok(planned)
     }
 }
 

@@ -9,7 +9,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use kalamdb_core::{
     Error, ErrorCode, INFORMATION_SCHEMA, KeyConstraint, Principal, Result, SYSTEM_NAMESPACE, ScanField, ScanOrder,
-    ScanRequest, SystemTable, Table, TableName, TableSchema, View,
+    ScanRequest, SystemTable, Table, TableKind, TableName, TableSchema, View,
 };
 
 use crate::database::{Database, Setting};
@@ -188,7 +188,7 @@ fn tables(
     let tables = tables.map(|table| ShownTable {
         name: &table.name,
         table_type: table.kind.as_str(),
-        access_level: Some(table.options.access_level.as_str()),
+        access_level: (table.kind == TableKind::Shared).then(|| table.options.access_level.as_str()),
         options: table.options.to_json(),
         created_at_micros: table.created_at_micros,
     });

@@ -3,6 +3,8 @@
 mod damage;
 mod errors;
 mod exactness;
+mod extension_types;
+mod far_times;
 mod parameters;
 mod planning;
 mod pruning;

@@ -31,14 +31,36 @@ pub(crate) struct SqlType {
 /// # Errors
 /// UNSUPPORTED for a type that is not there or a length that would not be obeyed, INVALID_ARGUMENT for bounds.
 pub(crate) fn from_sql(sql_type: &ast::DataType) -> Result<SqlType> {
-    let extension = |extension: ExtensionType| (extension.storage(), extension.metadata());
-    let (data_type, metadata) = match sql_type {
-        ast::DataType::Uuid => extension(ExtensionType::Uuid),
-        ast::DataType::JSON => extension(ExtensionType::Json),
-        other => (arrow_type(other)?, HashMap::new()),
+    let of_sql = typed(sql_type)?;
+    check_width(&of_sql.data_type)?;
+    Ok(of_sql)
+}
+
+fn typed(sql_type: &ast::DataType) -> Result<SqlType> {
+    let extension = match sql_type {
+        ast::DataType::Uuid => ExtensionType::Uuid,
+        ast::DataType::JSON => ExtensionType::Json,
+        other => {
+            return Ok(SqlType {
+                data_type: arrow_type(other)?,
+                metadata: HashMap::new(),
+            });
+        }
     };
-    check_width(&data_type)?;
-    Ok(SqlType { data_type, metadata })
+    Ok(SqlType {
+        data_type: extension.storage(),
+        metadata: extension.metadata(),
+    })
+}
+
+/// A part of a list, struct or map.
+fn part(name: impl Into<String>, sql_type: &ast::DataType, nullable: bool) -> Result<Field> {
+    let SqlType { data_type, metadata } = typed(sql_type)?;
+    Ok(Field::new(name, data_type, nullable).with_metadata(metadata))
+}
+
+fn item(sql_type: &ast::DataType) -> Result<Arc<Field>> {
+    part(Field::LIST_FIELD_DEFAULT_NAME, sql_type, true).map(Arc::new)
 }
 
 /// The type that values of this type are stored and fetched as: no views, dictionaries or run ends, at any depth.
@@ -241,11 +263,9 @@ fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
             ArrayElemTypeDef::AngleBracket(item)
             | ArrayElemTypeDef::Parenthesis(item)
             | ArrayElemTypeDef::SquareBracket(item, None),
-        ) => DataType::List(Arc::new(Field::new_list_field(arrow_type(item)?, true))),
+        ) => DataType::List(self::item(item)?),
         Sql::Array(ArrayElemTypeDef::SquareBracket(item, Some(length))) => match i32::try_from(*length) {
-            Ok(length @ 1..) => {
-                DataType::FixedSizeList(Arc::new(Field::new_list_field(arrow_type(item)?, true)), length)
-            }
+            Ok(length @ 1..) => DataType::FixedSizeList(self::item(item)?, length),
             _ => return Err(bounds(format!("{sql_type} has no such length"))),
         },
         Sql::Array(ArrayElemTypeDef::None) => {
@@ -253,19 +273,15 @@ fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
         }
         Sql::Struct(fields, _) => structure(sql_type, fields)?,
         Sql::Map(key, value) => {
-            let key = Field::new("key", arrow_type(key)?, false);
-            let value = Field::new("value", arrow_type(value)?, true);
+            let key = part("key", key, false)?;
+            let value = part("value", value, true)?;
             let entries = Field::new("entries", DataType::Struct(Fields::from(vec![key, value])), false);
             DataType::Map(Arc::new(entries), false)
         }
 
-        // A column's own type is taken care of above.
-        Sql::Uuid | Sql::JSON => {
-            return Err(Error::new(
-                ErrorCode::Unsupported,
-                format!("{sql_type} inside another type is not supported yet; write TEXT"),
-            ));
-        }
+        // These are more than an Arrow type: `typed` has them.
+        Sql::Uuid => ExtensionType::Uuid.storage(),
+        Sql::JSON => ExtensionType::Json.storage(),
         Sql::JSONB => return Err(refuse(sql_type, "write JSON")),
 
         Sql::TinyInt(Some(_))
@@ -404,7 +420,7 @@ fn structure(sql_type: &ast::DataType, fields: &[ast::StructField]) -> Result<Da
         if built.iter().any(|field| *field.name() == name) {
             return Err(bounds(format!("{sql_type} has the field '{name}' twice")));
         }
-        built.push(Field::new(name, arrow_type(field_type)?, true));
+        built.push(part(name, field_type, true)?);
     }
     if built.is_empty() {
         return Err(refuse(sql_type, "write the fields: STRUCT<a INTEGER, b TEXT>"));
@@ -611,7 +627,6 @@ mod tests {
         check("DECIMAL(77, 1)", ErrorCode::InvalidArgument, "1 to 76");
         check("DECIMAL(5, 6)", ErrorCode::InvalidArgument, "scale");
         check("JSONB", ErrorCode::Unsupported, "write JSON");
-        check("UUID[]", ErrorCode::Unsupported, "inside another type");
         check("SERIAL", ErrorCode::Unsupported, "SNOWFLAKE_ID()");
         check("TEXTT", ErrorCode::InvalidStatement, "did you mean TEXT");
         check("BIT(3)", ErrorCode::Unsupported, "not supported");

@@ -9,13 +9,14 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast::{self, Visitor, VisitorMut};
-use kalamdb_core::{Column, Error, ErrorCode, Result, Table};
+use datafusion::sql::sqlparser::ast::{self, Spanned, Visitor, VisitorMut};
+use kalamdb_core::{Column, Error, ErrorCode, Position, Result, Table};
 
 use crate::assignment::{Target, assign};
 use crate::definition::type_name;
 use crate::diagnostics;
 use crate::insert::batch;
+use crate::names::{placed, position_of};
 use crate::parameters;
 use crate::planning::Planner;
 use crate::statement::parse_expression;
@@ -25,6 +26,7 @@ use crate::tree::{walk, walk_mut};
 pub(crate) struct Literal {
     kind: LiteralKind,
     text: Option<String>,
+    position: Option<Position>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +39,11 @@ enum LiteralKind {
 
 /// The literal that an expression is, if it is one.
 pub(crate) fn literal(expr: &ast::Expr) -> Option<Literal> {
+    let position = position_of(expr.span());
+    let of = |kind, text| Some(Literal { kind, text, position });
     if let Some(text) = number_text(expr) {
-        return Some(Literal {
-            kind: LiteralKind::Number,
-            text: Some(text),
-        });
+        return of(LiteralKind::Number, Some(text));
     }
-    let of = |kind, text| Some(Literal { kind, text });
     match expr {
         ast::Expr::Nested(inner) => literal(inner),
         ast::Expr::Value(value) => match &value.value {
@@ -104,6 +104,24 @@ pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
     let mut queries = Queries(false);
     walk(expr, &mut queries).expect("this visitor does not break");
     queries.0
+}
+
+/// The value of an expression without columns and parameters.
+///
+/// # Errors
+/// Whatever planning and evaluating say.
+pub(crate) fn constant(planner: &Planner, expr: &ast::Expr) -> Result<ArrayRef> {
+    let expr = planner.expression(expr.clone(), &Fields::empty())?;
+    let value = expr
+        .evaluate(&rows_without_columns(1)?)
+        .and_then(|value| value.into_array(1));
+    value.map_err(diagnostics::from_datafusion)
+}
+
+fn rows_without_columns(rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+        .map_err(|error| diagnostics::from_arrow(&error))
 }
 
 /// Turns VALUES with queries in them into SELECTs, since DataFusion evaluates VALUES before it runs any query.
@@ -331,10 +349,9 @@ fn many_rows(
     let mut columns = Vec::with_capacity(targets.len());
     for (position, target) in targets.iter().enumerate() {
         let table = Arc::clone(&defaults.table);
-        let column = &table.schema.columns[*target];
         let literals: Option<Vec<Literal>> = rows.iter().map(|row| literal(&row[position])).collect();
         columns.push(match literals {
-            Some(literals) => of_literals(&literals, column, defaults.planner.time_zone())?,
+            Some(literals) => of_literals(&literals, &table, *target, defaults.planner.time_zone())?,
             None => {
                 let values = rows.iter().map(|row| defaults.value(*target, &row[position], given));
                 let values = values.collect::<Result<Vec<_>>>()?;
@@ -346,7 +363,9 @@ fn many_rows(
     batch(defaults.schema_of(targets), columns, rows.len())
 }
 
-fn of_literals(literals: &[Literal], column: &Column, zone: &Arc<str>) -> Result<ArrayRef> {
+/// Literals of one column, row by row.
+fn of_literals(literals: &[Literal], table: &Table, index: usize, zone: &Arc<str>) -> Result<ArrayRef> {
+    let column = &table.schema.columns[index];
     for (row, literal) in literals.iter().enumerate() {
         let fits = match literal.kind {
             LiteralKind::Null | LiteralKind::Text => true,
@@ -361,11 +380,46 @@ fn of_literals(literals: &[Literal], column: &Column, zone: &Arc<str>) -> Result
                 column.name,
                 type_name(column)
             );
-            return Err(Error::new(ErrorCode::TypeMismatch, message));
+            return Err(placed(Error::new(ErrorCode::TypeMismatch, message), literal.position));
+        }
+        if literal.kind == LiteralKind::Null && !column.nullable {
+            return Err(placed(null_in(table, column, row), literal.position));
         }
     }
     let texts: StringArray = literals.iter().map(|literal| literal.text.as_deref()).collect();
-    assign(&(Arc::new(texts) as ArrayRef), &Target::column(column, zone))
+    let target = Target::column(column, zone);
+    assign(&(Arc::new(texts.clone()) as ArrayRef), &target).map_err(|error| {
+        let fail =
+            |rows: usize, target: &Target<'_>| assign(&(Arc::new(texts.slice(0, rows)) as ArrayRef), target).err();
+        // The first row that is refused: all before it are taken.
+        let (mut taken, mut refused) = (0, literals.len());
+        while taken + 1 < refused {
+            let middle = taken.midpoint(refused);
+            match fail(middle, &target) {
+                Some(_) => refused = middle,
+                None => taken = middle,
+            }
+        }
+        let literal = &literals[taken];
+        let shown = match literal.kind {
+            LiteralKind::Text => fail(refused, &target),
+            LiteralKind::Null | LiteralKind::Number | LiteralKind::Boolean => fail(refused, &target.of_words()),
+        };
+        placed(shown.unwrap_or(error), literal.position)
+    })
+}
+
+/// What the write handler says of NULL where it may not be, which it does without a place.
+fn null_in(table: &Table, column: &Column, row: usize) -> Error {
+    Error::new(
+        ErrorCode::NotNullViolation,
+        format!(
+            "row {}: column {} of table {} is NOT NULL and the value is NULL",
+            row + 1,
+            column.name,
+            table.name
+        ),
+    )
 }
 
 /// Values that a statement does not give, and the expressions that it does.
@@ -432,17 +486,20 @@ impl<'a> Defaults<'a> {
             Some(value) => value.clone(),
             None => {
                 let value = match &column.default {
-                    Some(default) => self.prepare(index, &parse_expression(default)?, &Fields::empty())?,
+                    // A place in the text of a default is none in the statement's.
+                    Some(default) => self
+                        .prepare(index, &parse_expression(default)?, &Fields::empty())
+                        .map_err(|error| Error {
+                            position: None,
+                            ..error
+                        })?,
                     None => Value::Constant(new_null_array(&column.data_type, 1)),
                 };
                 self.known.insert(index, value.clone());
                 value
             }
         };
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
-            .map_err(|error| diagnostics::from_arrow(&error))?;
-        self.column_of(index, &value, &none)
+        self.column_of(index, &value, &rows_without_columns(rows)?)
     }
 
     /// An expression as a column's value, for each row of parameters.
@@ -459,15 +516,17 @@ impl<'a> Defaults<'a> {
                 &Target::column(&self.table.schema.columns[index], self.planner.time_zone()),
             );
         }
-        let value = self.prepare(index, expr, given.schema_ref().fields())?;
-        self.column_of(index, &value, given)
+        let value = self.prepare(index, expr, given.schema_ref().fields());
+        let values = value.and_then(|value| self.column_of(index, &value, given));
+        values.map_err(|error| placed(error, position_of(expr.span())))
     }
 
     fn prepare(&self, index: usize, expr: &ast::Expr, parameters: &Fields) -> Result<Value> {
         if let Some(literal) = literal(expr) {
             return Ok(Value::Constant(of_literals(
                 &[literal],
-                &self.table.schema.columns[index],
+                &self.table,
+                index,
                 self.planner.time_zone(),
             )?));
         }

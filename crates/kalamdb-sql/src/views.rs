@@ -200,7 +200,7 @@ pub(crate) async fn create(
                 outputs,
                 reads,
             },
-            columns: query_columns(&Arc::new(arrow::datatypes::Schema::new(fields)))?,
+            columns: query_columns(&Arc::new(arrow::datatypes::Schema::new(fields)), &[])?,
         };
         (principal, new)
     };

@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use kalamdb_core::{Error, ErrorCode, Result};
 
-use super::{Target, convert, takes_no};
+use super::{Target, takes_no};
 use crate::definition::data_type_name;
 
 /// The values in the target's type, both nested.
@@ -26,7 +26,7 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
             T::List(item) | T::LargeList(item) | T::FixedSizeList(item, _),
         ) => {
             let given = items(&values);
-            let assigned = convert(&given, &target.part(item.data_type()))?;
+            let assigned = super::assign(&given, &target.part(item))?;
             relist(&with_items(&values, assigned, item)?, target)
         }
         (T::Struct(given), T::Struct(fields)) => {
@@ -129,7 +129,7 @@ fn structure<'a>(
             DataType::Null => Arc::clone(column),
             _ => make_array(data.build().map_err(|error| crate::diagnostics::from_arrow(&error))?),
         };
-        convert(&column, &target.part(field.data_type()))
+        super::assign(&column, &target.part(field))
     });
     columns.collect()
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
-use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, Spanned, VisitMut, VisitorMut};
 use kalamdb_core::{Error, Position};
 
 use crate::names::{folded, name_position, position, position_of};
@@ -30,6 +30,12 @@ pub(super) trait Text {
 
     /// Where a window is named first, as the text writes it.
     fn window(&self, name: &str) -> Option<Position>;
+
+    /// Where the condition stands that a WHERE, HAVING or ON has, if there is one only.
+    fn condition(&self) -> Option<Position>;
+
+    /// Where an operator of `->` stands that has this name on its left, as that of a lambda's parameter.
+    fn arrow(&self, parameter: &str) -> Option<Position>;
 
     /// The names that its FROMs give tables.
     fn tables(&self) -> Vec<String>;
@@ -75,6 +81,90 @@ impl<N: VisitMut + Clone, F: Fn(N) -> Option<DataFusionError>> Text for Planned<
 
     fn window(&self, name: &str) -> Option<Position> {
         the_first(read(self.node, Wanted::Window(name), None).1)
+    }
+
+    fn condition(&self) -> Option<Position> {
+        struct Conditions(Vec<Option<Position>>);
+        impl VisitorMut for Conditions {
+            type Break = Error;
+            fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+                let joins = select.from.iter_mut().flat_map(|from| &mut from.joins);
+                let on = joins.filter_map(|join| match constraint_mut(&mut join.join_operator) {
+                    Some(ast::JoinConstraint::On(condition)) => Some(&*condition),
+                    _ => None,
+                });
+                let conditions = select.selection.iter().chain(&select.having).chain(on);
+                self.0.extend(conditions.map(|condition| position_of(condition.span())));
+                ControlFlow::Continue(())
+            }
+        }
+        let mut conditions = Conditions(Vec::new());
+        walk_mut(&mut self.node.clone(), &mut conditions).expect("this visitor does not break");
+        the_only(conditions.0)
+    }
+
+    fn arrow(&self, parameter: &str) -> Option<Position> {
+        struct Arrows<'a>(&'a str, Vec<Option<Position>>);
+        impl Arrows<'_> {
+            fn is_named(&self, expr: &Expr) -> bool {
+                match expr {
+                    Expr::Identifier(name) => folded(name) == self.0,
+                    Expr::Tuple(names) => names.iter().any(|name| self.is_named(name)),
+                    Expr::Nested(inner) => self.is_named(inner),
+                    _ => false,
+                }
+            }
+
+            /// How often a lambda names its parameter: before the arrow, and in what it makes of it.
+            fn mentions(&self, expr: &Expr) -> usize {
+                read(
+                    expr,
+                    Wanted::Column {
+                        name: self.0,
+                        table: None,
+                    },
+                    None,
+                )
+                .1
+                .len()
+            }
+
+            /// Whether an expression is such a `->`, perhaps with operators that bind less after it.
+            fn leads(&self, expr: &Expr) -> bool {
+                match expr {
+                    Expr::BinaryOp {
+                        left,
+                        op: BinaryOperator::Arrow,
+                        ..
+                    } if self.is_named(left) => true,
+                    Expr::BinaryOp { left, .. } => self.leads(left),
+                    _ => false,
+                }
+            }
+        }
+        impl VisitorMut for Arrows<'_> {
+            type Break = Error;
+            fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+                if let Expr::Function(ast::Function {
+                    args: ast::FunctionArguments::List(list),
+                    ..
+                }) = expr
+                {
+                    for argument in &list.args {
+                        if let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)) = argument
+                            && self.leads(argument)
+                            && self.mentions(argument) > 1
+                        {
+                            self.1.push(position_of(argument.span()));
+                        }
+                    }
+                }
+                ControlFlow::Continue(())
+            }
+        }
+        let mut arrows = Arrows(parameter, Vec::new());
+        walk_mut(&mut self.node.clone(), &mut arrows).expect("this visitor does not break");
+        the_first(arrows.1)
     }
 
     fn tables(&self) -> Vec<String> {
@@ -286,7 +376,7 @@ impl VisitorMut for Mentions<'_> {
                 if let Wanted::Field(field) = self.wanted
                     && access_chain.iter().any(|access| is_field(access, field))
                 {
-                    self.note(position_of(ast::Spanned::span(root.as_ref())));
+                    self.note(position_of(root.span()));
                 }
                 true
             }

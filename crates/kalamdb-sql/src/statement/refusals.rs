@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Cte, Delete, Expr, FromTable, GroupByExpr, Insert, Join, LimitClause, Offset, OrderBy, OrderByExpr,
+    self, Cte, Delete, Expr, FromTable, GroupByExpr, Insert, Join, LimitClause, Offset, OnInsert, OrderBy, OrderByExpr,
     OrderByKind, Query, Select, SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor, TableFunctionArgs,
     TableObject, TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan, Values, Visit, Visitor, VisitorMut,
 };
@@ -521,8 +521,12 @@ impl Refusals<'_> {
             "PARTITION",
             &["PARTITION"],
         )?;
-        if on.is_some() {
-            return Err(self.later("INSERT … ON CONFLICT", &["ON"]));
+        match on {
+            None => {}
+            Some(OnInsert::DuplicateKeyUpdate(_)) => {
+                return Err(self.later("INSERT … ON DUPLICATE KEY UPDATE", &["ON"]));
+            }
+            Some(_) => return Err(self.later("INSERT … ON CONFLICT", &["ON"])),
         }
         self.unless(output.is_some(), "OUTPUT", &["OUTPUT"])?;
         self.unless(*replace_into, "REPLACE INTO", &["REPLACE"])?;

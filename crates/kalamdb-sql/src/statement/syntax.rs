@@ -527,7 +527,12 @@ impl<'a> Source<'a> {
             }
             _ => None,
         });
-        let hint = meant.unwrap_or_default();
+        let hint = match found.to_ascii_uppercase().as_str() {
+            "CHECK" | "COMPACT" if expected == "a statement" => {
+                format!("; did you mean STORAGE {}?", found.to_ascii_uppercase())
+            }
+            _ => meant.unwrap_or_default(),
+        };
         let message = format!("syntax error {found_place}: expected {expected}{hint}");
         placed(Error::new(ErrorCode::SyntaxError, message), at)
     }

@@ -375,7 +375,7 @@ fn types_have_sql_names_in_messages() {
         ),
         (
             "SELECT id FROM items WHERE name",
-            "non-boolean predicate 'items.name' returning TEXT",
+            "a condition is BOOLEAN, and this one is TEXT",
         ),
         ("SELECT NOT 5", "BIGINT"),
         ("SELECT -true", "Unary operator"),
@@ -428,4 +428,175 @@ fn limits_say_which_setting_they_are() {
     let fixture = Fixture::with(|options| options.memory_limit_bytes = 1 << 20);
     let hungry = "SELECT array_agg(value) FROM generate_series(1, 1000000)";
     fixture.check_error(hungry, ErrorCode::OutOfMemory, None, "memory_limit");
+}
+
+#[test]
+fn values_that_do_not_fit_are_shown_where_they_stand() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE k (id INT DEFAULT 1 PRIMARY KEY, v TEXT, b INTEGER, e INT, n INT NOT NULL DEFAULT 0, j JSON, d DATE)",
+        "INSERT INTO k (v, b) VALUES ('max', 1)",
+    ]);
+    use ErrorCode::{InvalidArgument, InvalidStatement, NotNullViolation, TypeMismatch};
+    for (sql, code, column, part) in [
+        (
+            "INSERT INTO k (v, b) VALUES ('max', 2147483648)",
+            TypeMismatch,
+            37,
+            "2147483648 (row 1) does not fit column b",
+        ),
+        (
+            "INSERT INTO k (id, b) VALUES (2, 1), (3, 2), (4, 'abc'), (5, 'x')",
+            TypeMismatch,
+            50,
+            "'abc' (row 3) does not fit",
+        ),
+        (
+            "INSERT INTO k (id, j) VALUES (2, '{}'), (3, '{')",
+            TypeMismatch,
+            45,
+            "row 2: column j",
+        ),
+        (
+            "INSERT INTO k (id, n) VALUES (2, 1), (3, NULL)",
+            NotNullViolation,
+            42,
+            "row 2: column n",
+        ),
+        (
+            "INSERT INTO k (id, b) VALUES (2, 1 / 0)",
+            InvalidArgument,
+            34,
+            "division by zero",
+        ),
+        (
+            "INSERT INTO k (id, b) VALUES (2, true)",
+            TypeMismatch,
+            34,
+            "true (row 1)",
+        ),
+        (
+            "INSERT INTO k (id, d) VALUES (2, '10000-01-01')",
+            TypeMismatch,
+            34,
+            "'+10000-01-01'",
+        ),
+        ("UPDATE k SET b = 'abc'", TypeMismatch, 18, "'abc' (row 1) does not fit"),
+        (
+            "UPDATE k SET v = 'x', b = b + 2147483647.5",
+            TypeMismatch,
+            27,
+            "does not fit column b",
+        ),
+        (
+            "UPDATE k SET v = 'x', e = 1 / 0",
+            InvalidArgument,
+            27,
+            "division by zero",
+        ),
+        ("UPDATE k SET n = NULL", NotNullViolation, 18, "column n"),
+        ("UPDATE k SET j = '{'", TypeMismatch, 18, "JSON"),
+        ("UPDATE k SET e = count(*)", InvalidStatement, 18, "aggregate"),
+        (
+            "DELETE FROM k WHERE id",
+            TypeMismatch,
+            21,
+            "a condition is BOOLEAN, and this one is INTEGER",
+        ),
+        (
+            "SELECT 1 FROM k x JOIN k y ON x.id",
+            TypeMismatch,
+            31,
+            "this one is INTEGER",
+        ),
+        (
+            "CREATE TABLE m AS SELECT id, b, v AS id FROM k",
+            InvalidStatement,
+            33,
+            "two columns 'id'",
+        ),
+        (
+            "CREATE TABLE m AS SELECT id, NULL AS z FROM k",
+            TypeMismatch,
+            30,
+            "no type",
+        ),
+    ] {
+        fixture.check_error(sql, code, Some((1, column)), part);
+    }
+    // What fits no row need not fit; the place in a default's text is none in the statement's.
+    fixture.check_count("UPDATE k SET n = NULL, b = 'abc' WHERE false", Parameters::none(), 0);
+    fixture.check("SELECT id, v, b, e, n, j FROM k", &["1|max|1|NULL|0|NULL"]);
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE k (id INT PRIMARY KEY, j JSON)",
+        "CREATE VIEW w AS SELECT id FROM k",
+    ]);
+    use ErrorCode::{ColumnNotFound, InvalidStatement, SyntaxError, TypeMismatch, Unsupported};
+    for (sql, code, part) in [
+        (
+            "SELECT array_filter([1, 2], v -> v > 2)",
+            Unsupported,
+            "a lambda, v -> …",
+        ),
+        ("SELECT array_transform([1], (v, i) -> v + i)", Unsupported, "a lambda"),
+        (
+            "SELECT json_length(dok -> 'a') FROM k",
+            ColumnNotFound,
+            "column dok does not exist",
+        ),
+        (
+            "SELECT j @> '{}' FROM k",
+            Unsupported,
+            "the operator @> is not supported",
+        ),
+        (
+            "CREATE TABLE m (a INT PRIMARY KEY, b INT DEFAULT count(*))",
+            InvalidStatement,
+            "DEFAULT of column 'b': aggregate and window functions",
+        ),
+        (
+            "INSERT INTO k (id) VALUES (sum(1))",
+            InvalidStatement,
+            "aggregate and window functions",
+        ),
+        (
+            "INSERT INTO k (id) VALUES (1) ON DUPLICATE KEY UPDATE id = 2",
+            Unsupported,
+            "ON DUPLICATE KEY UPDATE",
+        ),
+        ("CHECK TABLE k", SyntaxError, "did you mean STORAGE CHECK?"),
+        (
+            "DROP NAMESPACE public CASCADE",
+            InvalidStatement,
+            "where every session begins",
+        ),
+        ("SELECT DATE '10000-01-01'", TypeMismatch, "'+10000-01-01'"),
+    ] {
+        fixture.check_error_part(sql, code, part);
+    }
+    let sql = "SELECT _seq FROM w";
+    let error = fixture
+        .execute_as(&fixture.root, sql, Parameters::none())
+        .expect_err(sql);
+    assert_eq!(error.message, "column _seq does not exist");
+    fixture.run(&[
+        "CREATE TABLE x (id INT PRIMARY KEY, v TEXT)",
+        "INSERT INTO x VALUES (1, 'dat')",
+    ]);
+    fixture.check("SELECT id FROM x WHERE v = U&'d\\0061t' AND v = N'dat'", &["1"]);
+    fixture.run(&["CREATE USER TABLE u (id INT PRIMARY KEY)"]);
+    let shown = fixture.rows("SHOW TABLES");
+    let level = |table: &str| {
+        let row = shown
+            .iter()
+            .find(|row| row.contains(&format!("|{table}|")))
+            .expect(table);
+        row.split('|').nth(3).expect("a level").to_owned()
+    };
+    assert_eq!((level("u"), level("k")), ("NULL".to_owned(), "private".to_owned()));
 }

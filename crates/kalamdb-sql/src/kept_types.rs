@@ -1,0 +1,309 @@
+//! UUID and JSON through expressions: what CASE, `coalesce` and the like, lists and structs make of them has their type.
+//!
+//! Problem: DataFusion 55 gives such expressions the Arrow type of their operands, without the metadata that names an extension
+//! type, so that a UUID would leave them as 16 bytes. Proper way: the functions' own fields keep it. Chosen: before type coercion,
+//! such an expression becomes the argument of a function that changes nothing but the field. What aggregates do is in
+//! `kept_aggregates`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::Transformed;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use crate::extension_types::{ExtensionType, OnMisfit, UUID_BYTES, check_json, conversion};
+
+/// Functions that give one of their arguments.
+const CHOOSING: &[&str] = &["coalesce", "nullif", "nvl", "greatest", "least"];
+
+/// A CASE whose results have an extension type, or NULL, has it. Text among UUIDs is read as one.
+///
+/// # Errors
+/// Whatever the types of the expression say.
+pub(crate) fn of_case(case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut case = case;
+    let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+    let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
+    let common = common_type(&mut results, schema)?;
+    Ok(match common {
+        Some(extension) => Transformed::yes(typed(Expr::Case(case), extension.field(""))),
+        None => Transformed::no(Expr::Case(case)),
+    })
+}
+
+/// The same for a call of a function that chooses one of its arguments, or makes a list or a struct of them.
+///
+/// # Errors
+/// Whatever the types of the expression say.
+pub(crate) fn of_call(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let name = call.func.name();
+    let field = if CHOOSING.contains(&name) {
+        let mut arguments: Vec<&mut Expr> = call.args.iter_mut().collect();
+        common_type(&mut arguments, schema)?.map(|extension| extension.field(""))
+    } else {
+        match name {
+            "make_array" => {
+                let mut arguments: Vec<&mut Expr> = call.args.iter_mut().collect();
+                let item = common_type(&mut arguments, schema)?
+                    .map(|extension| extension.field(Field::LIST_FIELD_DEFAULT_NAME));
+                item.map(|item| Arc::new(Field::new("", DataType::List(item), true)))
+            }
+            "struct" => structure(&call, call.args.iter(), schema),
+            // Names and values by turns.
+            "named_struct" => structure(&call, call.args.iter().skip(1).step_by(2), schema),
+            _ => None,
+        }
+    };
+    let call = Expr::ScalarFunction(call);
+    Ok(match field {
+        Some(field) => Transformed::yes(typed(call, field)),
+        None => Transformed::no(call),
+    })
+}
+
+/// The extension type that expressions have which become of one type.
+fn common_type(operands: &mut [&mut Expr], schema: &DFSchema) -> Result<Option<ExtensionType>> {
+    let Some(extension) = operands.iter().find_map(|operand| extension_of(operand, schema)) else {
+        return Ok(None);
+    };
+    let mut converted = Vec::with_capacity(operands.len());
+    for operand in operands.iter() {
+        if extension_of(operand, schema) == Some(extension) || is_null(operand) {
+            converted.push(None);
+            continue;
+        }
+        let is_text = operand.get_type(schema).is_ok_and(|data_type| data_type.is_string());
+        match extension {
+            ExtensionType::Uuid if is_text => {
+                let uuid = conversion(operand, &ExtensionType::Uuid.field(""), schema, OnMisfit::Fail)?;
+                converted.push(uuid);
+            }
+            // Any other text may be no JSON.
+            ExtensionType::Json if is_json_literal(operand) => converted.push(None),
+            ExtensionType::Uuid | ExtensionType::Json => return Ok(None),
+        }
+    }
+    for (operand, converted) in operands.iter_mut().zip(converted) {
+        if let Some(converted) = converted {
+            **operand = converted;
+        }
+    }
+    Ok(Some(extension))
+}
+
+fn extension_of(expr: &Expr, schema: &DFSchema) -> Option<ExtensionType> {
+    // What has no type here is for other rules to refuse.
+    let (_, field) = expr.to_field(schema).ok()?;
+    ExtensionType::of(field.metadata())
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
+}
+
+fn is_json_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => value
+            .try_as_str()
+            .flatten()
+            .is_some_and(|text| check_json(text).is_ok()),
+        _ => false,
+    }
+}
+
+/// A field of the struct that a call makes of these values, with the extension types that they have, if any.
+fn structure<'a>(call: &ScalarFunction, values: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<FieldRef> {
+    let extensions: Vec<Option<ExtensionType>> = values.map(|value| extension_of(value, schema)).collect();
+    if extensions.iter().all(Option::is_none) {
+        return None;
+    }
+    // As above.
+    let DataType::Struct(fields) = Expr::ScalarFunction(call.clone()).get_type(schema).ok()? else {
+        return None;
+    };
+    let named = fields.iter().zip(extensions).map(|(field, extension)| match extension {
+        Some(extension) => Arc::new(field.as_ref().clone().with_metadata(extension.metadata())),
+        None => Arc::clone(field),
+    });
+    Some(Arc::new(Field::new(
+        "",
+        DataType::Struct(named.collect::<Fields>()),
+        true,
+    )))
+}
+
+/// The expression as of a field whose type it has but for metadata.
+pub(crate) fn typed(expr: Expr, field: FieldRef) -> Expr {
+    let function = Typed {
+        field,
+        signature: Signature::any(1, Volatility::Immutable),
+    };
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![expr]))
+}
+
+/// The same values in a type that differs in the metadata of fields only.
+///
+/// # Errors
+/// None for such a type.
+pub(crate) fn retyped(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if values.data_type() == to {
+        return Ok(Arc::clone(values));
+    }
+    Ok(match (values.data_type(), to) {
+        (DataType::List(_), DataType::List(item)) => {
+            let lists = values.as_list::<i32>();
+            let items = retyped(lists.values(), item.data_type())?;
+            let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+            Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, nulls)?)
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let structs = values.as_struct();
+            let columns = structs.columns().iter().zip(fields);
+            let columns = columns.map(|(column, field)| retyped(column, field.data_type()));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let nulls = structs.nulls().cloned();
+            Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                columns,
+                nulls,
+                structs.len(),
+            )?)
+        }
+        _ => arrow::compute::cast(values, to)?,
+    })
+}
+
+/// The only value of an array. (`ScalarValue::try_from_array` forgets the metadata of a list's field.)
+///
+/// # Errors
+/// None for an array of one value.
+pub(crate) fn only_value(values: &ArrayRef) -> Result<ScalarValue> {
+    match values.data_type() {
+        DataType::List(_) => Ok(ScalarValue::List(Arc::new(values.as_list::<i32>().clone()))),
+        DataType::Struct(_) => Ok(ScalarValue::Struct(Arc::new(values.as_struct().clone()))),
+        _ => ScalarValue::try_from_array(values, 0),
+    }
+}
+
+/// Its argument, as of a field.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Typed {
+    field: FieldRef,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Typed {
+    fn name(&self) -> &str {
+        "typed"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(self.field.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        let field = self.field.as_ref().clone().with_name(self.name());
+        Ok(Arc::new(field.with_nullable(nullable)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let to = self.field.data_type();
+        match args.args.into_iter().next() {
+            Some(ColumnarValue::Array(values)) => Ok(ColumnarValue::Array(retyped(&values, to)?)),
+            Some(ColumnarValue::Scalar(value)) => {
+                let values = retyped(&value.to_array()?, to)?;
+                only_value(&values).map(ColumnarValue::Scalar)
+            }
+            None => datafusion::common::plan_err!("a type is of one value"),
+        }
+    }
+}
+
+/// `coalesce`, which takes texts beside UUIDs: they are read as UUIDs before its arguments are coerced.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Coalesce {
+    inner: Arc<ScalarUDF>,
+}
+
+impl Coalesce {
+    pub(crate) fn over(inner: Arc<ScalarUDF>) -> Self {
+        Coalesce { inner }
+    }
+}
+
+impl ScalarUDFImpl for Coalesce {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(given)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.inner.invoke_with_args(args)
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.inner.simplify(args, info)
+    }
+
+    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        self.inner.conditional_arguments(args)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        let uuid = DataType::FixedSizeBinary(UUID_BYTES);
+        let may_be_uuids = given.contains(&uuid)
+            && given
+                .iter()
+                .all(|data_type| *data_type == uuid || data_type.is_string() || data_type.is_null());
+        if may_be_uuids && given.iter().any(DataType::is_string) {
+            // What both can be cast to: it is asked for before the texts are read, too.
+            return Ok(vec![DataType::Binary; given.len()]);
+        }
+        self.inner.inner().coerce_types(given)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+}

@@ -1,0 +1,131 @@
+//! Timestamps beside what is coarser, and of years beyond those that nanoseconds reach.
+
+use kalamdb_core::ErrorCode;
+
+use crate::parameters::Parameters;
+use crate::testing::Fixture;
+
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, ts TIMESTAMP, s TIMESTAMP(0), tz TIMESTAMPTZ, d DATE)",
+        "INSERT INTO t VALUES \
+         (1, '1600-01-01 00:00:00', '1600-01-01 00:00:00', '1600-01-01 00:00:00Z', '1600-01-01'), \
+         (2, '2024-02-29 12:30:00.5', '2024-02-29 12:30:00', '2024-02-29 12:30:00.5Z', '2024-02-29'), \
+         (3, '2300-01-01 00:00:00', '2300-01-01 00:00:00', '2300-01-01 00:00:00Z', '2300-01-01')",
+    ]);
+    fixture
+}
+
+#[test]
+fn far_times_are_found_by_what_names_them() {
+    let fixture = fixture();
+    for (predicate, ids) in [
+        ("ts = '2300-01-01 00:00:00'", "3"),
+        ("'2300-01-01' = ts", "3"),
+        ("ts > '2299-01-01'", "3"),
+        ("ts < '1700-01-01'", "1"),
+        ("ts <> '2300-01-01'", "1,2"),
+        ("ts IS DISTINCT FROM '2300-01-01'", "1,2"),
+        ("s = '2300-01-01 00:00:00'", "3"),
+        ("s > '2024-02-29 12:29:59.5'", "2,3"),
+        ("s < '2024-02-29 12:30:00.5'", "1,2"),
+        ("tz = '2300-01-01 00:00:00Z'", "3"),
+        ("tz > '2299-12-31 23:59:59'", "3"),
+        ("ts IN ('2300-01-01', '1600-01-01')", "1,3"),
+        ("ts NOT IN ('2300-01-01 00:00:00')", "1,2"),
+        ("ts BETWEEN '2299-01-01' AND '2301-01-01'", "3"),
+        ("ts > DATE '2299-01-01'", "3"),
+        ("tz > DATE '2299-01-01'", "3"),
+        ("ts >= d", "1,2,3"),
+        ("d > ts", ""),
+        ("s = d", "1,3"),
+        ("ts = TIMESTAMP '2300-01-01'", "3"),
+        ("ts > TIMESTAMP '2024-01-01'", "2,3"),
+        ("ts = CAST('1600-01-01' AS TIMESTAMP)", "1"),
+        ("tz = '2300-01-01'::TIMESTAMPTZ", "3"),
+        ("tz > now()", "3"),
+        (
+            "ts > now() - INTERVAL '500 years' AND ts - TIMESTAMP '2024-01-01' < INTERVAL '0 days'",
+            "1",
+        ),
+        ("ts = '2024-02-29 12:30:00.5'", "2"),
+        ("ts = '2024-02-29 12:30:00.500001'", ""),
+        ("extract(year FROM ts) = 2300 AND ts::DATE = '2300-01-01'", "3"),
+        ("date_trunc('year', ts) = '2300-01-01'", "3"),
+    ] {
+        let found = fixture.rows(&format!("SELECT id FROM t WHERE {predicate} ORDER BY id"));
+        assert_eq!(found.join(","), ids, "{predicate}");
+    }
+    fixture.check_count("DELETE FROM t WHERE ts = '1600-01-01 00:00:00'", Parameters::none(), 1);
+    fixture.check("SELECT id FROM t ORDER BY id", &["2", "3"]);
+}
+
+#[test]
+fn far_times_are_written_by_literals_with_a_type() {
+    let fixture = fixture();
+    fixture.run(&[
+        "INSERT INTO t (id, ts) VALUES (4, TIMESTAMP '0001-01-01 00:00:00')",
+        "INSERT INTO t (id, ts) SELECT 5, TIMESTAMP '9999-12-31 23:59:59.999999'",
+        "UPDATE t SET ts = TIMESTAMP '2300-01-02', tz = TIMESTAMPTZ '2300-01-02 00:00:00Z' WHERE id = 3",
+    ]);
+    fixture.check(
+        "SELECT ts, tz FROM t WHERE id > 2 ORDER BY id",
+        &[
+            "2300-01-02T00:00:00|2300-01-02T00:00:00Z",
+            "0001-01-01T00:00:00|NULL",
+            "9999-12-31T23:59:59.999999|NULL",
+        ],
+    );
+    // What nanoseconds reach has them, as every cast to TIMESTAMP.
+    fixture.check(
+        "SELECT arrow_typeof(TIMESTAMP '2024-01-01'), arrow_typeof(TIMESTAMP '2300-01-01')",
+        &["Timestamp(ns)|Timestamp(µs)"],
+    );
+    fixture.run(&["CREATE TABLE n (id INT PRIMARY KEY, ts TIMESTAMP(9))"]);
+    let sql = "INSERT INTO n VALUES (1, TIMESTAMP '2300-01-01')";
+    fixture.check_error_part(sql, ErrorCode::TypeMismatch, "does not fit column ts (TIMESTAMP(9))");
+}
+
+#[test]
+fn functions_of_far_times_give_values() {
+    let fixture = fixture();
+    fixture.check(
+        "SELECT date_trunc('year', ts), date_trunc('week', ts), date_trunc('month', tz), date_trunc('quarter', s) FROM t \
+         ORDER BY id",
+        &[
+            "1600-01-01T00:00:00|1599-12-27T00:00:00|1600-01-01T00:00:00Z|1600-01-01T00:00:00",
+            "2024-01-01T00:00:00|2024-02-26T00:00:00|2024-02-01T00:00:00Z|2024-01-01T00:00:00",
+            "2300-01-01T00:00:00|2300-01-01T00:00:00|2300-01-01T00:00:00Z|2300-01-01T00:00:00",
+        ],
+    );
+    fixture.check("SELECT date_trunc('decade', ts) FROM t WHERE false", &[]);
+    fixture.check(
+        "SELECT date_trunc('year', TIMESTAMP '9999-12-31'), extract(year FROM ts), ts::DATE FROM t WHERE id = 3",
+        &["9999-01-01T00:00:00|2300|2300-01-01"],
+    );
+    fixture.check(
+        "SELECT coalesce(tz, now()), coalesce(NULL, tz, now()), greatest(ts, TIMESTAMP '2000-01-01'), \
+         CASE WHEN id = 3 THEN ts ELSE TIMESTAMP '2000-01-01' END FROM t WHERE id = 3",
+        &["2300-01-01T00:00:00Z|2300-01-01T00:00:00Z|2300-01-01T00:00:00|2300-01-01T00:00:00"],
+    );
+    fixture.check(
+        "SELECT extract(day FROM ts - TIMESTAMP '2299-12-31'), extract(day FROM ts - DATE '2299-12-30') FROM t WHERE id = 3",
+        &["1|2"],
+    );
+}
+
+#[test]
+fn moments_beside_dates_are_local() {
+    let fixture = fixture();
+    fixture.run(&[
+        "SET TIME ZONE 'Europe/Warsaw'",
+        "UPDATE t SET tz = '2300-01-01 00:00:00' WHERE id = 3",
+    ]);
+    fixture.check("SELECT id FROM t WHERE tz = DATE '2300-01-01'", &["3"]);
+    fixture.check("SELECT id FROM t WHERE tz = '2300-01-01'", &["3"]);
+    fixture.check(
+        "SELECT date_trunc('day', tz) FROM t WHERE id = 3",
+        &["2299-12-31T23:00:00Z"],
+    );
+}
