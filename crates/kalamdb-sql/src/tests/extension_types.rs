@@ -38,7 +38,10 @@ fn expressions_keep_the_type() {
         let described = "SELECT data_type FROM information_schema.columns WHERE table_name IN ('made', 'grouped') AND \
                          column_name = 'v'";
         fixture.check(described, &[type_name, type_name]);
-        fixture.check("SELECT count(*) FROM made JOIN grouped ON made.v = grouped.v", &["1"]);
+        // Lists are in no order.
+        if !type_name.ends_with("[]") {
+            fixture.check("SELECT count(*) FROM made JOIN grouped ON made.v = grouped.v", &["1"]);
+        }
     }
     for (expression, type_name) in [
         ("CASE WHEN id = 1 THEN u END", "UUID"),
@@ -119,8 +122,8 @@ fn lists_structs_and_maps_have_them_inside() {
         &["UUID[]", "JSON[]", "STRUCT(u UUID, j JSON)", "MAP(UUID, JSON)", "UUID[2]"],
     );
     fixture.check(
-        &format!("SELECT us[1]::TEXT, js[1], s.u = '{A}', s.j -> 0, f[2] = us[1] FROM n"),
-        &[&format!("{A}|{{}}|true|1|true")],
+        &format!("SELECT us[1] = '{A}'::UUID, js[1], s.u = '{A}', s.j -> 0, f[2] = us[1] FROM n"),
+        &["true|{}|true|1|true"],
     );
     fixture.run(&[
         "CREATE TABLE copied AS SELECT * FROM n",

@@ -185,7 +185,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     fixture.check_error(
         "UPDATE t SET a = 1 / 0",
         ErrorCode::InvalidArgument,
-        None,
+        Some((1, 18)),
         "division by zero",
     );
     fixture.check_error(
