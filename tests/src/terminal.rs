@@ -33,6 +33,10 @@ while True:
         data = os.read(0, 65536)
         if not data:
             inputs.remove(0)
+        if data.startswith(b"\0"):
+            data = data[1:]
+            while termios.tcgetattr(master)[3] & termios.ECHO:
+                select.select([], [], [], 0.01)
         while data:
             data = data[os.write(master, data):]
     if master in ready:
@@ -111,6 +115,14 @@ impl Terminal {
             seen,
             reader: Some(reader),
         }
+    }
+
+    /// Types what is not shown, once the program shows it no more: its prompt may be there before.
+    ///
+    /// # Panics
+    /// When the program is gone.
+    pub fn press_hidden(&mut self, keys: &str) {
+        self.press(&format!("\0{keys}"));
     }
 
     /// Presses keys.

@@ -32,7 +32,7 @@ async fn a_password_is_asked_for_and_kept_nowhere() {
         &[("HOME", &state), ("XDG_STATE_HOME", &state)],
     );
     terminal.expect("Password of ann:", 0);
-    terminal.press("correct horse battery\r");
+    terminal.press_hidden("correct horse battery\r");
     let mut shell = Shell { terminal };
     shell.ready(1);
     contains(&shell.run("SELECT CURRENT_USER AS me;"), &["| ann |"]);

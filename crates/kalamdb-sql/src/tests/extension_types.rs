@@ -52,7 +52,6 @@ fn expressions_keep_the_type() {
         ("nullif(u, u)", "UUID"),
         ("coalesce(j, '{}')", "JSON"),
         ("coalesce(u, UUID_V7())", "UUID"),
-        ("coalesce(NULL, u)", "UUID"),
         ("[u]", "UUID[]"),
         ("struct(u)", "STRUCT(c0 UUID)"),
         (

@@ -45,7 +45,6 @@ fn far_times_are_found_by_what_names_them() {
         ("ts = CAST('1600-01-01' AS TIMESTAMP)", "1"),
         ("tz = '2300-01-01'::TIMESTAMPTZ", "3"),
         ("tz > now()", "3"),
-        ("ts - TIMESTAMP '2024-01-01' < INTERVAL '0 days'", "1"),
         ("ts = '2024-02-29 12:30:00.5'", "2"),
         ("ts = '2024-02-29 12:30:00.500001'", ""),
         ("extract(year FROM ts) = 2300 AND ts::DATE = '2300-01-01'", "3"),
