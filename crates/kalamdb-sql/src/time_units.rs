@@ -62,7 +62,14 @@ fn reach(value: &ast::Value, data_type: &mut ast::DataType) {
 
 fn is_far(text: &str) -> bool {
     // What is no time is refused when it is cast.
-    string_to_datetime(&Utc, text).is_ok_and(|at| at.timestamp().saturating_abs() > NANOSECONDS_REACH)
+    string_to_datetime(&Utc, text).is_ok_and(|at| {
+        let is_beyond = at.timestamp().saturating_abs() > NANOSECONDS_REACH;
+        // On the last day digits that only nanoseconds have are worth more than what a zone may move.
+        is_beyond
+            && at
+                .timestamp_nanos_opt()
+                .is_none_or(|nanoseconds| nanoseconds % 1_000 == 0)
+    })
 }
 
 /// `expr`, which a comparison brings to one type with `other`, in the unit of that; `None` where there is nothing to do.
