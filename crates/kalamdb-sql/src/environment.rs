@@ -227,8 +227,13 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
 /// have been given the order of sorts, and that for nested loops when nothing changes any more.
+///
+/// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
+/// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
+/// datafusion-physical-plan 55 `filter_pushdown.rs`.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules
         .iter()
         .position(|rule| rule.name() == "PushdownSort")

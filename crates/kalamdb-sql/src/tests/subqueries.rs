@@ -1,0 +1,35 @@
+//! What subqueries, joins and set operations answer where columns share names, where NULL decides, and where rows are equal.
+
+use crate::testing::Fixture;
+
+#[test]
+fn a_filter_over_both_sides_of_an_outer_join_stays_above_it() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE cu (id BIGINT PRIMARY KEY, name TEXT, status TEXT, v INT)",
+        "INSERT INTO cu VALUES (1, 'ann', 'new', 5), (2, 'bob', 'old', 20), (3, 'cat', 'new', 30), (4, 'zed', 'old', 1)",
+        "CREATE TABLE od (id BIGINT PRIMARY KEY, cu BIGINT, status TEXT, v INT)",
+        "INSERT INTO od VALUES (10, 1, 'new', 7), (11, 2, 'new', 3), (12, 9, 'old', 1)",
+    ]);
+    let on = "ON o.cu = c.id";
+    for (sql, expected) in [
+        (
+            format!("od o RIGHT JOIN cu c {on} WHERE c.name <> 'zed' AND (o.v IS NULL OR c.v < 10)"),
+            ["1|10", "3|NULL"].as_slice(),
+        ),
+        (
+            format!("od o RIGHT JOIN cu c {on} WHERE c.name <> 'zed' AND coalesce(o.status, 'none') <> c.status"),
+            &["2|11", "3|NULL"],
+        ),
+        (
+            format!("od o FULL JOIN cu c {on} WHERE c.v > 25 OR (o.v < 6 AND c.v > 0)"),
+            &["2|11", "3|NULL"],
+        ),
+        (
+            format!("cu c LEFT JOIN od o {on} WHERE c.name <> 'zed' AND (o.v IS NULL OR c.v < 10)"),
+            &["1|10", "3|NULL"],
+        ),
+    ] {
+        fixture.check(&format!("SELECT c.id c, o.id o FROM {sql} ORDER BY c, o"), expected);
+    }
+}
