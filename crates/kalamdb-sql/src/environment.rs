@@ -50,6 +50,7 @@ use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
+use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
 use crate::time_zones::UTC;
 use crate::types;
@@ -108,9 +109,9 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(before_predicates(before_merging(
+            .with_optimizer_rules(pauses::of_optimizer(of_kept_types(before_predicates(before_merging(
                 Optimizer::new().rules,
-            ))))
+            )))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;

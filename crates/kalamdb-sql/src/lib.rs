@@ -76,6 +76,7 @@ mod secrets;
 mod session;
 mod session_zone;
 mod show;
+mod single_distinct;
 mod single_value;
 mod statement;
 mod struct_fields;

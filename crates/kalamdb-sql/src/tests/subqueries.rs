@@ -33,3 +33,20 @@ fn a_filter_over_both_sides_of_an_outer_join_stays_above_it() {
         fixture.check(&format!("SELECT c.id c, o.id o FROM {sql} ORDER BY c, o"), expected);
     }
 }
+
+#[test]
+fn a_sum_beside_a_distinct_count_keeps_its_type() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, g INT, a INT, d DECIMAL(18, 2))",
+        "INSERT INTO t VALUES (1, 1, 1, 1.00), (2, 1, 1, 0.75), (3, 2, 5, 1.25)",
+    ]);
+    fixture.check(
+        "SELECT g, sum(d), count(DISTINCT a) FROM t GROUP BY g HAVING sum(d) > 1.5",
+        &["1|1.75|1"],
+    );
+    fixture.check(
+        "SELECT g, sum(id), count(DISTINCT a) FROM t GROUP BY g HAVING sum(id) > 1 ORDER BY g",
+        &["1|3|1", "2|3|1"],
+    );
+}
