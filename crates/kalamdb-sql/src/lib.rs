@@ -75,6 +75,7 @@ mod scan_exec;
 mod secrets;
 mod session;
 mod session_zone;
+mod set_operations;
 mod show;
 mod single_distinct;
 mod single_value;

@@ -53,6 +53,7 @@ use crate::replaced_columns;
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
+use crate::set_operations;
 use crate::single_value;
 use crate::struct_fields;
 use crate::subquery_values;
@@ -453,7 +454,8 @@ impl Planner {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
-                let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
+                let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
+                let plan = plan.transform_data(subquery_values::rewritten)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
                 }

@@ -35,6 +35,38 @@ fn a_filter_over_both_sides_of_an_outer_join_stays_above_it() {
 }
 
 #[test]
+fn all_counts_equal_rows() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE p (id BIGINT PRIMARY KEY, v INT)",
+        "INSERT INTO p VALUES (1, 1), (2, 1), (3, 1), (4, 2), (5, NULL), (6, NULL)",
+        "CREATE TABLE q (id BIGINT PRIMARY KEY, v BIGINT)",
+        "INSERT INTO q VALUES (1, 1), (2, 1), (3, NULL)",
+    ]);
+    for (sql, expected) in [
+        ("SELECT v FROM p EXCEPT ALL SELECT v FROM q", "1 2 NULL"),
+        ("SELECT v FROM p INTERSECT ALL SELECT v FROM q", "1 1 NULL"),
+        ("SELECT v FROM p EXCEPT SELECT v FROM q", "2"),
+        ("SELECT v FROM p INTERSECT SELECT v FROM q", "1 NULL"),
+        ("SELECT DISTINCT v FROM p EXCEPT ALL SELECT v FROM q", "2"),
+        ("SELECT v FROM p EXCEPT ALL SELECT v FROM p", ""),
+        ("SELECT v FROM p INTERSECT ALL SELECT v FROM p", "1 1 1 2 NULL NULL"),
+        (
+            "SELECT v FROM p EXCEPT ALL SELECT v FROM q EXCEPT ALL SELECT 1",
+            "2 NULL",
+        ),
+        ("SELECT v FROM p EXCEPT ALL SELECT v FROM p WHERE id > 1", "1"),
+    ] {
+        let rows = fixture.rows(&format!("SELECT v FROM ({sql}) ORDER BY v"));
+        assert_eq!(rows.join(" "), expected, "{sql}");
+    }
+    fixture.check(
+        "SELECT id FROM p WHERE id IN (SELECT id FROM p EXCEPT ALL SELECT id FROM q) ORDER BY id",
+        &["4", "5", "6"],
+    );
+}
+
+#[test]
 fn a_sum_beside_a_distinct_count_keeps_its_type() {
     let fixture = Fixture::new();
     fixture.run(&[
