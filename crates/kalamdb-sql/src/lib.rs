@@ -45,6 +45,7 @@ mod key_range;
 mod literal_columns;
 mod literals;
 mod login_queue;
+mod memberships;
 mod memory_share;
 mod metadata;
 mod missing;

@@ -2,6 +2,253 @@
 
 use crate::testing::Fixture;
 
+fn employees() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE em (id BIGINT PRIMARY KEY, dept INT, sal INT)",
+        "INSERT INTO em VALUES (1, 1, 10), (2, 1, 20), (3, 2, 30), (4, 2, 5)",
+        "CREATE TABLE a (id BIGINT PRIMARY KEY, x INT)",
+        "INSERT INTO a VALUES (1, 1), (2, 2)",
+        "CREATE VIEW some AS SELECT * FROM em",
+    ]);
+    fixture
+}
+
+#[test]
+fn a_column_outside_is_not_the_one_of_that_name_inside() {
+    let fixture = employees();
+    for (condition, expected) in [
+        ("sal = ANY (SELECT sal FROM em WHERE dept = 1)", "1 2"),
+        ("sal = SOME (SELECT sal FROM em WHERE dept = 1)", "1 2"),
+        ("sal <> ALL (SELECT sal FROM em WHERE dept = 1)", "3 4"),
+        ("NOT sal = ANY (SELECT sal FROM em WHERE dept = 1)", "3 4"),
+        ("sal >= ALL (SELECT sal FROM em)", "3"),
+        ("sal < ALL (SELECT sal FROM em WHERE dept = 1)", "4"),
+        ("sal > ANY (SELECT sal FROM em WHERE dept = 1)", "2 3"),
+        ("sal + 5 <= ANY (SELECT sal FROM em WHERE dept = 1)", "1 4"),
+        (
+            "em.sal < ALL (SELECT em.sal FROM em WHERE em.dept = 1) OR em.id = 1",
+            "1 4",
+        ),
+        ("id IN (SELECT id FROM em WHERE dept = 1) OR id = 4", "1 2 4"),
+        ("(id IN (SELECT id FROM em WHERE dept = 1)) = false", "3 4"),
+        (
+            "CASE WHEN id IN (SELECT id FROM em WHERE dept = 1) THEN sal > 10 ELSE sal < 10 END",
+            "2 4",
+        ),
+        ("25 > ALL (SELECT sal FROM em WHERE dept = 1) AND sal > 10", "2 3"),
+        ("25 > ALL (SELECT sal FROM em)", ""),
+        ("sal > ALL (SELECT sal FROM em WHERE false)", "1 2 3 4"),
+        ("sal > ANY (SELECT sal FROM em WHERE false)", ""),
+        (
+            "(SELECT max(sal) FROM em) = ANY (SELECT sal FROM em WHERE dept = 2)",
+            "1 2 3 4",
+        ),
+        (
+            "(SELECT max(sal) FROM em) = ANY (SELECT sal FROM em WHERE dept = 1)",
+            "",
+        ),
+    ] {
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        for table in ["em", "some AS em", "em AS em", "(SELECT * FROM em) AS em"] {
+            fixture.check(
+                &format!("SELECT id FROM {table} WHERE {condition} ORDER BY id"),
+                &expected,
+            );
+        }
+        fixture.check(
+            &format!("WITH em AS (SELECT * FROM em) SELECT id FROM em WHERE {condition} ORDER BY id"),
+            &expected,
+        );
+    }
+    for (value, expected) in [
+        ("id IN (SELECT id FROM em WHERE dept = 1)", "true true false false"),
+        ("sal >= ALL (SELECT sal FROM em)", "false false true false"),
+        ("sal = ANY (SELECT sal FROM em WHERE dept = 1)", "true true false false"),
+        (
+            "CASE WHEN sal < ALL (SELECT sal FROM em WHERE dept = 1) THEN 1 ELSE 2 END",
+            "2 2 2 1",
+        ),
+        (
+            "sal > ALL (SELECT nullif(sal, 20) FROM em WHERE dept = 1)",
+            "false NULL NULL false",
+        ),
+        (
+            "nullif(sal, 20) > ANY (SELECT sal FROM em WHERE dept = 1)",
+            "false NULL true false",
+        ),
+        (
+            "nullif(sal, 20) > ANY (SELECT sal FROM em WHERE false)",
+            "false false false false",
+        ),
+    ] {
+        let rows = fixture.rows(&format!("SELECT {value} FROM em ORDER BY id"));
+        assert_eq!(rows.join(" "), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_column_outside_is_itself_beside_a_correlated_subquery() {
+    let fixture = employees();
+    let from = "FROM em JOIN a ON a.id = em.dept";
+    for (condition, expected) in [
+        (
+            "em.id = ANY (SELECT em.id FROM em WHERE em.dept = a.x AND em.sal > 10)",
+            "2 3",
+        ),
+        ("em.sal >= ALL (SELECT em.sal FROM em WHERE em.dept = a.x)", "2 3"),
+        ("em.dept = ANY (SELECT em.id FROM em WHERE em.dept = a.x)", "1 2"),
+        ("em.dept IN (SELECT em.id FROM em WHERE em.dept = a.x)", "1 2"),
+        (
+            "em.sal NOT IN (SELECT em.sal FROM em WHERE em.dept = a.x AND em.sal > 10)",
+            "1 4",
+        ),
+        (
+            "em.sal NOT IN (SELECT em.sal FROM em WHERE em.dept = a.x AND em.sal > 10) OR em.id = 3",
+            "1 3 4",
+        ),
+    ] {
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        fixture.check(
+            &format!("SELECT em.id {from} WHERE {condition} ORDER BY em.id"),
+            &expected,
+        );
+        let kept: Vec<String> = fixture
+            .rows(&format!("SELECT em.id, {condition} AS q {from} ORDER BY em.id"))
+            .into_iter()
+            .filter_map(|row| row.strip_suffix("|true").map(str::to_owned))
+            .collect();
+        assert_eq!(kept, expected, "{condition} as a value");
+    }
+    fixture.check(
+        "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM em WHERE em.dept = a.x AND em.sal >= ALL (SELECT sal FROM em))",
+        &["2"],
+    );
+    fixture.check(
+        "SELECT dept FROM em GROUP BY dept HAVING sum(sal) >= ALL (SELECT sum(sal) FROM em GROUP BY dept)",
+        &["2"],
+    );
+}
+
+#[test]
+fn writes_find_the_rows_that_queries_find() {
+    let fixture = employees();
+    fixture.run(&["UPDATE em SET sal = 11 WHERE id = ANY (SELECT id FROM em WHERE id < 3)"]);
+    fixture.check("SELECT sal FROM em ORDER BY id", &["11", "11", "30", "5"]);
+    fixture.run(&["UPDATE em SET sal = CASE WHEN id IN (SELECT id FROM em WHERE dept = 1) THEN 1 ELSE 2 END"]);
+    fixture.check("SELECT sal FROM em ORDER BY id", &["1", "1", "2", "2"]);
+    fixture.run(&["DELETE FROM em WHERE sal < ALL (SELECT sal FROM em WHERE dept = 2)"]);
+    fixture.check("SELECT id FROM em ORDER BY id", &["3", "4"]);
+}
+
+fn nulls() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE ga (id BIGINT PRIMARY KEY, v INT)",
+        "INSERT INTO ga VALUES (1, 10), (2, 20), (3, NULL), (4, 40)",
+        "CREATE TABLE gb (k BIGINT PRIMARY KEY, w INT)",
+        "INSERT INTO gb VALUES (1, 10), (2, 30)",
+        "CREATE TABLE gn (k BIGINT PRIMARY KEY, w INT)",
+        "INSERT INTO gn VALUES (1, 10), (2, NULL)",
+    ]);
+    fixture
+}
+
+#[test]
+fn null_decides_wherever_a_membership_stands() {
+    let fixture = nulls();
+    for (condition, expected) in [
+        ("v IN (SELECT w FROM gb)", "1"),
+        ("v NOT IN (SELECT w FROM gb)", "2 4"),
+        ("NOT (v IN (SELECT w FROM gb))", "2 4"),
+        ("v NOT IN (SELECT w FROM gn)", ""),
+        ("v NOT IN (SELECT w FROM gn WHERE false)", "1 2 3 4"),
+        ("v + 10 NOT IN (SELECT w FROM gb)", "1 4"),
+        ("10 NOT IN (SELECT w FROM gb)", ""),
+        ("11 NOT IN (SELECT w FROM gb) AND id < 3", "1 2"),
+        ("11 NOT IN (SELECT w FROM gn)", ""),
+        ("v IN (SELECT w FROM gn) OR id = 3", "1 3"),
+        ("v NOT IN (SELECT w FROM gb) OR id = 99", "2 4"),
+        ("v NOT IN (SELECT w FROM gb) OR id = 3", "2 3 4"),
+        ("v NOT IN (SELECT w FROM gn) OR id = 2", "2"),
+        ("NOT (v IN (SELECT w FROM gb) OR id = 4)", "2"),
+        ("NOT (v NOT IN (SELECT w FROM gn) AND id > 0)", "1"),
+        ("(v IN (SELECT w FROM gb)) IS NULL", "3"),
+        ("(v IN (SELECT w FROM gn)) IS NULL", "2 3 4"),
+        ("(v NOT IN (SELECT w FROM gn)) IS NOT TRUE", "1 2 3 4"),
+        ("coalesce(v IN (SELECT w FROM gb), true)", "1 3"),
+        ("coalesce(v NOT IN (SELECT w FROM gn), true)", "2 3 4"),
+        ("CASE WHEN v IN (SELECT w FROM gb) THEN false ELSE true END", "2 3 4"),
+        ("v NOT IN (SELECT w FROM gb WHERE k > ga.id)", "2 3 4 1"),
+        ("v NOT IN (SELECT w FROM gb WHERE k >= ga.id)", "2 3 4"),
+        ("v NOT IN (SELECT w FROM gn WHERE k > ga.id)", "2 3 4"),
+        ("v NOT IN (SELECT w FROM gb WHERE k + 2 = ga.id)", "1 2 4"),
+        ("v IN (SELECT w FROM gb WHERE k = ga.id)", "1"),
+        ("v <> ALL (SELECT w FROM gn)", ""),
+        ("(v > ALL (SELECT w FROM gn)) IS NULL", "2 3 4"),
+        ("v > ALL (SELECT w FROM gb WHERE k > ga.id + 5)", "1 2 3 4"),
+        ("v NOT IN (SELECT w FROM gb ORDER BY w LIMIT 1) OR id = 99", "2 4"),
+        ("v NOT IN (SELECT max(w) FROM gb GROUP BY k) OR id = 99", "2 4"),
+        ("v NOT IN (SELECT w FROM gb UNION ALL SELECT 20) OR id = 99", "4"),
+    ] {
+        let mut expected: Vec<&str> = expected.split_whitespace().collect();
+        expected.sort_unstable();
+        fixture.check(&format!("SELECT id FROM ga WHERE {condition} ORDER BY id"), &expected);
+        fixture.check(
+            &format!("SELECT ga.id FROM ga JOIN (SELECT 1 AS one) o ON o.one > 0 AND {condition} ORDER BY ga.id"),
+            &expected,
+        );
+        fixture.check(
+            &format!("SELECT id FROM ga GROUP BY id, v HAVING {condition} ORDER BY id"),
+            &expected,
+        );
+        fixture.check(
+            &format!("SELECT id FROM (SELECT id, {condition} AS q FROM ga) WHERE q ORDER BY id"),
+            &expected,
+        );
+    }
+    fixture.check(
+        "SELECT ga.id, gb.k FROM ga LEFT JOIN gb ON gb.k = ga.id AND (gb.w NOT IN (SELECT v FROM ga WHERE v < 30) OR gb.k = 9) \
+         ORDER BY ga.id",
+        &["1|NULL", "2|2", "3|NULL", "4|NULL"],
+    );
+    fixture.check(
+        "SELECT ga.id, gb.k FROM ga JOIN gb ON ga.id >= gb.k AND (ga.v + gb.k NOT IN (SELECT w + 1 FROM gb) OR gb.k = 2) \
+         ORDER BY ga.id, gb.k",
+        &["2|1", "2|2", "3|2", "4|1", "4|2"],
+    );
+    fixture.run(&["DELETE FROM ga WHERE v NOT IN (SELECT w FROM gb) OR id = 99"]);
+    fixture.check("SELECT id FROM ga ORDER BY id", &["1", "3"]);
+}
+
+#[test]
+fn an_aggregate_of_no_rows_is_a_row() {
+    let fixture = employees();
+    fixture.run(&["INSERT INTO a VALUES (3, 7), (0, 8)"]);
+    for (condition, expected) in [
+        ("EXISTS (SELECT count(*) FROM em WHERE em.dept = a.id)", "0 1 2 3"),
+        ("NOT EXISTS (SELECT count(*) FROM em WHERE em.dept = a.id)", ""),
+        (
+            "EXISTS (SELECT sum(sal) + 1 FROM em WHERE em.dept = a.id) AND id > 1",
+            "2 3",
+        ),
+        (
+            "EXISTS (SELECT count(*) FROM em WHERE em.dept = a.id GROUP BY em.dept)",
+            "1 2",
+        ),
+        ("id IN (SELECT count(*) FROM em WHERE em.dept = a.id)", "0 2"),
+        ("id + 1 > ALL (SELECT count(*) FROM em WHERE em.dept = a.id)", "0 2 3"),
+        ("id = ANY (SELECT count(*) FROM em WHERE em.dept = a.id)", "0 2"),
+    ] {
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        fixture.check(&format!("SELECT id FROM a WHERE {condition} ORDER BY id"), &expected);
+        fixture.check(
+            &format!("SELECT id FROM (SELECT id, {condition} AS q FROM a) WHERE q ORDER BY id"),
+            &expected,
+        );
+    }
+}
+
 #[test]
 fn a_filter_over_both_sides_of_an_outer_join_stays_above_it() {
     let fixture = Fixture::new();
