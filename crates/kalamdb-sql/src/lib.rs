@@ -47,6 +47,7 @@ mod literals;
 mod login_queue;
 mod memberships;
 mod memory_share;
+mod merged_columns;
 mod metadata;
 mod missing;
 mod names;

@@ -39,6 +39,7 @@ use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::key_groups;
 use crate::literals;
+use crate::merged_columns;
 use crate::missing;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters;
@@ -349,6 +350,7 @@ impl Planner {
         };
         system_columns::check_catalogs(&statement)?;
         qualifiers::settle(&mut statement, names.namespace())?;
+        merged_columns::settle(&mut statement)?;
         system_columns::expose(&mut statement, self.reach, &find)?;
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())

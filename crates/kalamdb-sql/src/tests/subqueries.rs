@@ -1,5 +1,7 @@
 //! What subqueries, joins and set operations answer where columns share names, where NULL decides, and where rows are equal.
 
+use kalamdb_core::ErrorCode;
+
 use crate::testing::Fixture;
 
 fn employees() -> Fixture {
@@ -278,6 +280,74 @@ fn a_filter_over_both_sides_of_an_outer_join_stays_above_it() {
         ),
     ] {
         fixture.check(&format!("SELECT c.id c, o.id o FROM {sql} ORDER BY c, o"), expected);
+    }
+}
+
+#[test]
+fn a_merged_column_is_that_of_the_table_that_has_the_row() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE l (x BIGINT PRIMARY KEY, p INT)",
+        "INSERT INTO l VALUES (1, 10), (2, 20)",
+        "CREATE TABLE r (x BIGINT PRIMARY KEY, q INT)",
+        "INSERT INTO r VALUES (2, 200), (3, 300)",
+        "CREATE TABLE m (x BIGINT PRIMARY KEY, s INT)",
+        "INSERT INTO m VALUES (1, 7), (3, 9)",
+    ]);
+    for (sql, expected) in [
+        (
+            "SELECT x FROM (VALUES (1), (2)) a(x) RIGHT JOIN (VALUES (2), (3)) b(x) USING (x) ORDER BY x",
+            ["2", "3"].as_slice(),
+        ),
+        (
+            "SELECT x, p, q FROM l RIGHT JOIN r USING (x) ORDER BY x",
+            &["2|20|200", "3|NULL|300"],
+        ),
+        (
+            "SELECT x, p, q FROM l NATURAL RIGHT JOIN r ORDER BY x",
+            &["2|20|200", "3|NULL|300"],
+        ),
+        (
+            "SELECT l.x, r.x FROM l RIGHT OUTER JOIN r USING (x) ORDER BY r.x",
+            &["2|2", "NULL|3"],
+        ),
+        (
+            "SELECT l.x, r.x FROM l FULL JOIN r USING (x) ORDER BY r.x, l.x",
+            &["2|2", "NULL|3", "1|NULL"],
+        ),
+        (
+            "SELECT x, p, q, s FROM l RIGHT JOIN r USING (x) LEFT JOIN m USING (x) ORDER BY x",
+            &["2|20|200|NULL", "3|NULL|300|9"],
+        ),
+        (
+            "SELECT x, p, q FROM l JOIN (SELECT 7 AS s) m ON m.s + 3 = l.p RIGHT JOIN r USING (x) ORDER BY x",
+            &["2|NULL|200", "3|NULL|300"],
+        ),
+        (
+            "SELECT x, p, q FROM l LEFT JOIN r USING (x) ORDER BY x",
+            &["1|10|NULL", "2|20|200"],
+        ),
+        ("SELECT * FROM l JOIN r USING (x)", &["2|20|200"]),
+    ] {
+        fixture.check(sql, expected);
+    }
+    for (sql, place, hint) in [
+        ("SELECT x FROM l FULL JOIN r USING (x)", (1, 27), "coalesce(a.x, b.x)"),
+        ("SELECT * FROM l FULL JOIN r USING (x)", (1, 27), "coalesce(a.x, b.x)"),
+        ("SELECT p FROM l NATURAL FULL JOIN r", (1, 35), "coalesce(a.x, b.x)"),
+        ("SELECT * FROM l RIGHT JOIN r USING (x)", (1, 28), "name the columns"),
+        (
+            "SELECT l.p FROM l FULL JOIN r USING (x) ORDER BY x",
+            (1, 29),
+            "coalesce(a.x, b.x)",
+        ),
+        (
+            "SELECT l.p FROM l FULL JOIN r USING (x) JOIN m USING (x)",
+            (1, 29),
+            "coalesce(a.x, b.x)",
+        ),
+    ] {
+        fixture.check_error(sql, ErrorCode::Unsupported, Some(place), hint);
     }
 }
 
