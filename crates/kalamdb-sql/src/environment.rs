@@ -39,9 +39,10 @@ use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::intervals::IntervalOperators;
 use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
-use crate::kept_types::Coalesce;
+use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
@@ -113,6 +114,8 @@ impl Environment {
             ))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        base.register_expr_planner(Arc::new(IntervalOperators))
+            .map_err(diagnostics::from_datafusion)?;
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
@@ -245,8 +248,10 @@ fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
         let keeping = Keeping::over(state.udaf(name)?);
         state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
     }
-    let coalesce = Coalesce::over(state.udf("coalesce")?);
-    state.register_udf(Arc::new(ScalarUDF::from(coalesce)))?;
+    for name in CHOOSING_WITH_TEXTS {
+        let choosing = Choosing::over(state.udf(name)?);
+        state.register_udf(Arc::new(ScalarUDF::from(choosing)))?;
+    }
     Ok(())
 }
 

@@ -35,6 +35,8 @@ mod information_schema;
 mod ingest;
 mod insert;
 mod interruption;
+mod interval_extremes;
+mod intervals;
 mod json_functions;
 mod json_paths;
 mod kept_aggregates;

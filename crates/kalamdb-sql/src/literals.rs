@@ -1,5 +1,6 @@
 //! Literals that DataFusion alone would round or misread: long numbers, numbers beside decimals, PostgreSQL's BYTEA input, UUIDs.
 
+use std::iter;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
@@ -15,6 +16,8 @@ use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
+use crate::far_times;
+use crate::intervals;
 use crate::kept_types;
 use crate::names::{placed, position_of};
 use crate::plan_expressions::{self, is_comparison};
@@ -284,7 +287,7 @@ impl AnalyzerRule for TypedLiterals {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?
-                .map_data(LogicalPlan::recompute_schema)
+                .map_data(|plan| kept_types::of_unnest(intervals::sorted(plan).recompute_schema()?))
         })?;
         Ok(rewritten.data)
     }
@@ -313,7 +316,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
-            if time_units::moment_beside_date(&mut binary, schema) {
+            if time_units::moment_beside_date(&mut binary, schema) || intervals::compare(&mut binary, schema) {
                 return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
             }
             let widened = time_units::widen(&mut binary.left, &[&binary.right], schema)
@@ -330,6 +333,9 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::InList(mut list) => {
+            if intervals::compare_all(iter::once(list.expr.as_mut()).chain(&mut list.list), schema) {
+                return Ok(Transformed::yes(Expr::InList(list)));
+            }
             let items: Vec<&Expr> = list.list.iter().collect();
             let mut changed = time_units::widen(&mut list.expr, &items, schema);
             for item in &mut list.list {
@@ -341,6 +347,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
+            let bounds = [&mut between.expr, &mut between.low, &mut between.high];
+            if intervals::compare_all(bounds.map(Box::as_mut), schema) {
+                return Ok(Transformed::yes(Expr::Between(between)));
+            }
             let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
@@ -361,8 +371,9 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
         Expr::ScalarFunction(mut call) => {
-            let changed = time_units::are_of_one_type(&call)
-                && time_units::harmonize(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
+            let changed = far_times::take_date(&mut call, schema)
+                || time_units::are_of_one_type(&call)
+                    && time_units::harmonize(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
             let kept = kept_types::of_call(call, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
@@ -384,7 +395,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Some(converted) => Transformed::yes(converted),
             None => Transformed::no(Expr::TryCast(cast)),
         }),
-        other => Ok(Transformed::no(other)),
+        mut other => {
+            let changed = intervals::order_inside(&mut other, schema);
+            Ok(Transformed::new_transformed(other, changed))
+        }
     }
 }
 

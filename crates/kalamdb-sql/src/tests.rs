@@ -5,6 +5,7 @@ mod errors;
 mod exactness;
 mod extension_types;
 mod far_times;
+mod intervals;
 mod parameters;
 mod planning;
 mod pruning;
