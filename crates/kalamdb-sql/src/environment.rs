@@ -19,7 +19,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -39,9 +39,10 @@ use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::intervals::IntervalOperators;
 use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
-use crate::kept_types::Coalesce;
+use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
@@ -52,6 +53,7 @@ use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
+use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
 
@@ -114,6 +116,11 @@ impl Environment {
             )))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        for planner in planners {
+            base.register_expr_planner(planner)
+                .map_err(diagnostics::from_datafusion)?;
+        }
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
@@ -251,8 +258,10 @@ fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
         let keeping = Keeping::over(state.udaf(name)?);
         state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
     }
-    let coalesce = Coalesce::over(state.udf("coalesce")?);
-    state.register_udf(Arc::new(ScalarUDF::from(coalesce)))?;
+    for name in CHOOSING_WITH_TEXTS {
+        let choosing = Choosing::over(state.udf(name)?);
+        state.register_udf(Arc::new(ScalarUDF::from(choosing)))?;
+    }
     Ok(())
 }
 

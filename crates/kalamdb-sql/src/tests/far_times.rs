@@ -97,6 +97,10 @@ fn functions_of_far_times_give_values() {
     );
     fixture.check("SELECT date_trunc('decade', ts) FROM t WHERE false", &[]);
     fixture.check(
+        "SELECT date_trunc('month', d) FROM t ORDER BY id",
+        &["1600-01-01T00:00:00", "2024-02-01T00:00:00", "2300-01-01T00:00:00"],
+    );
+    fixture.check(
         "SELECT date_trunc('year', TIMESTAMP '9999-12-31'), extract(year FROM ts), ts::DATE FROM t WHERE id = 3",
         &["9999-01-01T00:00:00|2300|2300-01-01"],
     );
