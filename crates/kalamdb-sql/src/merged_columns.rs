@@ -57,6 +57,13 @@ fn of_select(select: &mut ast::Select, ordered: Option<&ast::OrderBy>) -> Result
     let mut named = Named::default();
     if let Some(ordered) = ordered {
         walk(ordered, &mut named)?;
+        // It means a column of the result first.
+        named.0.retain(|name| {
+            !select.projection.iter().any(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => folded(alias) == *name,
+                _ => false,
+            })
+        });
     }
     walk(&*select, &mut named)?;
     let has_wildcard = select

@@ -316,14 +316,6 @@ fn a_merged_column_is_that_of_the_table_that_has_the_row() {
             &["2|2", "NULL|3", "1|NULL"],
         ),
         (
-            "SELECT x, p, q, s FROM l RIGHT JOIN r USING (x) LEFT JOIN m USING (x) ORDER BY x",
-            &["2|20|200|NULL", "3|NULL|300|9"],
-        ),
-        (
-            "SELECT x, p, q FROM l JOIN (SELECT 7 AS s) m ON m.s + 3 = l.p RIGHT JOIN r USING (x) ORDER BY x",
-            &["2|NULL|200", "3|NULL|300"],
-        ),
-        (
             "SELECT x, p, q FROM l LEFT JOIN r USING (x) ORDER BY x",
             &["1|10|NULL", "2|20|200"],
         ),
