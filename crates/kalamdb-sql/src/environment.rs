@@ -51,6 +51,7 @@ use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
+use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
 use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
@@ -110,9 +111,9 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(before_predicates(before_merging(
+            .with_optimizer_rules(pauses::of_optimizer(of_kept_types(before_predicates(before_merging(
                 Optimizer::new().rules,
-            ))))
+            )))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
@@ -234,8 +235,13 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
 /// have been given the order of sorts, and that for nested loops when nothing changes any more.
+///
+/// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
+/// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
+/// datafusion-physical-plan 55 `filter_pushdown.rs`.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules
         .iter()
         .position(|rule| rule.name() == "PushdownSort")

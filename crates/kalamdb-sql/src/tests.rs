@@ -16,6 +16,7 @@ mod reads;
 mod repeated_names;
 mod returning;
 mod rights;
+mod subqueries;
 mod time_zones;
 mod views;
 mod writes;
