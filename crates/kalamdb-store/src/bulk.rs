@@ -38,6 +38,7 @@ use crate::store::Store;
 use crate::tuning::{
     LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
 };
+use crate::watch::Concern;
 
 /// Bytes of rows that are sorted together at most, unless they came together: half of what the offsets of a column hold.
 const CHUNK_OFFSETS_BYTES: usize = 1 << 30;
@@ -458,11 +459,11 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             damage: output.damage.clone(),
         });
         let loaded = loaded.collect();
-        let watch = self.store.watch(self.target, true)?;
+        let watch = self.store.watch(self.target, Concern::Everything)?;
         let state = self.store.state();
         self.store.engine().moment("load-begun");
         let watch = match mistake!(LoadsWatchTooLate) {
-            true => self.store.watch(self.target, true)?,
+            true => self.store.watch(self.target, Concern::Everything)?,
             false => watch,
         };
         let resolver = Resolver {

@@ -143,6 +143,10 @@ impl<C: Send + Sync + 'static> Resolver<C> {
         if self.removes && news.removed.iter().any(touches) && !mistake!(LoadsForgetWhoTouchedTheirRows) {
             return Err(CommitError::Conflict);
         }
+        // The gate keeps other publications away: what they bring and take is not looked up.
+        if !news.deleted.is_empty() {
+            return Err(CommitError::Conflict);
+        }
         let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
         let removed = news.removed.iter().map(|(scope, key, _)| (*scope, key));
         let touched: BTreeSet<&Vec<u8>> = inserted

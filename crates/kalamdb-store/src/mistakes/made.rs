@@ -161,8 +161,10 @@ kalamdb_histories::mistakes! {
         "hazards_of_loads::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
     /// A watch that holds no more tells what it has.
     WatchesOverflowUnnoticed of 13:
-        "hazards_of_publications::more_removals_than_a_watch_holds_fail_the_mover_and_lose_nothing",
         "hazards_of_loads::hazard_17_more_changes_than_a_watch_holds_fail_the_load";
+    /// Movers hear of as many removals as loads.
+    MoversHearOnlySoMuch of 13:
+        "hazards_of_publications::hazard_13_a_mover_follows_however_many_rows_are_removed_meanwhile";
     /// Rows that moved since a large change found them count as changed.
     MovedRowsConflictWithLoads of 13:
         "hazards_of_changes::hazard_13_rows_that_moved_since_a_large_change_found_them_are_found_again";
@@ -414,6 +416,9 @@ kalamdb_histories::mistakes! {
     /// The count of deleted rows begins anew in every group.
     DeadRowsAreCountedAnew of 0:
         "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
+    /// What a publication removes is told to whoever publishes it.
+    PublicationsTellThemselves of 0:
+        "hazards_of_publications::hazard_13_a_mover_follows_however_many_rows_are_removed_meanwhile";
     /// A large change gives rows the keys of rows that stay.
     LoadsTakeLiveKeys of 0:
         "hazards_of_changes::keys_of_a_large_change_may_shift_over_each_other_but_not_onto_rows_that_stay";
