@@ -111,6 +111,7 @@ mod hot;
 mod ids;
 mod key;
 mod location;
+mod log_damage;
 mod manifest;
 mod merge;
 mod meta;

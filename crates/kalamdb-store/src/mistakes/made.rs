@@ -80,6 +80,12 @@ kalamdb_histories::mistakes! {
     /// A log that ends in half a record is taken for a damaged one.
     TornLogsAreRefused of 7:
         "hazards_of_syncs::hazard_7_a_torn_log_loses_nothing_that_was_acknowledged";
+    /// One with something broken in the middle is taken for one that ends there.
+    DamagedLogsAreTakenForTorn of 7:
+        "hazards_of_syncs::hazard_7_damage_in_the_middle_of_a_log_is_no_torn_end";
+    /// One of whose last writes, none of which was synced, some are whole is taken for a damaged one.
+    TornLogsAreTakenForDamaged of 7:
+        "hazards_of_syncs::hazard_7_writes_that_were_not_synced_may_be_lost_one_without_the_other";
     /// Whoever is in a group hears that it is written, whether or not it is.
     FailedWritesAreAcknowledged of 7:
         "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
