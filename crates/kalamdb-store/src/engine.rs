@@ -74,6 +74,8 @@ pub(crate) enum WriteError {
     Refused(String),
     /// It may be in the log.
     Unknown(String),
+    /// The same, because of a file that RocksDB cannot read: it names it.
+    Damaged(String),
 }
 
 /// The first record of `meta`.
@@ -217,8 +219,8 @@ impl Engine {
             | ErrorKind::Busy
             | ErrorKind::TryAgain
             | ErrorKind::ColumnFamilyDropped => WriteError::Refused(error.to_string()),
+            ErrorKind::Corruption => WriteError::Damaged(error.to_string()),
             ErrorKind::NotFound
-            | ErrorKind::Corruption
             | ErrorKind::IOError
             | ErrorKind::MergeInProgress
             | ErrorKind::Incomplete
@@ -325,6 +327,10 @@ impl From<WriteError> for StoreError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Refused(message) | WriteError::Unknown(message) => Self::Storage(message),
+            WriteError::Damaged(problem) => Self::Corrupt {
+                object: "RocksDB's files".to_string(),
+                problem,
+            },
         }
     }
 }

@@ -365,7 +365,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Ok(())
             }
             Err(WriteError::Refused(message)) => Err(CommitError::Storage(message)),
-            Err(WriteError::Unknown(message)) => {
+            Err(WriteError::Unknown(message) | WriteError::Damaged(message)) => {
                 tracing::error!(error = %message, "a commit's outcome is unknown");
                 self.suspect = Some(message.clone());
                 Err(CommitError::UnknownOutcome(message))
@@ -406,6 +406,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 self.suspect = None;
                 Ok(())
             }
+            Err(WriteError::Damaged(message)) => Err(CommitError::Storage(format!(
+                "no write is possible since one failed ({cause}): RocksDB writes nothing to a database with a damaged file: \
+                 {message}; reads of what is not in it go on; check the disk, and restore the data directory from a copy"
+            ))),
             Err(WriteError::Refused(message) | WriteError::Unknown(message)) => Err(CommitError::Storage(format!(
                 "no write is possible since one failed ({cause}): {message}; reads go on; check the disk, then restart kalamdb"
             ))),
