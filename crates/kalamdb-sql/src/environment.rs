@@ -19,7 +19,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -52,6 +52,7 @@ use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::subquery_values::before_predicates;
+use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
 
@@ -114,8 +115,11 @@ impl Environment {
             ))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
-        base.register_expr_planner(Arc::new(IntervalOperators))
-            .map_err(diagnostics::from_datafusion)?;
+        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        for planner in planners {
+            base.register_expr_planner(planner)
+                .map_err(diagnostics::from_datafusion)?;
+        }
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;

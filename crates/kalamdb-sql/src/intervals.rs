@@ -249,7 +249,12 @@ impl ExprPlanner for IntervalOperators {
         } else {
             return Ok(PlannerResult::Original(expr));
         };
-        let scaled = ScalarUDF::from(Scaled::new(kind));
+        let scaled = Scaled::new(kind);
+        // What has no type yet is a parameter.
+        if let Ok(data_type) = number.get_type(schema) {
+            scaled.check_number(&data_type)?;
+        }
+        let scaled = ScalarUDF::from(scaled);
         let call = ScalarFunction::new_udf(Arc::new(scaled), vec![interval, number]);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
@@ -305,6 +310,18 @@ impl Scaled {
             Kind::Multiply => "*",
             Kind::Divide => "/",
         }
+    }
+
+    /// # Errors
+    /// TYPE_MISMATCH for what is no number.
+    fn check_number(&self, data_type: &DataType) -> Result<()> {
+        if data_type.is_numeric() || data_type.is_null() {
+            return Ok(());
+        }
+        let operator = self.operator();
+        let message = format!("an interval takes a number beside {operator}, not {data_type}");
+        let error = Error::new(ErrorCode::TypeMismatch, message);
+        Err(DataFusionError::External(Box::new(error)))
     }
 
     fn scale(&self, interval: &ArrayRef, number: &ArrayRef) -> Result<ArrayRef> {
@@ -440,18 +457,11 @@ impl ScalarUDFImpl for Scaled {
                 "an interval is scaled by one number".to_owned(),
             ));
         };
+        self.check_number(number)?;
         let number = match number {
             DataType::Null => DataType::Int64,
             number if number.is_signed_integer() => DataType::Int64,
-            number if number.is_numeric() => DataType::Float64,
-            other => {
-                let operator = self.operator();
-                let message = format!("an interval takes a number behind {operator}, not {other}");
-                return Err(DataFusionError::External(Box::new(Error::new(
-                    ErrorCode::TypeMismatch,
-                    message,
-                ))));
-            }
+            _ => DataType::Float64,
         };
         let interval = match interval {
             DataType::Interval(_) => INTERVAL,

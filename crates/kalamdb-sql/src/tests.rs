@@ -6,6 +6,7 @@ mod exactness;
 mod extension_types;
 mod far_times;
 mod intervals;
+mod mixed_types;
 mod parameters;
 mod planning;
 mod pruning;

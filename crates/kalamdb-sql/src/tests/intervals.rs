@@ -134,7 +134,7 @@ fn numbers_scale_them() {
         (
             "INTERVAL '1 day' * INTERVAL '1 day'",
             ErrorCode::TypeMismatch,
-            "an interval takes a number behind *",
+            "an interval takes a number beside *",
         ),
     ] {
         fixture.check_error_part(&format!("SELECT {expression}"), code, message);
