@@ -334,7 +334,7 @@ fn a_load_that_is_to_give_up_stops_wherever_it_is_and_leaves_nothing() {
         assert!(all() == before, "{stopped}");
         assert!(!store.publishers().is_held(T));
     }
-    assert!(stopped > 5, "it was asked {stopped} times");
+    assert!(stopped >= 4, "it was asked {stopped} times");
     assert_eq!(text_of(&store, 2000).as_deref(), Some("new 2000"));
 }
 
