@@ -564,7 +564,11 @@ pub(crate) enum Head {
     Report(Report),
 }
 
-/// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it.
+/// How long an answer waits for threads that still compute for the statement: its caller's next one finds its place free then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it, unless its threads take
+/// too long to end.
 async fn supervise(
     database: Arc<Database>,
     session: Arc<Session>,
@@ -574,18 +578,35 @@ async fn supervise(
     mut output: Output,
 ) {
     let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
-    match interruptible(&query, work).await {
-        Ok(ended) => {
-            if let Some(rows) = ended.changed_rows() {
-                query.add_rows(rows, 0);
-            }
+    let outcome = interruptible(&query, work).await;
+    let recorded = match &outcome {
+        Ok(ended) => Ok(ended.changed_rows()),
+        Err(error) => Err(error.clone()),
+    };
+    let record = |query: RunningQuery| match recorded {
+        Ok(rows) => {
+            query.add_rows(rows.unwrap_or_default(), 0);
             query.finished();
-            output.done(ended);
         }
-        Err(error) => {
-            query.failed(&error);
-            output.failed(error).await;
+        Err(error) => query.failed(&error),
+    };
+    let answer = async {
+        match outcome {
+            Ok(ended) => output.done(ended),
+            Err(error) => output.failed(error).await,
         }
+    };
+    let interruption = query.interruption().clone();
+    if interruption.is_at_rest() || tokio::time::timeout(PATIENCE, interruption.rest()).await.is_ok() {
+        record(query);
+        answer.await;
+    } else {
+        // It counts as running for as long as it computes.
+        let ending = async {
+            interruption.rest().await;
+            record(query);
+        };
+        futures::join!(answer, ending);
     }
 }
 

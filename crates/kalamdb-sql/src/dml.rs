@@ -369,7 +369,7 @@ pub(crate) async fn run(
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);
-        query.committing();
+        query.committing()?;
         match mutator.finish().await {
             Ok(rows) => {
                 let completion = Completion {

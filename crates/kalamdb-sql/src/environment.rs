@@ -21,8 +21,8 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -43,9 +43,9 @@ use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
 use crate::kept_types::Coalesce;
 use crate::literals::TypedLiterals;
+use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
-use crate::nested_loops::NestedLoops;
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
@@ -108,9 +108,7 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(before_predicates(before_merging(
-                Optimizer::new().rules,
-            ))))
+            .with_optimizer_rules(pauses::of_optimizer(optimizer_rules()))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
@@ -225,8 +223,15 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules
 }
 
+/// DataFusion's rules, with ours before those that would misread a plan, and that for windows when their functions are settled.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = before_predicates(before_merging(Optimizer::new().rules));
+    rules.push(Arc::new(AskingWindows));
+    rules
+}
+
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
-/// have been given the order of sorts, and that for nested loops when nothing changes any more.
+/// have been given the order of sorts, and that for long polls when nothing changes any more.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let sorts = rules
@@ -235,7 +240,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .map_or(rules.len(), |at| at + 1);
     rules.insert(sorts, Arc::new(OrderedLimits::default()));
     rules.insert(0, Arc::new(EdgeReads));
-    rules.push(Arc::new(NestedLoops));
+    rules.push(Arc::new(LongPolls));
     rules
 }
 

@@ -118,7 +118,7 @@ pub(crate) async fn run(
             tokio::task::yield_now().await;
         }
     }
-    query.committing();
+    query.committing()?;
     appender.finish().await
 }
 

@@ -193,7 +193,7 @@ pub(crate) async fn run(
     // The view's snapshot is not held while waiting for the disk.
     drop(defaults);
     drop(planner);
-    query.committing();
+    query.committing()?;
     let rows = load.finish().await?;
     drop(memory);
     let completion = Completion {

@@ -1,7 +1,9 @@
-//! When a statement must stop: because it was cancelled, because its time is over, or because its user's memory is used up. Whoever computes for long without awaiting
-//! anything asks here, through the statement's configuration, and does it where it holds up nobody else.
+//! When a statement must stop: because it was cancelled, because its time is over, or because its user's memory is used up. Whoever
+//! computes for long without awaiting anything asks here, through the statement's configuration, does it where it holds up nobody
+//! else, and is known here until it is done.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use kalamdb_core::{Error, ErrorCode, Quota, Result};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::memory_share::MemoryShare;
 
@@ -24,6 +28,8 @@ pub(crate) struct Interruption {
     is_quota: bool,
     /// The account of a user who has a quota.
     memory: Option<MemoryShare>,
+    /// Polls that compute for it just now, in whatever task.
+    work: TaskTracker,
 }
 
 impl Interruption {
@@ -35,6 +41,7 @@ impl Interruption {
             deadline,
             is_quota: false,
             memory: None,
+            work: TaskTracker::new(),
         }
     }
 
@@ -73,15 +80,38 @@ impl Interruption {
         }
     }
 
+    /// As [`Interruption::check`], in what DataFusion runs.
+    ///
+    /// # Errors
+    /// As [`Interruption::check`].
+    pub(crate) fn check_execution(&self) -> DataFusionResult<()> {
+        self.check().map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// Says that the statement computes, until what it gives is dropped.
+    pub(crate) fn working(&self) -> TaskTrackerToken {
+        self.work.token()
+    }
+
+    /// Whether nothing computes for the statement any more. Once its own task is over, its other tasks begin nothing new.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// Ends what still computes for a statement whose own task is over, and waits for it.
+    pub(crate) async fn rest(&self) {
+        self.cancel.cancel();
+        self.work.close();
+        self.work.wait().await;
+    }
+
     /// As [`Interruption::check`], of the statement that plans or runs with these options.
     ///
     /// # Errors
     /// CANCELLED, TIMEOUT.
     pub(crate) fn check_options(options: &ConfigOptions) -> DataFusionResult<()> {
         match options.extensions.get::<Interruption>() {
-            Some(interruption) => interruption
-                .check()
-                .map_err(|error| DataFusionError::External(Box::new(error))),
+            Some(interruption) => interruption.check_execution(),
             None => Ok(()),
         }
     }
@@ -156,6 +186,38 @@ pub(crate) async fn aside_waiting<T>(work: impl Future<Output = T>) -> T {
     match workers() {
         Some(handle) => tokio::task::block_in_place(|| handle.block_on(work)),
         None => work.await,
+    }
+}
+
+/// A poll that lasts longer is long: what else is to run on its thread waits.
+const LONG: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// When the outermost poll on this thread that says so began.
+    static POLL_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Polls something that may loop over [`aside_when_long`].
+pub(crate) fn in_poll<T>(now: Instant, poll: impl FnOnce() -> T) -> T {
+    /// Sets the time back, after a panic too.
+    struct Ended(Option<Instant>);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            POLL_BEGAN.set(self.0);
+        }
+    }
+
+    let outer = Ended(POLL_BEGAN.get());
+    POLL_BEGAN.set(outer.0.or(Some(now)));
+    poll()
+}
+
+/// A piece of work in a poll: as [`aside`] when the poll lasts long already, since that costs more than many a piece.
+pub(crate) fn aside_when_long<T>(work: impl FnOnce() -> T) -> T {
+    match POLL_BEGAN.get() {
+        Some(began) if began.elapsed() >= LONG => aside(work),
+        Some(_) | None => work(),
     }
 }
 
