@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::constant_memory::ConstantMemory;
 use crate::memory_share::MemoryShare;
 
 /// One statement's cancellation, deadline and share of memory. Rules and functions find it among the options of DataFusion.
@@ -30,6 +32,7 @@ pub(crate) struct Interruption {
     memory: Option<MemoryShare>,
     /// Polls that compute for it just now, in whatever task.
     work: TaskTracker,
+    constants: Arc<ConstantMemory>,
 }
 
 impl Interruption {
@@ -42,6 +45,7 @@ impl Interruption {
             is_quota: false,
             memory: None,
             work: TaskTracker::new(),
+            constants: Arc::default(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Interruption {
             self.deadline = Instant::now().checked_add(time).map(|deadline| (deadline, time));
             self.is_quota = true;
         }
+        self.constants = Arc::new(ConstantMemory::new(memory.clone()));
         self.memory = memory;
         self
     }
@@ -69,8 +74,11 @@ impl Interruption {
     /// Whether the statement may go on.
     ///
     /// # Errors
-    /// CANCELLED, TIMEOUT, TIME_QUOTA_EXCEEDED.
+    /// CANCELLED, TIMEOUT, TIME_QUOTA_EXCEEDED; what its constants were refused with.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(refusal) = self.constants.refusal() {
+            return Err(refusal.clone());
+        }
         if self.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -114,6 +122,21 @@ impl Interruption {
             Some(interruption) => interruption.check_execution(),
             None => Ok(()),
         }
+    }
+
+    /// A function is about to make a constant of so many bytes for a plan with these options.
+    ///
+    /// # Errors
+    /// CANCELLED, TIMEOUT and the like; STATEMENT_TOO_LARGE or MEMORY_QUOTA_EXCEEDED when the statement's constants come to too much.
+    pub(crate) fn add_constant(options: &ConfigOptions, bytes: u64) -> DataFusionResult<()> {
+        let Some(interruption) = options.extensions.get::<Interruption>() else {
+            return Ok(());
+        };
+        interruption.check_execution()?;
+        interruption
+            .constants
+            .add(bytes)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     /// Resolves when the statement must stop; says why.

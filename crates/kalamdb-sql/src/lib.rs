@@ -13,6 +13,7 @@ mod administration;
 mod assignment;
 mod batch_rows;
 mod checked_sum;
+mod constant_memory;
 mod constants;
 mod database;
 mod definition;
