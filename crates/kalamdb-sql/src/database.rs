@@ -23,6 +23,7 @@ use crate::identifiers;
 use crate::ingest::{self, IngestRequest};
 use crate::interruption::aside;
 use crate::login_queue::LoginQueue;
+use crate::memory_share::MemoryShare;
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::parameters::Parameters;
 use crate::planning::Description;
@@ -520,11 +521,23 @@ impl Database {
     /// Registers a statement that starts now, within its user's quotas.
     fn begin(&self, session: &Session, sql: &str, timeout: Option<Duration>) -> Result<RunningQuery> {
         let quotas = self.quotas(session.principal())?;
-        let memory = quotas.limit(Quota::Memory).map(|limit| {
+        let memory = self.share_of(session, &quotas);
+        self.queries.start(session, sql, timeout, &quotas, memory)
+    }
+
+    /// The account of the session's user, if they have a quota of memory.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub(crate) fn memory_share(&self, session: &Session) -> Result<Option<MemoryShare>> {
+        Ok(self.share_of(session, &self.quotas(session.principal())?))
+    }
+
+    fn share_of(&self, session: &Session, quotas: &Quotas) -> Option<MemoryShare> {
+        quotas.limit(Quota::Memory).map(|limit| {
             let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
             self.environment.shares().of(&session.principal().user_id, limit_bytes)
-        });
-        self.queries.start(session, sql, timeout, &quotas, memory)
+        })
     }
 
     fn check_text(&self, session: &Session, sql: &str) -> Result<()> {

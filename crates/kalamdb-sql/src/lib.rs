@@ -11,6 +11,7 @@
 
 mod administration;
 mod assignment;
+mod batch_memory;
 mod batch_rows;
 mod checked_sum;
 mod constant_memory;
@@ -97,6 +98,7 @@ mod testing;
 mod tests;
 
 pub use assignment::exactly;
+pub use batch_memory::BatchMemory;
 pub use database::{Database, DatabaseOptions, Setting};
 pub use execution::{Completion, Execution, Report, RowStream};
 pub use ingest::{IfExists, IfNotExists, IngestRequest};
