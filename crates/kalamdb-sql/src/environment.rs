@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::{DirBuilder, Permissions};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -80,15 +82,19 @@ impl Environment {
     /// # Errors
     /// STORAGE_ERROR when the spill directory cannot be made.
     pub(crate) fn new(options: &DatabaseOptions) -> Result<Self> {
-        std::fs::create_dir_all(&options.spill_dir).map_err(|error| {
-            Error::new(
-                ErrorCode::StorageError,
-                format!(
-                    "cannot make the spill directory {}: {error}",
-                    options.spill_dir.display()
-                ),
-            )
-        })?;
+        let cannot = |error: std::io::Error| {
+            let message = format!(
+                "cannot make the spill directory {}: {error}",
+                options.spill_dir.display()
+            );
+            Error::new(ErrorCode::StorageError, message)
+        };
+        let mut only_ours = DirBuilder::new();
+        only_ours
+            .recursive(true)
+            .mode(0o700)
+            .create(&options.spill_dir)
+            .map_err(cannot)?;
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), CONSUMERS_NAMED);
         let disk =
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]));
@@ -97,6 +103,10 @@ impl Environment {
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(diagnostics::from_datafusion)?;
+        // DataFusion makes one of its own in there, as the process's mask has it.
+        for directory in runtime.disk_manager.temp_dir_paths() {
+            std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).map_err(cannot)?;
+        }
         // No URL resolves, not even one of a local file: nothing in a statement reaches the server's files.
         runtime
             .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
@@ -398,5 +408,25 @@ impl MemoryPool for QueryMemory {
 
     fn memory_limit(&self) -> MemoryLimit {
         self.shared.memory_limit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use crate::testing::Fixture;
+
+    #[test]
+    fn what_spills_is_for_the_servers_user_alone() {
+        let fixture = Fixture::new();
+        let spill = fixture.data_dir().with_file_name("spill");
+        let entries = std::fs::read_dir(&spill).expect("it is there");
+        let inside: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+        assert!(!inside.is_empty());
+        for directory in inside.iter().chain([&spill]) {
+            let mode = std::fs::metadata(directory).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
+        }
     }
 }
