@@ -21,7 +21,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -41,9 +41,10 @@ use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::intervals::IntervalOperators;
 use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
-use crate::kept_types::Coalesce;
+use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
@@ -53,6 +54,7 @@ use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::subquery_values::before_predicates;
+use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
 
@@ -121,6 +123,11 @@ impl Environment {
             .with_optimizer_rules(pauses::of_optimizer(optimizer_rules()))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        for planner in planners {
+            base.register_expr_planner(planner)
+                .map_err(diagnostics::from_datafusion)?;
+        }
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
@@ -260,8 +267,10 @@ fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
         let keeping = Keeping::over(state.udaf(name)?);
         state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
     }
-    let coalesce = Coalesce::over(state.udf("coalesce")?);
-    state.register_udf(Arc::new(ScalarUDF::from(coalesce)))?;
+    for name in CHOOSING_WITH_TEXTS {
+        let choosing = Choosing::over(state.udf(name)?);
+        state.register_udf(Arc::new(ScalarUDF::from(choosing)))?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,8 @@ mod errors;
 mod exactness;
 mod extension_types;
 mod far_times;
+mod intervals;
+mod mixed_types;
 mod parameters;
 mod planning;
 mod pruning;
