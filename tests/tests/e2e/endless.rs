@@ -85,7 +85,10 @@ async fn statements_without_end_hold_up_nobody_and_are_killed() {
             let mut ann = ann.clone();
             async move {
                 match ann.rows("SELECT 1").await {
-                    Ok(rows) => Some(assert_eq!(rows, [["1"]])),
+                    Ok(rows) => {
+                        assert_eq!(rows, [["1"]]);
+                        Some(())
+                    }
                     Err(error) => {
                         assert_eq!(error.code(), "QUERY_QUOTA_EXCEEDED", "{error}");
                         None
