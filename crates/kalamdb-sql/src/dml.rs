@@ -371,7 +371,7 @@ pub(crate) async fn run(
         drop(planner);
         let outcome = match mutator.prepare(&|| query.is_to_stop()).await {
             Ok(prepared) => {
-                query.committing();
+                query.committing()?;
                 prepared.commit().await
             }
             Err(error) => Err(query.interruption().reason(error)),

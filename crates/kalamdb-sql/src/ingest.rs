@@ -120,7 +120,7 @@ pub(crate) async fn run(
     }
     let prepared = appender.prepare(&|| query.is_to_stop()).await;
     let prepared = prepared.map_err(|error| query.interruption().reason(error))?;
-    query.committing();
+    query.committing()?;
     prepared.commit().await
 }
 

@@ -195,7 +195,7 @@ pub(crate) async fn run(
     drop(planner);
     let prepared = load.prepare(&|| query.is_to_stop()).await;
     let prepared = prepared.map_err(|error| query.interruption().reason(error))?;
-    query.committing();
+    query.committing()?;
     let rows = prepared.commit().await?;
     drop(memory);
     let completion = Completion {

@@ -11,8 +11,10 @@
 
 mod administration;
 mod assignment;
+mod batch_memory;
 mod batch_rows;
 mod checked_sum;
+mod constant_memory;
 mod constants;
 mod database;
 mod definition;
@@ -48,6 +50,7 @@ mod key_range;
 mod literal_columns;
 mod literals;
 mod login_queue;
+mod long_polls;
 mod memberships;
 mod memory_share;
 mod merged_columns;
@@ -55,7 +58,6 @@ mod metadata;
 mod missing;
 mod mixed_numbers;
 mod names;
-mod nested_loops;
 mod null_lists;
 mod operations;
 mod operators;
@@ -104,6 +106,7 @@ mod testing;
 mod tests;
 
 pub use assignment::exactly;
+pub use batch_memory::BatchMemory;
 pub use database::{Database, DatabaseOptions, Setting};
 pub use execution::{Completion, Execution, Report, RowStream};
 pub use ingest::{IfExists, IfNotExists, IngestRequest};

@@ -483,9 +483,15 @@ impl RunningQuery {
         self.interruption().check().is_err()
     }
 
-    /// From here on a cancellation or timeout waits for the outcome: the commit may already be durable.
-    pub(crate) fn committing(&self) {
+    /// From here on a cancellation or timeout waits for the outcome: the commit may already be durable. One that came before
+    /// wins over what is about to be committed.
+    ///
+    /// # Errors
+    /// As [`Interruption::check`].
+    pub(crate) fn committing(&self) -> Result<()> {
+        self.entry.interruption.check()?;
         self.entry.committing.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(crate) fn is_committing(&self) -> bool {
