@@ -70,6 +70,8 @@ mod repeated_names;
 mod replaced_columns;
 mod returning;
 mod rights;
+mod row_comparisons;
+mod rows_in_queries;
 mod run;
 mod scan_exec;
 mod secrets;

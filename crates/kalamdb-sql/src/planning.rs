@@ -50,6 +50,7 @@ use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
+use crate::row_comparisons;
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
@@ -435,6 +436,7 @@ impl Planner {
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
+        row_comparisons::as_scalars(node, &self.state)?;
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
     }
