@@ -48,6 +48,7 @@ mod login_queue;
 mod memory_share;
 mod metadata;
 mod missing;
+mod named_windows;
 mod names;
 mod nested_loops;
 mod null_lists;

@@ -40,6 +40,7 @@ use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::key_groups;
 use crate::literals;
 use crate::missing;
+use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters;
 use crate::plan_names::PlanNames;
@@ -436,6 +437,7 @@ impl Planner {
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
+        named_windows::resolve(node)?;
         row_comparisons::as_scalars(node, &self.state)?;
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
