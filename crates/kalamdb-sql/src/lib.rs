@@ -56,6 +56,7 @@ mod operations;
 mod operators;
 mod ordered_limits;
 mod parameters;
+mod patterns;
 mod pauses;
 mod plan_expressions;
 mod plan_names;

@@ -43,6 +43,7 @@ use crate::missing;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters;
+use crate::patterns;
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
@@ -438,6 +439,7 @@ impl Planner {
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
         named_windows::resolve(node)?;
+        patterns::translate(node)?;
         row_comparisons::as_scalars(node, &self.state)?;
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
