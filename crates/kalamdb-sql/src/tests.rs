@@ -7,6 +7,7 @@ mod extension_types;
 mod far_times;
 mod parameters;
 mod planning;
+mod postgresql;
 mod pruning;
 mod qualifiers;
 mod queries;
