@@ -7,6 +7,8 @@
 mod nested;
 mod text;
 
+pub(crate) use text::{plain_number, with_seconds};
+
 use std::sync::Arc;
 
 use arrow::array::types::Float64Type;

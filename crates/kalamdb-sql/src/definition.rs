@@ -301,8 +301,10 @@ async fn create_table(
     }
     // The query's snapshot is not held while waiting for the disk.
     drop(rows);
+    let prepared = load.prepare(&|| running.is_to_stop()).await;
+    let prepared = prepared.map_err(|error| at_name(running.interruption().reason(error)))?;
     running.committing();
-    let count = load.finish().await.map_err(at_name)?;
+    let count = prepared.commit().await.map_err(at_name)?;
     Ok(Completion {
         rows: Some(count),
         message: format!("table {name} created with {}", row_count(count)),

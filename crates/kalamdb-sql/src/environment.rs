@@ -19,7 +19,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -39,9 +39,10 @@ use crate::extension_types::ExtensionType;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
+use crate::intervals::IntervalOperators;
 use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
-use crate::kept_types::Coalesce;
+use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
@@ -50,7 +51,9 @@ use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
+use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
+use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
 
@@ -108,11 +111,16 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(before_predicates(before_merging(
+            .with_optimizer_rules(pauses::of_optimizer(of_kept_types(before_predicates(before_merging(
                 Optimizer::new().rules,
-            ))))
+            )))))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
+        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        for planner in planners {
+            base.register_expr_planner(planner)
+                .map_err(diagnostics::from_datafusion)?;
+        }
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
@@ -227,8 +235,13 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
 /// have been given the order of sorts, and that for nested loops when nothing changes any more.
+///
+/// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
+/// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
+/// datafusion-physical-plan 55 `filter_pushdown.rs`.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules
         .iter()
         .position(|rule| rule.name() == "PushdownSort")
@@ -245,8 +258,10 @@ fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
         let keeping = Keeping::over(state.udaf(name)?);
         state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
     }
-    let coalesce = Coalesce::over(state.udf("coalesce")?);
-    state.register_udf(Arc::new(ScalarUDF::from(coalesce)))?;
+    for name in CHOOSING_WITH_TEXTS {
+        let choosing = Choosing::over(state.udf(name)?);
+        state.register_udf(Arc::new(ScalarUDF::from(choosing)))?;
+    }
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, StringArray};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, ListArray, StringArray, UInt64Array};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::kept_types::only_value;
 use crate::literals::fixed_binary;
 
 /// Names the extension type in a field's metadata.
@@ -90,6 +91,15 @@ pub(crate) fn conversion(
         // What has no type here is not ours to refuse: later rules say what is wrong with it.
         Err(_) => return Ok(None),
     };
+    if let (DataType::List(given), DataType::List(item)) = (source.data_type(), to.data_type()) {
+        let kind = match (ExtensionType::of(given.metadata()), ExtensionType::of(item.metadata())) {
+            (None, Some(ExtensionType::Uuid)) if given.data_type().is_string() => Kind::TextToUuid,
+            (None, Some(ExtensionType::Json)) if given.data_type().is_string() => Kind::TextToJson,
+            (Some(ExtensionType::Uuid), None) if item.data_type().is_string() => Kind::UuidToText,
+            _ => return Ok(None),
+        };
+        return Ok(Some(call(Conversion::of_items(kind, on_misfit), from.clone())));
+    }
     let (source_type, target_type) = (ExtensionType::of(source.metadata()), ExtensionType::of(to.metadata()));
     let kind = match (source_type, target_type) {
         (Some(ExtensionType::Uuid), _) if to.data_type().is_string() => Kind::UuidToText,
@@ -104,11 +114,12 @@ pub(crate) fn conversion(
         }
         Kind::TextToJson | Kind::TextToUuid | Kind::UuidToText => from.clone(),
     };
-    let function = ScalarUDF::from(Conversion::new(kind, on_misfit));
-    Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(
-        Arc::new(function),
-        vec![from],
-    ))))
+    Ok(Some(call(Conversion::new(kind, on_misfit), from)))
+}
+
+fn call(conversion: Conversion, from: Expr) -> Expr {
+    let function = Arc::new(ScalarUDF::from(conversion));
+    Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![from]))
 }
 
 /// What a cast makes of a value that does not fit.
@@ -129,6 +140,8 @@ enum Kind {
 struct Conversion {
     kind: Kind,
     on_misfit: OnMisfit,
+    /// Whether the values are lists, of which each element is converted.
+    is_of_items: bool,
     signature: Signature,
 }
 
@@ -137,8 +150,36 @@ impl Conversion {
         Conversion {
             kind,
             on_misfit,
+            is_of_items: false,
             signature: Signature::any(1, Volatility::Immutable),
         }
+    }
+
+    fn of_items(kind: Kind, on_misfit: OnMisfit) -> Self {
+        Conversion {
+            is_of_items: true,
+            ..Conversion::new(kind, on_misfit)
+        }
+    }
+
+    /// A field of what a value becomes that is no list.
+    fn item(&self, name: &str) -> FieldRef {
+        match self.kind {
+            Kind::TextToUuid => ExtensionType::Uuid.field(name),
+            Kind::TextToJson => ExtensionType::Json.field(name),
+            Kind::UuidToText => Arc::new(Field::new(name, DataType::Utf8, true)),
+        }
+    }
+
+    fn convert_items(&self, values: &ArrayRef) -> DataFusionResult<ArrayRef> {
+        // Taken anew, so that what lies under NULLs and outside of slices is no value.
+        let all: UInt64Array = (0..values.len() as u64).collect();
+        let values = take(values, &all, None)?;
+        let lists = values.as_list::<i32>();
+        let items = self.convert(lists.values())?;
+        let item = self.item(Field::LIST_FIELD_DEFAULT_NAME);
+        let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+        Ok(Arc::new(ListArray::try_new(item, offsets, items, nulls)?))
     }
 
     fn misfit(&self, text: &str, why: &str) -> DataFusionResult<()> {
@@ -209,24 +250,28 @@ impl ScalarUDFImpl for Conversion {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> DataFusionResult<DataType> {
-        Ok(match self.kind {
-            Kind::TextToUuid => ExtensionType::Uuid.storage(),
-            Kind::UuidToText | Kind::TextToJson => DataType::Utf8,
+        Ok(match self.is_of_items {
+            true => DataType::List(self.item(Field::LIST_FIELD_DEFAULT_NAME)),
+            false => self.item("").data_type().clone(),
         })
     }
 
     fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> DataFusionResult<FieldRef> {
         let nullable = self.on_misfit == OnMisfit::Null || arguments.arg_fields.iter().any(|field| field.is_nullable());
-        let field = match self.kind {
-            Kind::TextToUuid => ExtensionType::Uuid.field(self.name()),
-            Kind::TextToJson => ExtensionType::Json.field(self.name()),
-            Kind::UuidToText => Arc::new(Field::new(self.name(), DataType::Utf8, true)),
+        let field = match self.is_of_items {
+            true => Arc::new(Field::new(self.name(), self.return_type(&[])?, true)),
+            false => self.item(self.name()),
         };
         Ok(Arc::new(field.as_ref().clone().with_nullable(nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
         match args.args.as_slice() {
+            [ColumnarValue::Array(lists)] if self.is_of_items => Ok(ColumnarValue::Array(self.convert_items(lists)?)),
+            [ColumnarValue::Scalar(list)] if self.is_of_items => {
+                let converted = self.convert_items(&list.to_array()?)?;
+                only_value(&converted).map(ColumnarValue::Scalar)
+            }
             [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(self.convert(values)?)),
             [ColumnarValue::Scalar(value)] => {
                 let converted = self.convert(&value.to_array()?)?;

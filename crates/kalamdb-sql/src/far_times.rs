@@ -12,12 +12,13 @@ use arrow::compute::kernels::zip::zip;
 use arrow::compute::{CastOptions, cast, not, nullif};
 use arrow::datatypes::{DataType, FieldRef, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
-use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Cast, ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -36,6 +37,26 @@ pub(crate) fn truncated(mut call: ScalarFunction) -> Transformed<ScalarFunction>
     }
     call.func = Arc::new(ScalarUDF::from(Truncated { inner: call.func }));
     Transformed::yes(call)
+}
+
+/// Has a date truncated as a timestamp of microseconds. Whether this is such a call.
+pub(crate) fn take_date(call: &mut ScalarFunction, schema: &DFSchema) -> bool {
+    if call.func.name() != "date_trunc" {
+        return false;
+    }
+    match call.args.get_mut(1) {
+        // What has no type here is for other rules to refuse.
+        Some(date)
+            if date
+                .get_type(schema)
+                .is_ok_and(|data_type| data_type == DataType::Date32) =>
+        {
+            let microseconds = DataType::Timestamp(TimeUnit::Microsecond, None);
+            *date = Expr::Cast(Cast::new(Box::new(std::mem::take(date)), microseconds));
+            true
+        }
+        _ => false,
+    }
 }
 
 /// How many of its unit a second has, and the zone unless it is UTC, of a timestamp that is coarser than nanoseconds.

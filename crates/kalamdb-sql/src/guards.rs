@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::far_times;
+use crate::float_order;
 use crate::formatted_times;
 use crate::growth;
 use crate::operators;
@@ -35,8 +36,20 @@ impl AnalyzerRule for Guards {
 /// UNSUPPORTED for a cast to a type whose single value would be too large.
 pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
-        Expr::BinaryExpr(binary) => Ok(operators::guard_binary(binary, schema)),
-        Expr::Negative(operand) => Ok(operators::guard_negation(operand, schema)),
+        Expr::BinaryExpr(binary) => {
+            let guarded = operators::guard_binary(binary, schema);
+            Ok(match guarded.data {
+                Expr::BinaryExpr(binary) => float_order::computed(binary, schema),
+                other => Transformed::new_transformed(other, guarded.transformed),
+            })
+        }
+        Expr::Negative(operand) => {
+            let guarded = operators::guard_negation(operand, schema);
+            Ok(match guarded.data {
+                Expr::Negative(operand) => float_order::negated(operand, schema),
+                other => Transformed::new_transformed(other, guarded.transformed),
+            })
+        }
         Expr::ScalarFunction(call) if matches!(call.func.name(), "arrow_cast" | "arrow_try_cast") => {
             let cast = Expr::ScalarFunction(call);
             check_width(&cast.get_type(schema)?)?;
@@ -46,10 +59,14 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             let typed = formatted_times::typed(call);
             let far = far_times::truncated(typed.data);
             let bounded = growth::bounded(far.data);
-            Ok(Transformed::new_transformed(
-                bounded.data,
-                typed.transformed || far.transformed || bounded.transformed,
-            ))
+            let changed = typed.transformed || far.transformed || bounded.transformed;
+            Ok(match bounded.data {
+                Expr::ScalarFunction(call) => {
+                    let plain = float_order::called(call, schema);
+                    Transformed::new_transformed(plain.data, changed || plain.transformed)
+                }
+                other => Transformed::new_transformed(other, changed),
+            })
         }
         Expr::Cast(cast) => {
             check_width(cast.field.data_type())?;

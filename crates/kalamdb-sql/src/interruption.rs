@@ -73,6 +73,14 @@ impl Interruption {
         }
     }
 
+    /// What ended work that was told to give up when [`Interruption::check`] said so.
+    pub(crate) fn reason(&self, error: Error) -> Error {
+        match error.code {
+            ErrorCode::Cancelled => self.check().err().unwrap_or(error),
+            _ => error,
+        }
+    }
+
     /// As [`Interruption::check`], of the statement that plans or runs with these options.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! UUID and JSON through `min`, `max` and `array_agg`: what they make of them has their type.
+//! UUID and JSON through `min`, `max` and `array_agg`: what they make of them has their type; and intervals through the first two.
 //!
 //! Problem: DataFusion 55 gives an aggregate's field the Arrow type alone (`udaf_default_return_field` in datafusion-expr `udaf.rs`).
 //! Proper way: these aggregates keep the metadata that names an extension type. Chosen: ours in their place, which are theirs but
@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use crate::extension_types::ExtensionType;
+use crate::interval_extremes::{self, Extreme};
 use crate::kept_types::{only_value, retyped};
 
 /// The aggregates that give one of their values, or all of them.
@@ -40,6 +41,10 @@ impl Keeping {
         let extension = ExtensionType::of(args.expr_fields.first()?.metadata());
         let data_type = args.return_field.data_type();
         (extension.is_some() && data_type.is_list()).then(|| data_type.clone())
+    }
+
+    fn is_of_intervals(&self, args: &AccumulatorArgs<'_>) -> bool {
+        interval_extremes::are_ours(self.name(), args.return_field.data_type())
     }
 }
 
@@ -76,17 +81,23 @@ impl AggregateUDFImpl for Keeping {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if self.is_of_intervals(&args) {
+            return Ok(Box::new(Extreme::new(self.name(), &args, false)));
+        }
         let list_type = self.list_type(&args);
         Ok(given_type(self.inner.accumulator(args)?, list_type))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if self.is_of_intervals(&args) {
+            return Ok(Box::new(Extreme::new(self.name(), &args, true)));
+        }
         let list_type = self.list_type(&args);
         Ok(given_type(self.inner.create_sliding_accumulator(args)?, list_type))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        self.list_type(&args).is_none() && self.inner.groups_accumulator_supported(args)
+        self.list_type(&args).is_none() && !self.is_of_intervals(&args) && self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
@@ -165,6 +176,10 @@ impl AggregateUDFImpl for Keeping {
     }
 
     fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
+        // Statistics have the least and the greatest of DataFusion's order.
+        if interval_extremes::are_ours(self.name(), statistics.return_type) {
+            return None;
+        }
         self.inner.value_from_stats(statistics)
     }
 

@@ -9,21 +9,30 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
-use datafusion::error::Result;
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    ColumnarValue, Documentation, Expr, ExprSchemable, LogicalPlan, Projection, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
+use kalamdb_core::{Error, ErrorCode};
 
 use crate::extension_types::{ExtensionType, OnMisfit, UUID_BYTES, check_json, conversion};
+use crate::intervals::has_parts;
 
 /// Functions that give one of their arguments.
 const CHOOSING: &[&str] = &["coalesce", "nullif", "nvl", "greatest", "least"];
+
+/// Those of them that are to take texts beside UUIDs.
+pub(crate) const CHOOSING_WITH_TEXTS: &[&str] = &["coalesce", "nullif", "greatest", "least"];
+
+/// Functions of lists whose text is none of the elements.
+const MAKING_TEXT: &[&str] = &["array_to_string", "array_dims"];
 
 /// A CASE whose results have an extension type, or NULL, has it. Text among UUIDs is read as one.
 ///
@@ -60,7 +69,7 @@ pub(crate) fn of_call(mut call: ScalarFunction, schema: &DFSchema) -> Result<Tra
             "struct" => structure(&call, call.args.iter(), schema),
             // Names and values by turns.
             "named_struct" => structure(&call, call.args.iter().skip(1).step_by(2), schema),
-            _ => None,
+            _ => of_lists(&call, schema),
         }
     };
     let call = Expr::ScalarFunction(call);
@@ -139,6 +148,66 @@ fn structure<'a>(call: &ScalarFunction, values: impl Iterator<Item = &'a Expr>, 
         DataType::Struct(named.collect::<Fields>()),
         true,
     )))
+}
+
+/// What a function makes of lists whose elements have an extension type: one of them, or a list of them.
+fn of_lists(call: &ScalarFunction, schema: &DFSchema) -> Option<FieldRef> {
+    let name = call.func.name();
+    if !name.starts_with("array_") || MAKING_TEXT.contains(&name) {
+        return None;
+    }
+    let extension = call.args.iter().find_map(|arg| {
+        // As above.
+        let (_, field) = arg.to_field(schema).ok()?;
+        ExtensionType::of(field.metadata()).or_else(|| of_items(field.data_type()))
+    })?;
+    match Expr::ScalarFunction(call.clone()).get_type(schema).ok()? {
+        DataType::List(item) if *item.data_type() == extension.storage() => {
+            let item = extension.field(item.name());
+            Some(Arc::new(Field::new("", DataType::List(item), true)))
+        }
+        element if element == extension.storage() => Some(extension.field("")),
+        _ => None,
+    }
+}
+
+/// The extension type of a list's elements.
+fn of_items(data_type: &DataType) -> Option<ExtensionType> {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            ExtensionType::of(item.metadata())
+        }
+        _ => None,
+    }
+}
+
+/// Rows that `unnest` makes of lists whose elements have an extension type have it, too.
+///
+/// # Errors
+/// None for a plan that is valid.
+pub(crate) fn of_unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Unnest(unnest) = &plan else {
+        return Ok(plan);
+    };
+    let given = unnest.input.schema();
+    let elements = unnest.list_type_columns.iter().filter(|(_, list)| list.depth == 1);
+    let elements: Vec<(&Column, ExtensionType)> = elements
+        .filter_map(|(index, list)| Some((&list.output_column, of_items(given.field(*index).data_type())?)))
+        .collect();
+    if elements.is_empty() {
+        return Ok(plan);
+    }
+    let columns = unnest.schema.columns().into_iter().map(|column| {
+        match elements.iter().find(|(element, _)| **element == column) {
+            Some((_, extension)) => {
+                let typed = typed(Expr::Column(column.clone()), extension.field(""));
+                typed.alias_qualified(column.relation, column.name)
+            }
+            None => Expr::Column(column),
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }
 
 /// The expression as of a field whose type it has but for metadata.
@@ -241,19 +310,24 @@ impl ScalarUDFImpl for Typed {
     }
 }
 
-/// `coalesce`, which takes texts beside UUIDs: they are read as UUIDs before its arguments are coerced.
+/// A function that chooses one of its arguments and takes texts beside UUIDs: they are read as UUIDs before the arguments are
+/// coerced.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Coalesce {
+pub(crate) struct Choosing {
     inner: Arc<ScalarUDF>,
+    signature: Signature,
 }
 
-impl Coalesce {
+impl Choosing {
     pub(crate) fn over(inner: Arc<ScalarUDF>) -> Self {
-        Coalesce { inner }
+        Choosing {
+            signature: Signature::user_defined(inner.signature().volatility),
+            inner,
+        }
     }
 }
 
-impl ScalarUDFImpl for Coalesce {
+impl ScalarUDFImpl for Choosing {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -263,7 +337,7 @@ impl ScalarUDFImpl for Coalesce {
     }
 
     fn signature(&self) -> &Signature {
-        self.inner.signature()
+        &self.signature
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
@@ -272,6 +346,10 @@ impl ScalarUDFImpl for Coalesce {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         self.inner.return_field_from_args(args)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.inner.is_strict()
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -296,11 +374,25 @@ impl ScalarUDFImpl for Coalesce {
             && given
                 .iter()
                 .all(|data_type| *data_type == uuid || data_type.is_string() || data_type.is_null());
-        if may_be_uuids && given.iter().any(DataType::is_string) {
+        if may_be_uuids {
+            let has_texts = given.iter().any(DataType::is_string);
             // What both can be cast to: it is asked for before the texts are read, too.
-            return Ok(vec![DataType::Binary; given.len()]);
+            let common = if has_texts { DataType::Binary } else { uuid };
+            return Ok(vec![common; given.len()]);
         }
-        self.inner.inner().coerce_types(given)
+        if matches!(self.name(), "greatest" | "least") && given.iter().any(has_parts) {
+            let message = format!(
+                "{} of intervals is not supported; write CASE WHEN a > b THEN a ELSE b END",
+                self.name()
+            );
+            return Err(DataFusionError::External(Box::new(Error::new(
+                ErrorCode::Unsupported,
+                message,
+            ))));
+        }
+        let fields = given.iter().map(|given| Arc::new(Field::new("", given.clone(), true)));
+        let taken = fields_with_udf(&fields.collect::<Vec<FieldRef>>(), self.inner.as_ref())?;
+        Ok(taken.iter().map(|field| field.data_type().clone()).collect())
     }
 
     fn documentation(&self) -> Option<&Documentation> {

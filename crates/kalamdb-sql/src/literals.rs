@@ -1,5 +1,7 @@
 //! Literals that DataFusion alone would round or misread: long numbers, numbers beside decimals, PostgreSQL's BYTEA input, UUIDs.
 
+use std::borrow::Cow;
+use std::iter;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
@@ -8,14 +10,20 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
+use crate::assignment::{plain_number, with_seconds};
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
+use crate::far_times;
+use crate::float_order;
+use crate::intervals;
 use crate::kept_types;
+use crate::mixed_numbers;
 use crate::names::{placed, position_of};
 use crate::plan_expressions::{self, is_comparison};
 use crate::time_units;
@@ -283,8 +291,12 @@ impl AnalyzerRule for TypedLiterals {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
-            plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?
-                .map_data(LogicalPlan::recompute_schema)
+            plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(
+                |plan| {
+                    let plan = mixed_numbers::in_plan(intervals::sorted(plan))?;
+                    kept_types::of_unnest(plan.recompute_schema()?)
+                },
+            )
         })?;
         Ok(rewritten.data)
     }
@@ -313,23 +325,32 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
-            if time_units::moment_beside_date(&mut binary, schema) {
+            if time_units::moment_beside_date(&mut binary, schema) || intervals::compare(&mut binary, schema) {
                 return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
             }
             let widened = time_units::widen(&mut binary.left, &[&binary.right], schema)
                 || time_units::widen(&mut binary.right, &[&binary.left], schema);
             let right = replacement(&binary.left, &binary.right, schema)?;
             let left = replacement(&binary.right, &binary.left, schema)?;
-            let changed = widened || right.is_some() || left.is_some();
+            let mut changed = widened || right.is_some() || left.is_some();
             if let Some(right) = right {
                 binary.right = Box::new(right);
             }
             if let Some(left) = left {
                 binary.left = Box::new(left);
             }
+            if let Some(compared) = float_order::beside_zero(&binary, schema) {
+                return Ok(Transformed::yes(compared));
+            }
+            let sides = [binary.left.as_mut(), binary.right.as_mut()];
+            changed |= mixed_numbers::harmonize(sides, schema);
+            changed |= time_units::of_day(&mut binary.left, &mut binary.right, schema);
             Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), changed))
         }
         Expr::InList(mut list) => {
+            if intervals::compare_all(iter::once(list.expr.as_mut()).chain(&mut list.list), schema) {
+                return Ok(Transformed::yes(Expr::InList(list)));
+            }
             let items: Vec<&Expr> = list.list.iter().collect();
             let mut changed = time_units::widen(&mut list.expr, &items, schema);
             for item in &mut list.list {
@@ -338,35 +359,66 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                     changed = true;
                 }
             }
+            changed |= float_order::in_list(&mut list, schema);
+            changed |= mixed_numbers::harmonize(iter::once(list.expr.as_mut()).chain(&mut list.list), schema);
+            for item in &mut list.list {
+                changed |= time_units::of_day(&mut list.expr, item, schema);
+            }
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
+            let bounds = [&mut between.expr, &mut between.low, &mut between.high];
+            if intervals::compare_all(bounds.map(Box::as_mut), schema) {
+                return Ok(Transformed::yes(Expr::Between(between)));
+            }
             let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
-            let changed = widened || low.is_some() || high.is_some();
+            let mut changed = widened || low.is_some() || high.is_some();
             if let Some(low) = low {
                 between.low = Box::new(low);
             }
             if let Some(high) = high {
                 between.high = Box::new(high);
             }
+            changed |= float_order::between(&mut between, schema);
+            let bounds = [&mut between.expr, &mut between.low, &mut between.high];
+            changed |= mixed_numbers::harmonize(bounds.map(Box::as_mut), schema);
+            changed |= time_units::of_day(&mut between.expr, &mut between.low, schema);
+            changed |= time_units::of_day(&mut between.expr, &mut between.high, schema);
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
         Expr::Case(mut case) => {
             let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
             let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
-            let changed = time_units::harmonize(&mut results, schema);
+            let mut changed = time_units::harmonize(&mut results, schema);
+            changed |= written_as_others(&mut results, schema)?;
+            changed |= mixed_numbers::harmonize(results, schema);
+            if let Some(compared) = case.expr.as_deref_mut() {
+                for (when, _) in &mut case.when_then_expr {
+                    if let Some(typed) = replacement(compared, when, schema)? {
+                        **when = typed;
+                        changed = true;
+                    }
+                }
+                let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                changed |= mixed_numbers::harmonize(iter::once(compared).chain(whens), schema);
+            }
             let kept = kept_types::of_case(case, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
         Expr::ScalarFunction(mut call) => {
-            let changed = time_units::are_of_one_type(&call)
-                && time_units::harmonize(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
+            let mut changed = far_times::take_date(&mut call, schema) || fix_places(&mut call);
+            if time_units::are_of_one_type(&call) {
+                let mut args: Vec<&mut Expr> = call.args.iter_mut().collect();
+                changed |= time_units::harmonize(&mut args, schema);
+                changed |= written_as_others(&mut args, schema)?;
+                changed |= mixed_numbers::harmonize(args, schema);
+            }
             let kept = kept_types::of_call(call, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
-        Expr::Cast(cast) => {
+        Expr::Cast(mut cast) => {
             if is_binary(cast.field.data_type())
                 && let Expr::Literal(value, _) = cast.expr.as_ref()
                 && let Some(text) = text_of(value)
@@ -375,16 +427,83 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 let metadata = (!cast.field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(&cast.field));
                 return Ok(Transformed::yes(Expr::Literal(value, metadata)));
             }
+            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema);
+            let changed = shown.is_some();
+            if let Some(shown) = shown {
+                *cast.expr = shown;
+            }
             Ok(match conversion(&cast.expr, &cast.field, schema, OnMisfit::Fail)? {
                 Some(converted) => Transformed::yes(converted),
-                None => Transformed::no(Expr::Cast(cast)),
+                None => Transformed::new_transformed(Expr::Cast(cast), changed),
             })
         }
-        Expr::TryCast(cast) => Ok(match conversion(&cast.expr, &cast.field, schema, OnMisfit::Null)? {
-            Some(converted) => Transformed::yes(converted),
-            None => Transformed::no(Expr::TryCast(cast)),
-        }),
-        other => Ok(Transformed::no(other)),
+        Expr::TryCast(mut cast) => {
+            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema);
+            let changed = shown.is_some();
+            if let Some(shown) = shown {
+                *cast.expr = shown;
+            }
+            Ok(match conversion(&cast.expr, &cast.field, schema, OnMisfit::Null)? {
+                Some(converted) => Transformed::yes(converted),
+                None => Transformed::new_transformed(Expr::TryCast(cast), changed),
+            })
+        }
+        Expr::InSubquery(mut membership) => {
+            let changed = mixed_numbers::in_subquery(&mut membership, schema)?;
+            Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
+        }
+        mut other => {
+            let changed = intervals::order_inside(&mut other, schema);
+            Ok(Transformed::new_transformed(other, changed))
+        }
+    }
+}
+
+/// Literals among what is brought to one type as values of the others' type: numbers among decimals, texts among bytes.
+fn written_as_others(operands: &mut [&mut Expr], schema: &DFSchema) -> DataFusionResult<bool> {
+    let is_literal = |operand: &Expr| matches!(operand, Expr::Literal(..));
+    let is_model = |operand: &Expr| match operand.to_field(schema) {
+        // Of extension types `kept_types` knows.
+        Ok((_, field)) if ExtensionType::of(field.metadata()).is_some() => false,
+        Ok((_, field)) => is_decimal(field.data_type()) || is_binary(field.data_type()),
+        // What has no type here is for other rules to refuse.
+        Err(_) => false,
+    };
+    let mut others = operands.iter().filter(|operand| !is_literal(operand));
+    let other = others.find(|operand| is_model(operand));
+    let Some(other) = other.map(|other| Expr::clone(other)) else {
+        return Ok(false);
+    };
+    let mut changed = false;
+    for operand in operands.iter_mut().filter(|operand| is_literal(operand)) {
+        let typed = match decimal_replacement(&other, operand, schema) {
+            Some(decimal) => Some(decimal),
+            None => replacement(&other, operand, schema)?,
+        };
+        if let Some(typed) = typed {
+            **operand = typed;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// The number of places of `round` and `trunc` in the type that the function takes, so that nothing is cast before it: of a constant
+/// they make the type of what they give, which would be another one when the cast is folded.
+fn fix_places(call: &mut ScalarFunction) -> bool {
+    if !matches!(call.func.name(), "round" | "trunc") {
+        return false;
+    }
+    match call.args.get_mut(1) {
+        Some(Expr::Literal(places @ ScalarValue::Int64(_), _)) => match places.cast_to(&DataType::Int32) {
+            Ok(fixed) => {
+                *places = fixed;
+                true
+            }
+            // More places than are counted: the function says so.
+            Err(_) => false,
+        },
+        _ => false,
     }
 }
 
@@ -425,6 +544,10 @@ fn as_written(number: f64) -> Option<(String, u8, i8)> {
 
 /// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
 fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    if let Some(text) = minutes_beside_time(operand, literal, schema) {
+        let whole = Expr::Literal(ScalarValue::from(text), None);
+        return Ok(Some(time_units::beside(operand, &whole, schema).unwrap_or(whole)));
+    }
     if let Some(time) = time_units::beside(operand, literal, schema) {
         return Ok(Some(time));
     }
@@ -439,15 +562,42 @@ fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionR
     }
     let Some(text) = text_of(value) else { return Ok(None) };
     match operand.get_type(schema) {
+        Ok(data_type) if is_decimal(&data_type) => {
+            Ok(text_beside_decimal(text, &data_type).map(|value| Expr::Literal(value, None)))
+        }
         Ok(data_type) if is_binary(&data_type) => Ok(Some(Expr::Literal(binary_or_error(text, &data_type)?, None))),
         // What has no type here is not ours to refuse: later rules say what is wrong with it.
         Ok(_) | Err(_) => Ok(None),
     }
 }
 
+/// A text beside a timestamp that lacks its seconds, with them.
+fn minutes_beside_time(operand: &Expr, literal: &Expr, schema: &DFSchema) -> Option<String> {
+    let Expr::Literal(value, _) = literal else { return None };
+    match with_seconds(text_of(value)?) {
+        // What has no type here is not ours to refuse.
+        Cow::Owned(whole) => matches!(operand.get_type(schema), Ok(DataType::Timestamp(..))).then_some(whole),
+        Cow::Borrowed(_) => None,
+    }
+}
+
 /// A number as a DECIMAL that compares exactly with one of this type; `None` for other types, and where no DECIMAL holds both.
 /// DataFusion compares the two as doubles, which takes decimals for equal that differ in their last digits.
 fn beside_decimal(number: f64, data_type: &DataType) -> Option<ScalarValue> {
+    let (text, precision, scale) = as_written(number)?;
+    exact_beside(text, precision, scale, data_type)
+}
+
+/// The same for a number in a text, of which DataFusion would round what the decimal has no places for.
+fn text_beside_decimal(text: &str, data_type: &DataType) -> Option<ScalarValue> {
+    let text = plain_number(text)?;
+    let text = if text.contains('.') { text } else { format!("{text}.0") };
+    let (precision, scale) = any_decimal(text.trim_start_matches('-'))?;
+    let (precision, scale) = (u8::try_from(precision).ok()?, i8::try_from(scale).ok()?); // Bounded by `any_decimal`.
+    exact_beside(text, precision, scale, data_type)
+}
+
+fn exact_beside(text: String, own_precision: u8, own_scale: i8, data_type: &DataType) -> Option<ScalarValue> {
     let (DataType::Decimal32(precision, scale)
     | DataType::Decimal64(precision, scale)
     | DataType::Decimal128(precision, scale)
@@ -455,7 +605,6 @@ fn beside_decimal(number: f64, data_type: &DataType) -> Option<ScalarValue> {
     else {
         return None;
     };
-    let (text, own_precision, own_scale) = as_written(number)?;
     let whole = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
     let both = whole(precision, scale).max(whole(own_precision, own_scale)) + i16::from(scale.max(own_scale));
     let own_type = match both {
@@ -489,6 +638,13 @@ pub(crate) fn compared_with_uuid(operand: &Expr, text: &Expr, schema: &DFSchema)
         }
         Ok(_) | Err(_) => Ok(None), // As above.
     }
+}
+
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
+    )
 }
 
 fn is_binary(data_type: &DataType) -> bool {

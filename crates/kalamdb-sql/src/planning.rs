@@ -39,6 +39,7 @@ use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::key_groups;
 use crate::literals;
+use crate::merged_columns;
 use crate::missing;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
@@ -56,6 +57,7 @@ use crate::row_comparisons;
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
+use crate::set_operations;
 use crate::single_value;
 use crate::struct_fields;
 use crate::subquery_values;
@@ -351,6 +353,7 @@ impl Planner {
         };
         system_columns::check_catalogs(&statement)?;
         qualifiers::settle(&mut statement, names.namespace())?;
+        merged_columns::settle(&mut statement)?;
         system_columns::expose(&mut statement, self.reach, &find)?;
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
@@ -459,7 +462,8 @@ impl Planner {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
-                let plan = subquery_values::rewritten(single_value::aggregate_correlated(plan)?)?;
+                let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
+                let plan = plan.transform_data(subquery_values::rewritten)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
                 }

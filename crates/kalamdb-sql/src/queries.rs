@@ -478,6 +478,11 @@ impl RunningQuery {
         self.entry.peak_memory_bytes.fetch_max(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Whether the statement is to stop, for whoever works at length before it commits.
+    pub(crate) fn is_to_stop(&self) -> bool {
+        self.interruption().check().is_err()
+    }
+
     /// From here on a cancellation or timeout waits for the outcome: the commit may already be durable.
     pub(crate) fn committing(&self) {
         self.entry.committing.store(true, Ordering::SeqCst);

@@ -2,50 +2,154 @@
 //!
 //! Problem: DataFusion turns them into joins in filters alone. Chosen: what [`rewritten`] leaves of them in a projection are
 //! EXISTS with columns of the query around them, and [`Marks`] has DataFusion's own rule make joins of these, as if they stood in
-//! a filter. An EXISTS without such columns becomes a comparison of a count. IN is NULL where a NULL decides, so it becomes up to
-//! three EXISTS: of the rows that are equal, of those that are NULL, and of all.
+//! a filter. An EXISTS without such columns becomes a comparison of a count. What becomes of IN, there and in filters, is
+//! [`memberships`]'. The conditions of a join that change by it become those of a filter of whatever side they are of.
 
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, Spans};
+use datafusion::common::{Column, JoinType, Spans};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::Exists;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit, when,
-};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit};
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::scalar::ScalarValue;
 
-/// Replaces EXISTS and IN with a subquery in the projections of a plan.
+use crate::memberships::{self, Outside};
+
+/// Replaces subqueries in the projections, filters and joins of a plan.
 ///
 /// # Errors
 /// What rebuilding the plan says.
 pub(crate) fn rewritten(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    plan.transform_up_with_subqueries(|plan| {
-        if !matches!(plan, LogicalPlan::Projection(_)) {
-            return Ok(Transformed::no(plan));
-        }
-        let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| match expr {
-                Expr::Exists(Exists { subquery, negated }) => {
-                    let rows = rows_alone(&subquery.subquery).clone();
-                    let found = exists(rows, subquery.outer_ref_columns)?;
-                    Ok(Transformed::yes(negated_if(negated, found)))
-                }
-                Expr::InSubquery(membership) => of_membership(membership, &schema),
-                other => Ok(Transformed::no(other)),
-            })?;
-            Ok(rewritten.update_data(|expr| name.restore(expr)))
-        })
+    let mut names = 0;
+    plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Projection(projection) => of_projection(projection, &mut names),
+        LogicalPlan::Filter(filter) if has_subquery(&filter.predicate)? => of_filter(filter, &mut names),
+        LogicalPlan::Join(join) => match &join.filter {
+            Some(filter) if has_subquery(filter)? => of_join(join, &mut names),
+            _ => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        other => Ok(Transformed::no(other)),
     })
+}
+
+fn has_subquery(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| {
+        Ok(matches!(
+            part,
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+        ))
+    })
+}
+
+fn of_projection(projection: Projection, names: &mut usize) -> Result<Transformed<LogicalPlan>> {
+    if !projection
+        .expr
+        .iter()
+        .map(has_subquery)
+        .collect::<Result<Vec<_>>>()?
+        .contains(&true)
+    {
+        return Ok(Transformed::no(LogicalPlan::Projection(projection)));
+    }
+    let schema = Arc::clone(projection.input.schema());
+    let mut outside = Outside::new(&schema, names);
+    let preserver = NamePreserver::new(&LogicalPlan::Projection(projection.clone()));
+    let exprs = projection.expr.into_iter().map(|expr| {
+        let name = preserver.save(&expr);
+        let existing = expr.transform_up(|part| match part {
+            Expr::Exists(Exists { subquery, negated }) => {
+                let rows = rows_alone(&subquery.subquery).clone();
+                let found = exists(rows, subquery.outer_ref_columns)?;
+                Ok(Transformed::yes(negated_if(negated, found)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(name.restore(memberships::in_value(existing.data, &mut outside)?.data))
+    });
+    let exprs: Vec<Expr> = exprs.collect::<Result<_>>()?;
+    let input = match outside.input(&projection.input)? {
+        Some(input) => Arc::new(input),
+        None => projection.input,
+    };
+    let projection = Projection::try_new(exprs, input)?;
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}
+
+fn of_filter(filter: Filter, names: &mut usize) -> Result<Transformed<LogicalPlan>> {
+    let schema = Arc::clone(filter.input.schema());
+    let mut outside = Outside::new(&schema, names);
+    let predicate = memberships::in_condition(filter.predicate, &mut outside)?;
+    let filtered = |predicate: Expr, input| Filter::try_new(predicate, input).map(LogicalPlan::Filter);
+    match outside.input(&filter.input)? {
+        None => predicate.map_data(|predicate| filtered(predicate, filter.input)),
+        Some(input) => {
+            let all = filtered(predicate.data, Arc::new(input))?;
+            let own = schema.columns().into_iter().map(Expr::Column);
+            Ok(Transformed::yes(LogicalPlanBuilder::from(all).project(own)?.build()?))
+        }
+    }
+}
+
+fn of_join(mut join: Join, names: &mut usize) -> Result<Transformed<LogicalPlan>> {
+    let (mut of_left, mut of_right, mut of_both) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = Vec::new();
+    for condition in join.filter.iter().cloned().flat_map(split_conjunction_owned) {
+        if !has_subquery(&condition)? {
+            rest.push(condition);
+            continue;
+        }
+        let columns = columns_with_subqueries(&condition)?;
+        let all_in = |plan: &LogicalPlan| columns.iter().all(|column| plan.schema().has_column(column));
+        match join.join_type {
+            JoinType::Inner | JoinType::Right if all_in(&join.left) => of_left.push(condition),
+            JoinType::Inner | JoinType::Left if all_in(&join.right) => of_right.push(condition),
+            JoinType::Inner => of_both.push(condition),
+            _ => rest.push(condition),
+        }
+    }
+    let mut filtered = |conditions: Vec<Expr>, input: Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
+        match conjunction(conditions) {
+            None => Ok(input),
+            Some(predicate) => Ok(Arc::new(of_filter(Filter::try_new(predicate, input)?, names)?.data)),
+        }
+    };
+    let changed = !(of_left.is_empty() && of_right.is_empty() && of_both.is_empty());
+    join.left = filtered(of_left, join.left)?;
+    join.right = filtered(of_right, join.right)?;
+    // An outer join of all pairs says so.
+    join.filter = conjunction(rest).or_else(|| (join.join_type != JoinType::Inner).then(|| lit(true)));
+    let joined = filtered(of_both, Arc::new(LogicalPlan::Join(join)))?;
+    Ok(Transformed::new_transformed(Arc::unwrap_or_clone(joined), changed))
+}
+
+/// The columns that an expression reads, in subqueries too.
+fn columns_with_subqueries(expr: &Expr) -> Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    expr.apply(|part| {
+        let subquery = match part {
+            Expr::Column(column) => {
+                columns.push(column.clone());
+                return Ok(TreeNodeRecursion::Continue);
+            }
+            Expr::Exists(exists) => &exists.subquery,
+            Expr::InSubquery(membership) => &membership.subquery,
+            Expr::SetComparison(comparison) => &comparison.subquery,
+            Expr::ScalarSubquery(subquery) => subquery,
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        columns.extend(subquery.outer_ref_columns.iter().filter_map(|outer| match outer {
+            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
+            _ => None,
+        }));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
 }
 
 /// DataFusion's rules with [`Marks`] among them.
@@ -133,7 +237,7 @@ fn marked(
 }
 
 /// The part of the plan that decides whether there are rows.
-fn rows_alone(plan: &LogicalPlan) -> &LogicalPlan {
+pub(crate) fn rows_alone(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::Projection(projection) => rows_alone(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => rows_alone(&alias.input),
@@ -154,65 +258,7 @@ fn rows_alone(plan: &LogicalPlan) -> &LogicalPlan {
     }
 }
 
-fn of_membership(membership: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let column = match membership
-        .subquery
-        .subquery
-        .schema()
-        .iter()
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
-        [field] => Expr::Column(Column::from(*field)),
-        // The planner says what is wrong.
-        _ => return Ok(Transformed::no(Expr::InSubquery(membership))),
-    };
-    let is_plain = !membership.expr.is_volatile()
-        && !membership.expr.exists(|part| {
-            Ok(matches!(
-                part,
-                Expr::OuterReferenceColumn(..)
-                    | Expr::ScalarSubquery(_)
-                    | Expr::Exists(_)
-                    | Expr::InSubquery(_)
-                    | Expr::SetComparison(_)
-            ))
-        })?;
-    let Some(outside) = as_outer(&membership.expr, schema)?.filter(|_| is_plain) else {
-        return Ok(Transformed::no(Expr::InSubquery(membership)));
-    };
-    let InSubquery {
-        expr,
-        subquery,
-        negated,
-    } = membership;
-    let rows = || LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
-    let outer = &subquery.outer_ref_columns;
-    let mut outer_of_equal = outer.clone();
-    for column in outer_columns(&outside)? {
-        if !outer_of_equal.contains(&column) {
-            outer_of_equal.push(column);
-        }
-    }
-    let equal = exists(rows().filter(column.clone().eq(outside))?.build()?, outer_of_equal)?;
-    let mut unknown = Vec::new();
-    if expr.nullable(schema)? {
-        let any = exists(rows_alone(&subquery.subquery).clone(), outer.clone())?;
-        unknown.push((*expr).clone().is_null().and(any));
-    }
-    if subquery.subquery.schema().field(0).is_nullable() {
-        unknown.push(exists(rows().filter(column.is_null())?.build()?, outer.clone())?);
-    }
-    let found = match unknown.into_iter().reduce(Expr::or) {
-        None => equal,
-        Some(unknown) => when(equal, lit(true))
-            .when(unknown, lit(ScalarValue::Boolean(None)))
-            .otherwise(lit(false))?,
-    };
-    Ok(Transformed::yes(negated_if(negated, found)))
-}
-
-fn negated_if(negated: bool, expr: Expr) -> Expr {
+pub(crate) fn negated_if(negated: bool, expr: Expr) -> Expr {
     match negated {
         true => Expr::Not(Box::new(expr)),
         false => expr,
@@ -220,7 +266,7 @@ fn negated_if(negated: bool, expr: Expr) -> Expr {
 }
 
 /// Whether a subquery with those columns of the query around it has rows.
-fn exists(rows: LogicalPlan, outer_ref_columns: Vec<Expr>) -> Result<Expr> {
+pub(crate) fn exists(rows: LogicalPlan, outer_ref_columns: Vec<Expr>) -> Result<Expr> {
     let subquery = |plan: LogicalPlan, outer_ref_columns| Subquery {
         subquery: Arc::new(plan),
         outer_ref_columns,
@@ -240,38 +286,6 @@ fn exists(rows: LogicalPlan, outer_ref_columns: Vec<Expr>) -> Result<Expr> {
     let some = Expr::Column(Column::new_unqualified(name)).gt(lit(0_i64));
     let plan = counted.project(vec![some.alias("found")])?.build()?;
     Ok(Expr::ScalarSubquery(subquery(plan, Vec::new())))
-}
-
-/// An expression as a subquery of its own query sees it; `None` if a column in it is not found.
-fn as_outer(expr: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
-    let mut is_known = true;
-    let rewritten = expr.clone().transform_up(|part| {
-        Ok(match part {
-            Expr::Column(column) => match schema.field_from_column(&column) {
-                Ok(field) => {
-                    let field = Arc::clone(field);
-                    Transformed::yes(Expr::OuterReferenceColumn(field, column))
-                }
-                Err(_) => {
-                    is_known = false;
-                    Transformed::no(Expr::Column(column))
-                }
-            },
-            other => Transformed::no(other),
-        })
-    })?;
-    Ok(is_known.then_some(rewritten.data))
-}
-
-fn outer_columns(expr: &Expr) -> Result<Vec<Expr>> {
-    let mut found = Vec::new();
-    expr.apply(|part| {
-        if matches!(part, Expr::OuterReferenceColumn(..)) {
-            found.push(part.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! a year beyond the nanoseconds' is one of microseconds. Evidence: `string_temporal_coercion` and `temporal_coercion` in
 //! datafusion-expr-common 55 `type_coercion/binary.rs`.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,12 +14,15 @@ use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use chrono::Utc;
 use datafusion::common::DFSchema;
+use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::Error;
 
+use crate::assignment::with_seconds;
 use crate::kept_types::typed;
 use crate::tree::walk_mut;
 
@@ -36,10 +40,10 @@ pub(crate) fn keep_far_times(node: &mut impl VisitMut) {
 
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
             match expr {
-                ast::Expr::TypedString(ast::TypedString { value, data_type, .. }) => reach(&value.value, data_type),
+                ast::Expr::TypedString(ast::TypedString { value, data_type, .. }) => reach(&mut value.value, data_type),
                 ast::Expr::Cast { expr, data_type, .. } => {
-                    if let ast::Expr::Value(value) = expr.as_ref() {
-                        reach(&value.value, data_type);
+                    if let ast::Expr::Value(value) = expr.as_mut() {
+                        reach(&mut value.value, data_type);
                     }
                 }
                 _ => {}
@@ -50,13 +54,17 @@ pub(crate) fn keep_far_times(node: &mut impl VisitMut) {
     walk_mut(node, &mut FarTimes).expect("this visitor does not break");
 }
 
-/// Gives the type that a literal is cast to a precision that reaches it.
-fn reach(value: &ast::Value, data_type: &mut ast::DataType) {
-    if let ast::DataType::Timestamp(precision @ None, _) = data_type
+/// Gives a literal the seconds that it may lack, and the type that it is cast to a precision that reaches it.
+fn reach(value: &mut ast::Value, data_type: &mut ast::DataType) {
+    if let ast::DataType::Timestamp(precision, _) = data_type
         && let ast::Value::SingleQuotedString(text) = value
-        && is_far(text)
     {
-        *precision = Some(6);
+        if let Cow::Owned(whole) = with_seconds(text) {
+            *text = whole;
+        }
+        if precision.is_none() && is_far(text) {
+            *precision = Some(6);
+        }
     }
 }
 
@@ -115,8 +123,28 @@ pub(crate) fn moment_beside_date(binary: &mut BinaryExpr, schema: &DFSchema) -> 
         (true, false) => &binary.right,
         _ => return false,
     };
-    let Some((unit, zone)) = coarse(moment, schema) else {
-        return false;
+    let (unit, zone) = match coarse(moment, schema) {
+        Some(coarse) => coarse,
+        None => {
+            // A date may be one that nanoseconds do not reach.
+            let given = Given::of(moment, schema).filter(|given| !matches!(given, Given::Text(_)));
+            let microseconds = given.and_then(|given| given.in_unit(moment, TimeUnit::Microsecond));
+            let Some(microseconds) = microseconds else {
+                return false;
+            };
+            let zone = match microseconds.get_type(schema) {
+                Ok(DataType::Timestamp(_, zone)) => zone,
+                // As above.
+                Ok(_) | Err(_) => return false,
+            };
+            let moment = if is_date(&binary.left) {
+                &mut binary.right
+            } else {
+                &mut binary.left
+            };
+            **moment = microseconds;
+            (TimeUnit::Microsecond, zone)
+        }
     };
     for side in [&mut binary.left, &mut binary.right] {
         if zone.is_some() || is_date(side) {
@@ -125,6 +153,70 @@ pub(crate) fn moment_beside_date(binary: &mut BinaryExpr, schema: &DFSchema) -> 
         }
     }
     true
+}
+
+/// Two times of day, which are compared, in one unit: a text in the other's if that has all its digits, else both in the finer
+/// one. Whether anything changed.
+pub(crate) fn of_day(left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> bool {
+    let unit = |expr: &Expr| match expr.get_type(schema) {
+        Ok(DataType::Time32(unit) | DataType::Time64(unit)) => Some(unit),
+        // As above.
+        Ok(_) | Err(_) => None,
+    };
+    let (Some(of_left), Some(of_right)) = (unit(left), unit(right)) else {
+        return false;
+    };
+    if of_left == of_right {
+        return false;
+    }
+    let written = |expr: &Expr| match expr {
+        Expr::Cast(cast) => match cast.expr.as_ref() {
+            Expr::Literal(value, _) => value.try_as_str().flatten().map(unit_of),
+            _ => None,
+        },
+        _ => None,
+    };
+    let common = match (written(left), written(right)) {
+        (None, Some(digits)) if digits <= of_left => of_left,
+        (Some(digits), None) if digits <= of_right => of_right,
+        _ => finer(of_left, of_right),
+    };
+    let to = match common {
+        TimeUnit::Second | TimeUnit::Millisecond => DataType::Time32(common),
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => DataType::Time64(common),
+    };
+    for (side, given) in [(left, of_left), (right, of_right)] {
+        if given != common {
+            let whole = match std::mem::take(side) {
+                // Of the text itself.
+                Expr::Cast(cast) if matches!(cast.expr.as_ref(), Expr::Literal(..)) => *cast.expr,
+                other => other,
+            };
+            *side = cast(whole, to.clone());
+        }
+    }
+    true
+}
+
+/// Brings times of day to one unit before the planner asks for the type of their comparison.
+#[derive(Debug)]
+pub(crate) struct TimesOfDay;
+
+impl ExprPlanner for TimesOfDay {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if matches!(
+            expr.op,
+            ast::BinaryOperator::Eq
+                | ast::BinaryOperator::NotEq
+                | ast::BinaryOperator::Lt
+                | ast::BinaryOperator::LtEq
+                | ast::BinaryOperator::Gt
+                | ast::BinaryOperator::GtEq
+        ) {
+            of_day(&mut expr.left, &mut expr.right, schema);
+        }
+        Ok(PlannerResult::Original(expr))
+    }
 }
 
 /// The subtrahend or minuend that `-` brings to one type with `other`, in the unit of that.

@@ -1,5 +1,6 @@
 //! Text into any type, as a literal or a client writes it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, LargeBinaryBuilder, StringArray};
@@ -47,7 +48,9 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
         }
         to if is_decimal(to) || to.is_integer() => numbers(values, target)?,
         T::Timestamp(unit, _) | T::Time32(unit) | T::Time64(unit) => cast(
-            &rewrite(texts, |text| fits_unit(text, unit).then(|| text.to_owned())),
+            &rewrite(texts, |text| {
+                fits_unit(text, unit).then(|| with_seconds(text).into_owned())
+            }),
             target.data_type,
             target,
         )?,
@@ -107,12 +110,32 @@ fn is_whole_day(text: &str) -> bool {
         || string_to_datetime(&Utc, text).is_ok_and(|at| at.time() == NaiveTime::MIN)
 }
 
+/// A time that ends with its minutes (`2024-01-31 10:30`), as the browser's own field of a form sends it, with seconds.
+pub(crate) fn with_seconds(text: &str) -> Cow<'_, str> {
+    let minutes = |text: &str| {
+        let bytes = text.as_bytes();
+        let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+        let is = |at: usize, one: u8| bytes.get(at) == Some(&one);
+        let day = [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(is_digit) && is(4, b'-') && is(7, b'-');
+        let time = [11, 12, 14, 15].into_iter().all(is_digit) && is(13, b':') && (is(10, b' ') || is(10, b'T'));
+        let ends = matches!(bytes.get(16), None | Some(b'Z' | b'+' | b'-'));
+        day && time && ends
+    };
+    if minutes(text) {
+        // Digits alone before.
+        let (time, zone) = text.split_at(16);
+        Cow::Owned(format!("{time}:00{zone}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 fn names_infinity(text: &str) -> bool {
     text.trim().trim_start_matches(['+', '-']).starts_with(['i', 'I'])
 }
 
 /// A number in digits without exponent, and without zeros that say nothing; `None` if it is no number or absurdly long.
-fn plain_number(text: &str) -> Option<String> {
+pub(crate) fn plain_number(text: &str) -> Option<String> {
     /// More zeros than any column type holds digits.
     const MOST_SHIFT: i64 = 400;
     let text = text.trim();

@@ -50,6 +50,17 @@ fn expressions_keep_the_type() {
         ("CASE WHEN id = 1 THEN j ELSE x END", "TEXT"),
         ("CASE WHEN id = 1 THEN j ELSE 'no JSON' END", "TEXT"),
         ("nullif(u, u)", "UUID"),
+        ("coalesce(NULL, u)", "UUID"),
+        ("coalesce(NULL, j)", "JSON"),
+        ("greatest(u, NULL)", "UUID"),
+        ("[u][1]", "UUID"),
+        ("[j][1]", "JSON"),
+        ("[u, u][1:1]", "UUID[]"),
+        ("array_concat([u], [u])", "UUID[]"),
+        ("array_append([u], u)", "UUID[]"),
+        ("array_to_string([j], ',')", "TEXT"),
+        ("['{}']::JSON[]", "JSON[]"),
+        ("[u]::TEXT[]", "TEXT[]"),
         ("coalesce(j, '{}')", "JSON"),
         ("coalesce(u, UUID_V7())", "UUID"),
         ("[u]", "UUID[]"),
@@ -100,6 +111,16 @@ fn kept_types_are_used() {
         &format!("SELECT u = '{A}', '{A}' < u, min(u) = '{A}' FROM t WHERE id = 1 GROUP BY u"),
         &["true|false|true"],
     );
+    fixture.check(
+        &format!("SELECT nullif(u, '{A}'), coalesce(NULL, u)::TEXT, [u][1]::TEXT, [u]::TEXT[], ['{A}', NULL]::UUID[] = array_append([u], NULL::UUID) FROM t WHERE id = 1"),
+        &[&format!("NULL|{A}|{A}|[{A}]|true")],
+    );
+    fixture.check("SELECT unnest([u])::TEXT FROM t WHERE id = 1", &[A]);
+    fixture.run(&["CREATE TABLE made AS SELECT 1 AS id, v FROM (SELECT unnest([u]) AS v FROM t) AS s"]);
+    fixture.check("SELECT v::TEXT FROM made WHERE v IS NOT NULL", &[A]);
+    let none = "SELECT ['none']::UUID[]";
+    fixture.check_error_part(none, ErrorCode::TypeMismatch, "'none' is not a UUID");
+    fixture.check("SELECT TRY_CAST(['none'] AS UUID[]) = [NULL::UUID]", &["true"]);
     let none = "SELECT u = 'none' FROM t WHERE false";
     fixture.check_error_part(none, ErrorCode::TypeMismatch, "'none' is not a UUID");
     let none = "SELECT coalesce(u, 'none') FROM t";
