@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::CommandStatementIngest;
@@ -277,9 +278,26 @@ impl Client {
     where
         S: Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
     {
+        self.ingest_encoded(command, batches, FlightDataEncoderBuilder::new())
+            .await
+    }
+
+    /// The same, encoded as `encoder` has it.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn ingest_encoded<S>(
+        &mut self,
+        command: CommandStatementIngest,
+        batches: S,
+        encoder: FlightDataEncoderBuilder,
+    ) -> Result<i64, SqlError>
+    where
+        S: Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
+    {
         // The encoder of the arrow-flight client learns the schema from the first batch: the stream must have one.
         let mut request = Box::pin(
-            arrow_flight::encode::FlightDataEncoderBuilder::new()
+            encoder
                 .with_flight_descriptor(Some(arrow_flight::FlightDescriptor::new_cmd(command_bytes(command))))
                 .build(batches)
                 .map_err(|error| tonic::Status::aborted(error.to_string())),

@@ -159,6 +159,7 @@ BAD = {
     "another key under a known name": (lambda i: Issuer().token(), "signed"),
     "an unknown key": (lambda i: i.token(headers={"kid": "nobody's"}), "key"),
     "the wrong kind of key": (lambda i: i.token("ec", headers={"kid": "rsa"}), "key"),
+    "critical of what nobody knows": (lambda i: i.token(headers={"crit": ["b64"], "b64": True}), "crit"),
     "no user": (lambda i: i.token(sub=None), "names no user"),
     "a user that is no text": (lambda i: i.token(sub=""), "names no user"),
     "no role": (lambda i: i.token(roles=["visitor"]), "no role"),

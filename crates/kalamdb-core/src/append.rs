@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use kalamdb_store::{
-    BulkLoad, CommitError, Counter, KeyEncoder, OnDuplicate, Publication, Put, PutKey, Removal, RowEncoder, ScopeId,
-    StoreError, StoreId, TableChange, TableClaim, WriteRequest,
+    BulkLoad, CommitError, Counter, GiveUp, KeyEncoder, OnDuplicate, Publication, Put, PutKey, Removal, RowEncoder,
+    ScopeId, StoreError, StoreId, TableChange, TableClaim, WriteRequest,
 };
 
 use crate::access::Principal;
@@ -56,6 +56,18 @@ pub struct Appender {
     pushed: u64,
     /// [`BULK_FROM_ROWS`], but where a test wants less.
     bulk_from_rows: usize,
+}
+
+/// A statement's rows, to be committed. Dropped before, nothing remains.
+pub struct PreparedRows {
+    appender: Appender,
+    rows: Prepared,
+}
+
+enum Prepared {
+    Rows(RowBuffer),
+    /// In segments that nobody sees.
+    Load(Arc<Publication>),
 }
 
 /// Where the rows go.
@@ -166,26 +178,36 @@ impl Appender {
         Ok(())
     }
 
-    /// Commits; the number of rows written. Retries by itself, a bounded number of times, when the commit conflicts.
+    /// [`Appender::prepare`] and [`PreparedRows::commit`] at once.
     ///
     /// # Errors
-    /// DUPLICATE_KEY, CONFLICT, TABLE_NOT_FOUND (dropped meanwhile), UNKNOWN_OUTCOME, STORAGE_ERROR.
-    pub async fn finish(mut self) -> Result<u64> {
+    /// As there.
+    pub async fn finish(self) -> Result<u64> {
+        self.prepare(&|| false).await?.commit().await
+    }
+
+    /// Does all that can be done before the commit: of a bulk load most of the work, which blocks on CPU and disk. Nothing is durable
+    /// yet: dropped, or once `give_up` says so, nothing remains.
+    ///
+    /// # Errors
+    /// DUPLICATE_KEY, TABLE_NOT_FOUND (dropped meanwhile), STORAGE_ERROR, CANCELLED.
+    pub async fn prepare(mut self, give_up: GiveUp<'_>) -> Result<PreparedRows> {
         let load = std::mem::replace(&mut self.load, Load::Rows(RowBuffer::default()));
-        let target = std::mem::replace(&mut self.target, Target::Nowhere);
-        match (target, load) {
-            (Target::Nowhere, _) => Ok(0),
-            (Target::Existing, Load::Rows(buffer)) => self.commit_rows(buffer).await,
-            (Target::Existing, Load::Bulk(load)) => {
-                let publication = self.finish_load(*load).await?;
-                self.publish(publication).await
+        let rows = match (&self.target, load) {
+            (Target::Existing | Target::New(_), Load::Bulk(load)) => {
+                let finished = load.finish_unless(give_up).await;
+                Prepared::Load(finished.map_err(|error| self.of_store(error))?)
             }
-            (Target::New(placement), Load::Rows(buffer)) => self.create_with_rows(*placement, buffer).await,
-            (Target::New(placement), Load::Bulk(load)) => {
-                let publication = self.finish_load(*load).await?;
-                self.create_with_load(*placement, publication).await
+            (Target::Existing, Load::Rows(buffer)) => {
+                if !buffer.rows.is_empty() {
+                    self.engine.wait_for_room(&self.table, buffer.rows.len()).await?;
+                }
+                Prepared::Rows(buffer)
             }
-        }
+            (Target::New(_), Load::Rows(buffer)) => Prepared::Rows(buffer),
+            (Target::Nowhere, _) => Prepared::Rows(RowBuffer::default()),
+        };
+        Ok(PreparedRows { appender: self, rows })
     }
 
     /// Buffers rows until there are so many that they are loaded in bulk; the row to go on with.
@@ -272,10 +294,6 @@ impl Appender {
         }
     }
 
-    async fn finish_load(&self, load: BulkLoad<Catalog>) -> Result<Arc<Publication>> {
-        load.finish().await.map_err(|error| self.of_store(error))
-    }
-
     async fn publish(&self, publication: Arc<Publication>) -> Result<u64> {
         let rows = publication.rows();
         let table = &self.table;
@@ -341,7 +359,6 @@ impl Appender {
         if buffer.rows.is_empty() {
             return Ok(0);
         }
-        self.engine.wait_for_room(&self.table, buffer.rows.len()).await?;
         let (store, scope) = (self.table.store, self.scope);
         let mut turn = Some(self.engine.turn(store, scope).await);
         if self.table.options.max_rows.is_none() {
@@ -463,6 +480,26 @@ impl Appender {
         match &self.load {
             Load::Rows(buffer) => buffer.bytes,
             Load::Bulk(_) => 0,
+        }
+    }
+}
+
+impl PreparedRows {
+    /// Commits; the number of rows written. Retries by itself, a bounded number of times, when the commit conflicts.
+    ///
+    /// # Errors
+    /// DUPLICATE_KEY, CONFLICT, TABLE_NOT_FOUND (dropped meanwhile), UNKNOWN_OUTCOME, STORAGE_ERROR.
+    pub async fn commit(self) -> Result<u64> {
+        let mut appender = self.appender;
+        let target = std::mem::replace(&mut appender.target, Target::Nowhere);
+        match (target, self.rows) {
+            (Target::Nowhere, _) => Ok(0),
+            (Target::Existing, Prepared::Rows(buffer)) => appender.commit_rows(buffer).await,
+            (Target::Existing, Prepared::Load(publication)) => appender.publish(publication).await,
+            (Target::New(placement), Prepared::Rows(buffer)) => appender.create_with_rows(*placement, buffer).await,
+            (Target::New(placement), Prepared::Load(publication)) => {
+                appender.create_with_load(*placement, publication).await
+            }
         }
     }
 }

@@ -222,7 +222,7 @@ impl From<CommitError> for Error {
             }
             CommitError::UnknownOutcome(reason) => Error::new(
                 ErrorCode::UnknownOutcome,
-                format!("the log could not be synced, so the write may or may not survive a restart: {reason}"),
+                format!("the write failed under way, and may or may not survive a restart: {reason}"),
             ),
             CommitError::Storage(reason) => Error::new(ErrorCode::StorageError, format!("storage failed: {reason}")),
         }

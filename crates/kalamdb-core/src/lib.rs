@@ -89,7 +89,7 @@ mod users;
 mod views;
 
 pub use access::{AccessLevel, Principal, Role};
-pub use append::{Appender, OnConflict};
+pub use append::{Appender, OnConflict, PreparedRows};
 pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
 pub use clock::{Clock, DrivenClock, SystemClock};
 pub use define::{CreateMode, NewTable};
@@ -100,7 +100,7 @@ pub use jobs::{JobKind, JobReport, JobSnapshot, JobStatus, SegmentProblem};
 pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, ScanCounters, ScanOrder, StoreStatistics};
 pub use login::{Attempt, Busy, Login};
 pub use maintenance::MaintenanceOptions;
-pub use mutate::Mutator;
+pub use mutate::{Mutator, PreparedChange};
 pub use options::{FlushPolicy, TableOptions};
 pub use outside_tokens::OutsideIssuer;
 pub use quotas::{Quota, QuotaOf, QuotaSource, Quotas};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::datatypes::UInt64Type;
 use kalamdb_store::{
-    BulkLoad, CommitError, KeyEncoder, Location, OnDuplicate, Put, PutKey, Removal, RowEncoder, ScopeId, Seq,
-    StoreError, TableChange, TableClaim, WriteRequest,
+    BulkLoad, CommitError, GiveUp, KeyEncoder, Location, OnDuplicate, Publication, Put, PutKey, Removal, RowEncoder,
+    ScopeId, Seq, StoreError, TableChange, TableClaim, WriteRequest,
 };
 
 use crate::access::Principal;
@@ -43,6 +43,13 @@ pub struct Mutator {
     bulk_from_rows: usize,
     /// Where the changes of a large statement go.
     load: Option<Box<BulkLoad<Catalog>>>,
+}
+
+/// Changes that are to be committed. Dropped before, nothing happens.
+pub struct PreparedChange {
+    mutator: Mutator,
+    /// Of a large statement, and how many rows it changes.
+    publication: Option<(Arc<Publication>, u64)>,
 }
 
 struct NewRow {
@@ -168,8 +175,9 @@ impl Mutator {
                 Box::new(load.map_err(|error| self.of_store(error))?)
             }
         };
-        for (key, (location, seq)) in self.removals.drain() {
-            load.remove(&key, location, seq);
+        for (key, (location, seq)) in std::mem::take(&mut self.removals) {
+            let noted = load.remove(&self.view.state, &key, location, seq);
+            noted.map_err(|error| self.of_store(error))?;
         }
         for put in &self.puts {
             self.sources.note_place(put.position, &put.key);
@@ -185,22 +193,44 @@ impl Mutator {
         self.take(0)
     }
 
-    /// Checks uniqueness on the net set and commits; the number of rows changed.
+    /// [`Mutator::prepare`] and [`PreparedChange::commit`] at once.
     ///
     /// # Errors
-    /// DUPLICATE_KEY; CONFLICT when another commit changed a row since the view: run the statement again at a new view.
-    pub async fn finish(mut self) -> Result<u64> {
-        if let Some(load) = self.load.take() {
-            let changed = load.removed();
-            let publication = load.finish().await.map_err(|error| self.of_store(error))?;
-            let published = self.engine.change_stores(vec![TableChange::Publish(publication)]).await;
-            return published.map(|()| changed).map_err(|error| self.of_commit(error));
-        }
+    /// As there.
+    pub async fn finish(self) -> Result<u64> {
+        self.prepare(&|| false).await?.commit().await
+    }
+
+    /// Does all that can be done before the commit: of a large statement most of the work, which blocks on CPU and disk. Nothing is
+    /// durable yet: dropped, or once `give_up` says so, nothing happens.
+    ///
+    /// # Errors
+    /// DUPLICATE_KEY; CONFLICT when another commit changed a row since the view: run the statement again at a new view. CANCELLED.
+    pub async fn prepare(mut self, give_up: GiveUp<'_>) -> Result<PreparedChange> {
+        let publication = match self.load.take() {
+            Some(load) => {
+                let changed = load.removed();
+                let finished = load.finish_unless(give_up).await;
+                Some((finished.map_err(|error| self.of_store(error))?, changed))
+            }
+            None => {
+                self.check_puts_differ()?;
+                if !self.removals.is_empty() {
+                    self.engine.wait_for_room(&self.table, self.puts.len()).await?;
+                }
+                None
+            }
+        };
+        Ok(PreparedChange {
+            mutator: self,
+            publication,
+        })
+    }
+
+    async fn commit_rows(mut self) -> Result<u64> {
         if self.removals.is_empty() {
             return Ok(0);
         }
-        self.check_puts_differ()?;
-        self.engine.wait_for_room(&self.table, self.puts.len()).await?;
         for _ in 0..COMMIT_ATTEMPTS {
             let request = self.request()?;
             match self.engine.store().commit(request).await {
@@ -389,6 +419,22 @@ impl Mutator {
     /// What the changes hold in memory until their commit, bytes.
     pub fn buffered_bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl PreparedChange {
+    /// Commits; the number of rows changed.
+    ///
+    /// # Errors
+    /// As [`Mutator::prepare`], and UNKNOWN_OUTCOME, STORAGE_ERROR.
+    pub async fn commit(self) -> Result<u64> {
+        let Some((publication, changed)) = self.publication else {
+            return self.mutator.commit_rows().await;
+        };
+        let mutator = self.mutator;
+        let change = TableChange::Publish(publication);
+        let published = mutator.engine.change_stores(vec![change]).await;
+        published.map(|()| changed).map_err(|error| mutator.of_commit(error))
     }
 }
 

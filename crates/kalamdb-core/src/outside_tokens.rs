@@ -60,6 +60,10 @@ impl OutsideTokens {
     /// Checks everything that the token says of itself, by the clock `now_seconds`.
     fn verify(&self, token: &str, now_seconds: u64) -> Result<Outsider> {
         let header = decode_header(token).map_err(|_| refused("is not one that this server knows"))?;
+        // RFC 7515, 4.1.11: what it says must be understood, and none of it is.
+        if header.crit.is_some() {
+            return Err(refused("asks for what this server does not understand (crit)"));
+        }
         let algorithm = header.alg;
         // A key that signs and verifies would let whoever may verify make tokens.
         if algorithm.family() == AlgorithmFamily::Hmac {

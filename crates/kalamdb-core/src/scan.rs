@@ -269,10 +269,11 @@ impl RowScan {
 
 impl Filtered {
     fn next(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let mut seen = self.filter.apply(batch)?;
-        if let Some(locks) = &self.locks {
-            seen = locks.fill(&seen)?;
-        }
+        // What is filled in is as much for the filter to blank as what is stored.
+        let mut seen = match &self.locks {
+            Some(locks) => self.filter.apply(&locks.fill(batch)?)?,
+            None => self.filter.apply(batch)?,
+        };
         if let Some(remaining) = &mut self.remaining {
             let rows = seen.num_rows().min(*remaining);
             seen = seen.slice(0, rows);

@@ -13,6 +13,7 @@ use arrow_flight::{FlightData, FlightDescriptor};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use kalamdb_core::{Error, ErrorCode, Result};
+use kalamdb_sql::BatchMemory;
 use tonic::Status;
 
 use crate::plan::without_protocol_keys;
@@ -61,18 +62,25 @@ impl Upload {
         })
     }
 
-    /// The batches; `None` if the stream ends without a schema, as a statement without parameters does.
+    /// The batches; `None` if the stream ends without a schema, as a statement without parameters does. Each counts against
+    /// `memory`, if there is any, from before it is decompressed until the next one.
     ///
     /// # Errors
-    /// INVALID_REQUEST for data that does not decode; whatever the stream fails with.
-    pub(crate) async fn batches(self) -> Result<Option<Batches>> {
+    /// INVALID_REQUEST for data that does not decode; MEMORY_QUOTA_EXCEEDED; whatever the stream fails with.
+    pub(crate) async fn batches(self, mut memory: Option<BatchMemory>) -> Result<Option<Batches>> {
         // A message with neither header nor body only carries the descriptor.
         let messages = self.messages.filter(|message| {
             let has_content = !matches!(message, Ok(data) if data.data_header.is_empty() && data.data_body.is_empty());
             std::future::ready(has_content)
         });
-        let checked = messages.map(|message| {
-            let checked = message.and_then(|message| check_body(&message).map(|()| message));
+        let checked = messages.map(move |message| {
+            let checked = message.and_then(|message| {
+                let bytes = check_body(&message)?;
+                if let Some(memory) = &mut memory {
+                    memory.hold(bytes)?;
+                }
+                Ok(message)
+            });
             checked.map_err(|error| FlightError::ExternalError(Box::new(error)))
         });
         let mut decoded = decode(FlightDataDecoder::new(checked)).boxed();
@@ -97,7 +105,7 @@ impl Upload {
     /// # Errors
     /// As for [`Upload::batches`]; STATEMENT_TOO_LARGE.
     pub(crate) async fn parameters(self, limit_bytes: usize) -> Result<Option<RecordBatch>> {
-        let Some(Batches { schema, mut stream }) = self.batches().await? else {
+        let Some(Batches { schema, mut stream }) = self.batches(None).await? else {
             return Ok(None);
         };
         let mut batches = Vec::new();
@@ -142,17 +150,18 @@ fn decode(decoder: FlightDataDecoder) -> impl Stream<Item = Result<DecodedPayloa
     })
 }
 
-/// Checks that the buffers which a message's header claims are in its body, and small enough once decompressed.
-fn check_body(message: &FlightData) -> Result<()> {
+/// Checks that the buffers which a message's header claims are in its body, and small enough once decompressed; what both come to.
+fn check_body(message: &FlightData) -> Result<u64> {
+    let body_bytes = message.data_body.len() as u64;
     // A header that does not parse is for the decoder to refuse.
     let Ok(header) = root_as_message(&message.data_header) else {
-        return Ok(());
+        return Ok(body_bytes);
     };
     let dictionary = header
         .header_as_dictionary_batch()
         .and_then(|dictionary| dictionary.data());
     let Some(batch) = header.header_as_record_batch().or(dictionary) else {
-        return Ok(());
+        return Ok(body_bytes);
     };
     let mut decompressed_bytes: u64 = 0;
     for buffer in batch.buffers().iter().flatten() {
@@ -180,7 +189,7 @@ fn check_body(message: &FlightData) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    Ok(body_bytes.saturating_add(decompressed_bytes))
 }
 
 fn rows(
@@ -283,7 +292,7 @@ mod tests {
     async fn dictionaries_and_compressed_bodies_are_read() {
         let upload = open(messages(vec![batch(), batch()]).await).await.expect("opens");
         assert_eq!(upload.descriptor.cmd.as_ref(), b"x");
-        let batches = upload.batches().await.expect("reads").expect("a schema");
+        let batches = upload.batches(None).await.expect("reads").expect("a schema");
         assert_eq!(batches.schema, batch().schema());
         let read: Vec<RecordBatch> = batches.stream.try_collect().await.expect("rows");
         assert_eq!(read, [batch(), batch()]);

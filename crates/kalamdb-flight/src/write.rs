@@ -118,7 +118,8 @@ async fn bind(scene: &Scene<'_>, handle: Bytes, upload: Upload) -> Result<PutRes
 }
 
 async fn load(scene: &Scene<'_>, request: IngestRequest, upload: Upload) -> Result<i64> {
-    let Some(Batches { schema, stream }) = upload.batches().await? else {
+    let memory = scene.database.batch_memory(scene.session)?;
+    let Some(Batches { schema, stream }) = upload.batches(Some(memory)).await? else {
         return Err(Error::new(
             ErrorCode::InvalidRequest,
             "the load has no schema, so it is not known what to load",

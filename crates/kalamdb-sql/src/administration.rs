@@ -27,7 +27,7 @@ pub(crate) async fn run(
     query: &RunningQuery,
 ) -> Result<Completion> {
     // Short: it ends before a cancellation is heard, so that its outcome is known.
-    query.committing();
+    query.committing()?;
     let engine = database.engine();
     let view = engine.view();
     let principal = database.principal(&view, session)?;

@@ -23,6 +23,7 @@ use crate::identifiers;
 use crate::ingest::{self, IngestRequest};
 use crate::interruption::aside;
 use crate::login_queue::LoginQueue;
+use crate::memory_share::MemoryShare;
 use crate::metadata::{self, TableFilter, TableInfo};
 use crate::parameters::Parameters;
 use crate::planning::Description;
@@ -520,11 +521,23 @@ impl Database {
     /// Registers a statement that starts now, within its user's quotas.
     fn begin(&self, session: &Session, sql: &str, timeout: Option<Duration>) -> Result<RunningQuery> {
         let quotas = self.quotas(session.principal())?;
-        let memory = quotas.limit(Quota::Memory).map(|limit| {
+        let memory = self.share_of(session, &quotas);
+        self.queries.start(session, sql, timeout, &quotas, memory)
+    }
+
+    /// The account of the session's user, if they have a quota of memory.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR.
+    pub(crate) fn memory_share(&self, session: &Session) -> Result<Option<MemoryShare>> {
+        Ok(self.share_of(session, &self.quotas(session.principal())?))
+    }
+
+    fn share_of(&self, session: &Session, quotas: &Quotas) -> Option<MemoryShare> {
+        quotas.limit(Quota::Memory).map(|limit| {
             let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
             self.environment.shares().of(&session.principal().user_id, limit_bytes)
-        });
-        self.queries.start(session, sql, timeout, &quotas, memory)
+        })
     }
 
     fn check_text(&self, session: &Session, sql: &str) -> Result<()> {
@@ -564,7 +577,11 @@ pub(crate) enum Head {
     Report(Report),
 }
 
-/// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it.
+/// How long an answer waits for threads that still compute for the statement: its caller's next one finds its place free then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// One statement's task: runs it, sees to its limits, and reports how it ended before the caller learns it, unless its threads take
+/// too long to end.
 async fn supervise(
     database: Arc<Database>,
     session: Arc<Session>,
@@ -574,18 +591,35 @@ async fn supervise(
     mut output: Output,
 ) {
     let work = run::statement(&database, &session, &sql, parameters, &query, &mut output);
-    match interruptible(&query, work).await {
-        Ok(ended) => {
-            if let Some(rows) = ended.changed_rows() {
-                query.add_rows(rows, 0);
-            }
+    let outcome = interruptible(&query, work).await;
+    let recorded = match &outcome {
+        Ok(ended) => Ok(ended.changed_rows()),
+        Err(error) => Err(error.clone()),
+    };
+    let record = |query: RunningQuery| match recorded {
+        Ok(rows) => {
+            query.add_rows(rows.unwrap_or_default(), 0);
             query.finished();
-            output.done(ended);
         }
-        Err(error) => {
-            query.failed(&error);
-            output.failed(error).await;
+        Err(error) => query.failed(&error),
+    };
+    let answer = async {
+        match outcome {
+            Ok(ended) => output.done(ended),
+            Err(error) => output.failed(error).await,
         }
+    };
+    let interruption = query.interruption().clone();
+    if interruption.is_at_rest() || tokio::time::timeout(PATIENCE, interruption.rest()).await.is_ok() {
+        record(query);
+        answer.await;
+    } else {
+        // It counts as running for as long as it computes.
+        let ending = async {
+            interruption.rest().await;
+            record(query);
+        };
+        futures::join!(answer, ending);
     }
 }
 

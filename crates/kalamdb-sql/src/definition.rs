@@ -43,7 +43,7 @@ pub(crate) async fn run(
     let engine = database.engine();
     if !matches!(definition, Definition::CreateTable(_) | Definition::CreateView(_)) {
         // These are short: they end before a cancellation is heard, so that their outcome is known.
-        query.committing();
+        query.committing()?;
     }
     let message = match definition {
         Definition::CreateTable(create) => return create_table(database, session, *create, query).await,
@@ -250,7 +250,7 @@ async fn create_table(
             })
             .collect::<Result<Vec<Column>>>()?;
         drop(planner);
-        running.committing();
+        running.committing()?;
         let (_, created) = database
             .engine()
             .create_table(&principal, new(columns), mode)
@@ -301,8 +301,10 @@ async fn create_table(
     }
     // The query's snapshot is not held while waiting for the disk.
     drop(rows);
-    running.committing();
-    let count = load.finish().await.map_err(at_name)?;
+    let prepared = load.prepare(&|| running.is_to_stop()).await;
+    let prepared = prepared.map_err(|error| at_name(running.interruption().reason(error)))?;
+    running.committing()?;
+    let count = prepared.commit().await.map_err(at_name)?;
     Ok(Completion {
         rows: Some(count),
         message: format!("table {name} created with {}", row_count(count)),

@@ -369,8 +369,14 @@ pub(crate) async fn run(
         let (mutator, returned) = collect(&planner, change, given, query, &mut memory).await?;
         // The view's snapshot is not held while waiting for the disk.
         drop(planner);
-        query.committing();
-        match mutator.finish().await {
+        let outcome = match mutator.prepare(&|| query.is_to_stop()).await {
+            Ok(prepared) => {
+                query.committing()?;
+                prepared.commit().await
+            }
+            Err(error) => Err(query.interruption().reason(error)),
+        };
+        match outcome {
             Ok(rows) => {
                 let completion = Completion {
                     rows: Some(rows),

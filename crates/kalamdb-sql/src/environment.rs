@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::{DirBuilder, Permissions};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,8 +23,8 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -44,9 +46,9 @@ use crate::json_functions;
 use crate::kept_aggregates::{KEEPING, Keeping};
 use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
+use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
-use crate::nested_loops::NestedLoops;
 use crate::null_lists::NullsInLists;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
@@ -83,15 +85,19 @@ impl Environment {
     /// # Errors
     /// STORAGE_ERROR when the spill directory cannot be made.
     pub(crate) fn new(options: &DatabaseOptions) -> Result<Self> {
-        std::fs::create_dir_all(&options.spill_dir).map_err(|error| {
-            Error::new(
-                ErrorCode::StorageError,
-                format!(
-                    "cannot make the spill directory {}: {error}",
-                    options.spill_dir.display()
-                ),
-            )
-        })?;
+        let cannot = |error: std::io::Error| {
+            let message = format!(
+                "cannot make the spill directory {}: {error}",
+                options.spill_dir.display()
+            );
+            Error::new(ErrorCode::StorageError, message)
+        };
+        let mut only_ours = DirBuilder::new();
+        only_ours
+            .recursive(true)
+            .mode(0o700)
+            .create(&options.spill_dir)
+            .map_err(cannot)?;
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), CONSUMERS_NAMED);
         let disk =
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]));
@@ -100,6 +106,10 @@ impl Environment {
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(diagnostics::from_datafusion)?;
+        // DataFusion makes one of its own in there, as the process's mask has it.
+        for directory in runtime.disk_manager.temp_dir_paths() {
+            std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).map_err(cannot)?;
+        }
         // No URL resolves, not even one of a local file: nothing in a statement reaches the server's files.
         runtime
             .deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())
@@ -111,9 +121,7 @@ impl Environment {
             .with_config(configuration(options))
             .with_runtime_env(Arc::clone(&runtime))
             .with_analyzer_rules(pauses::of_analyzer(analyzer_rules()))
-            .with_optimizer_rules(pauses::of_optimizer(of_kept_types(before_predicates(before_merging(
-                Optimizer::new().rules,
-            )))))
+            .with_optimizer_rules(pauses::of_optimizer(optimizer_rules()))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
         let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
@@ -233,8 +241,15 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules
 }
 
+/// DataFusion's rules, with ours before those that would misread a plan, and that for windows when their functions are settled.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = of_kept_types(before_predicates(before_merging(Optimizer::new().rules)));
+    rules.push(Arc::new(AskingWindows));
+    rules
+}
+
 /// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
-/// have been given the order of sorts, and that for nested loops when nothing changes any more.
+/// have been given the order of sorts, and that for long polls when nothing changes any more.
 ///
 /// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
 /// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
@@ -248,7 +263,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .map_or(rules.len(), |at| at + 1);
     rules.insert(sorts, Arc::new(OrderedLimits::default()));
     rules.insert(0, Arc::new(EdgeReads));
-    rules.push(Arc::new(NestedLoops));
+    rules.push(Arc::new(LongPolls));
     rules
 }
 
@@ -408,5 +423,25 @@ impl MemoryPool for QueryMemory {
 
     fn memory_limit(&self) -> MemoryLimit {
         self.shared.memory_limit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use crate::testing::Fixture;
+
+    #[test]
+    fn what_spills_is_for_the_servers_user_alone() {
+        let fixture = Fixture::new();
+        let spill = fixture.data_dir().with_file_name("spill");
+        let entries = std::fs::read_dir(&spill).expect("it is there");
+        let inside: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+        assert!(!inside.is_empty());
+        for directory in inside.iter().chain([&spill]) {
+            let mode = std::fs::metadata(directory).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
+        }
     }
 }

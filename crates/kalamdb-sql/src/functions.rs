@@ -11,6 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use kalamdb_core::{Clock, Engine, Principal};
 
 use crate::identifiers;
+use crate::patterns::PatternFunction;
 use crate::time_zones::AtTimeZone;
 
 /// DataFusion's functions that say something of the server's host.
@@ -25,6 +26,9 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
         context.register_udf(ScalarUDF::from(IdentifierFunction::new(kind, engine)));
     }
     context.register_udf(AtTimeZone::strict());
+    for function in PatternFunction::all() {
+        context.register_udf(ScalarUDF::from(function));
+    }
     let user = PrincipalFunction::new("current_user", &["session_user"], &principal.user_id);
     let role = PrincipalFunction::new("current_role", &[], principal.role.as_str());
     context.register_udf(ScalarUDF::from(user));

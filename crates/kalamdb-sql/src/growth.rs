@@ -34,6 +34,8 @@ use costs::{Cost, Work, cost_of, may_be_operator};
 pub(crate) use estimate::together;
 pub(crate) use size::of_scalar;
 
+use crate::interruption::Interruption;
+
 /// What one call may add to its arguments for one batch of rows, bytes: several of the largest rows that can be stored, and
 /// little beside the memory of a machine.
 pub(crate) const MOST_ADDED_BYTES: u64 = 64 << 20;
@@ -133,6 +135,19 @@ pub(crate) fn check(function: &str, bytes: u64, most_bytes: u64) -> Result<()> {
     Err(DataFusionError::External(Box::new(error)))
 }
 
+/// Counts what a call is about to make among the constants of its statement, if it is one: of nothing but constants, for the one row
+/// with which a plan is simplified.
+///
+/// # Errors
+/// As [`Interruption::add_constant`].
+pub(crate) fn add_constant(call: &ScalarFunctionArgs, bytes: u64) -> Result<()> {
+    let is_constant = |arg: &ColumnarValue| matches!(arg, ColumnarValue::Scalar(_));
+    if call.number_rows == 1 && call.args.iter().all(is_constant) {
+        Interruption::add_constant(&call.config_options, bytes)?;
+    }
+    Ok(())
+}
+
 /// A function of DataFusion whose calls are checked first; in everything else that function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
@@ -180,6 +195,7 @@ impl ScalarUDFImpl for Bounded {
         if let Some(growth) = self.growth {
             let bytes = estimate::growth(growth, self.name(), &args)?;
             check(self.name(), bytes, growth.most_bytes())?;
+            add_constant(&args, bytes)?;
         }
         match work {
             Some(work) => work.in_slices(args, |slice| self.inner.invoke_with_args(slice)),
@@ -275,6 +291,7 @@ fn with_lengths_from_zero(mut args: ScalarFunctionArgs) -> ScalarFunctionArgs {
 mod tests {
     use kalamdb_core::ErrorCode;
 
+    use crate::parameters::Parameters;
     use crate::testing::Fixture;
 
     fn check_refused(fixture: &Fixture, sql: &str, function: &str) {
@@ -389,6 +406,42 @@ mod tests {
              octet_length(regexp_replace(repeat('ab', 4000000), 'b', 'bbbbbbbbbb', 'g')) AS b",
             &["60000000|44000000"],
         );
+    }
+
+    #[test]
+    fn constants_are_bounded_together() {
+        let fixture = Fixture::new();
+        let texts = |count: u32| {
+            let texts: Vec<String> = (0..count).map(|n| format!("repeat('x', {})", 50_000_000 + n)).collect();
+            texts.join(", ")
+        };
+        let too_many = [
+            format!("SELECT cardinality([{}])", texts(12)),
+            format!("SELECT octet_length(concat({}))", texts(3)),
+            format!("SELECT octet_length({})", texts(3).replace(", repeat", " || repeat")),
+            format!(
+                "SELECT max(octet_length(v)) FROM (VALUES ({})) t(v)",
+                texts(3).replace(", repeat", "), (repeat")
+            ),
+        ];
+        for sql in too_many {
+            fixture.check_error_part(&sql, ErrorCode::StatementTooLarge, "constants");
+        }
+        fixture.run(&[
+            "CREATE USER 'ann' ROLE user",
+            "ALTER USER 'ann' SET QUOTA memory = '90MB'",
+        ]);
+        let ann = fixture.session("ann");
+        let small = "SELECT octet_length(repeat('x', 60000000))";
+        for _ in 0..2 {
+            let sql = format!("SELECT octet_length(concat({}))", texts(2));
+            let refused = fixture
+                .execute_as(&ann, &sql, Parameters::none())
+                .map_err(|error| error.code);
+            assert_eq!(refused.map(|_| ()), Err(ErrorCode::MemoryQuotaExceeded));
+            // What the refused one had taken is there again.
+            assert_eq!(fixture.rows_as(&ann, small, Parameters::none()), ["60000000"]);
+        }
     }
 
     #[test]

@@ -118,8 +118,10 @@ pub(crate) async fn run(
             tokio::task::yield_now().await;
         }
     }
-    query.committing();
-    appender.finish().await
+    let prepared = appender.prepare(&|| query.is_to_stop()).await;
+    let prepared = prepared.map_err(|error| query.interruption().reason(error))?;
+    query.committing()?;
+    prepared.commit().await
 }
 
 /// A load that is ready for its rows.

@@ -193,8 +193,10 @@ pub(crate) async fn run(
     // The view's snapshot is not held while waiting for the disk.
     drop(defaults);
     drop(planner);
-    query.committing();
-    let rows = load.finish().await?;
+    let prepared = load.prepare(&|| query.is_to_stop()).await;
+    let prepared = prepared.map_err(|error| query.interruption().reason(error))?;
+    query.committing()?;
+    let rows = prepared.commit().await?;
     drop(memory);
     let completion = Completion {
         rows: Some(rows),

@@ -1,8 +1,11 @@
-//! When a statement must stop: because it was cancelled, because its time is over, or because its user's memory is used up. Whoever computes for long without awaiting
-//! anything asks here, through the statement's configuration, and does it where it holds up nobody else.
+//! When a statement must stop: because it was cancelled, because its time is over, or because its user's memory is used up. Whoever
+//! computes for long without awaiting anything asks here, through the statement's configuration, does it where it holds up nobody
+//! else, and is known here until it is done.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -11,7 +14,10 @@ use kalamdb_core::{Error, ErrorCode, Quota, Result};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::constant_memory::ConstantMemory;
 use crate::memory_share::MemoryShare;
 
 /// One statement's cancellation, deadline and share of memory. Rules and functions find it among the options of DataFusion.
@@ -24,6 +30,9 @@ pub(crate) struct Interruption {
     is_quota: bool,
     /// The account of a user who has a quota.
     memory: Option<MemoryShare>,
+    /// Polls that compute for it just now, in whatever task.
+    work: TaskTracker,
+    constants: Arc<ConstantMemory>,
 }
 
 impl Interruption {
@@ -35,6 +44,8 @@ impl Interruption {
             deadline,
             is_quota: false,
             memory: None,
+            work: TaskTracker::new(),
+            constants: Arc::default(),
         }
     }
 
@@ -46,6 +57,7 @@ impl Interruption {
             self.deadline = Instant::now().checked_add(time).map(|deadline| (deadline, time));
             self.is_quota = true;
         }
+        self.constants = Arc::new(ConstantMemory::new(memory.clone()));
         self.memory = memory;
         self
     }
@@ -62,8 +74,11 @@ impl Interruption {
     /// Whether the statement may go on.
     ///
     /// # Errors
-    /// CANCELLED, TIMEOUT, TIME_QUOTA_EXCEEDED.
+    /// CANCELLED, TIMEOUT, TIME_QUOTA_EXCEEDED; what its constants were refused with.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(refusal) = self.constants.refusal() {
+            return Err(refusal.clone());
+        }
         if self.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -73,17 +88,63 @@ impl Interruption {
         }
     }
 
+    /// What ended work that was told to give up when [`Interruption::check`] said so.
+    pub(crate) fn reason(&self, error: Error) -> Error {
+        match error.code {
+            ErrorCode::Cancelled => self.check().err().unwrap_or(error),
+            _ => error,
+        }
+    }
+
+    /// As [`Interruption::check`], in what DataFusion runs.
+    ///
+    /// # Errors
+    /// As [`Interruption::check`].
+    pub(crate) fn check_execution(&self) -> DataFusionResult<()> {
+        self.check().map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// Says that the statement computes, until what it gives is dropped.
+    pub(crate) fn working(&self) -> TaskTrackerToken {
+        self.work.token()
+    }
+
+    /// Whether nothing computes for the statement any more. Once its own task is over, its other tasks begin nothing new.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// Ends what still computes for a statement whose own task is over, and waits for it.
+    pub(crate) async fn rest(&self) {
+        self.cancel.cancel();
+        self.work.close();
+        self.work.wait().await;
+    }
+
     /// As [`Interruption::check`], of the statement that plans or runs with these options.
     ///
     /// # Errors
     /// CANCELLED, TIMEOUT.
     pub(crate) fn check_options(options: &ConfigOptions) -> DataFusionResult<()> {
         match options.extensions.get::<Interruption>() {
-            Some(interruption) => interruption
-                .check()
-                .map_err(|error| DataFusionError::External(Box::new(error))),
+            Some(interruption) => interruption.check_execution(),
             None => Ok(()),
         }
+    }
+
+    /// A function is about to make a constant of so many bytes for a plan with these options.
+    ///
+    /// # Errors
+    /// CANCELLED, TIMEOUT and the like; STATEMENT_TOO_LARGE or MEMORY_QUOTA_EXCEEDED when the statement's constants come to too much.
+    pub(crate) fn add_constant(options: &ConfigOptions, bytes: u64) -> DataFusionResult<()> {
+        let Some(interruption) = options.extensions.get::<Interruption>() else {
+            return Ok(());
+        };
+        interruption.check_execution()?;
+        interruption
+            .constants
+            .add(bytes)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     /// Resolves when the statement must stop; says why.
@@ -156,6 +217,38 @@ pub(crate) async fn aside_waiting<T>(work: impl Future<Output = T>) -> T {
     match workers() {
         Some(handle) => tokio::task::block_in_place(|| handle.block_on(work)),
         None => work.await,
+    }
+}
+
+/// A poll that lasts longer is long: what else is to run on its thread waits.
+const LONG: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// When the outermost poll on this thread that says so began.
+    static POLL_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Polls something that may loop over [`aside_when_long`].
+pub(crate) fn in_poll<T>(now: Instant, poll: impl FnOnce() -> T) -> T {
+    /// Sets the time back, after a panic too.
+    struct Ended(Option<Instant>);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            POLL_BEGAN.set(self.0);
+        }
+    }
+
+    let outer = Ended(POLL_BEGAN.get());
+    POLL_BEGAN.set(outer.0.or(Some(now)));
+    poll()
+}
+
+/// A piece of work in a poll: as [`aside`] when the poll lasts long already, since that costs more than many a piece.
+pub(crate) fn aside_when_long<T>(work: impl FnOnce() -> T) -> T {
+    match POLL_BEGAN.get() {
+        Some(began) if began.elapsed() >= LONG => aside(work),
+        Some(_) | None => work(),
     }
 }
 

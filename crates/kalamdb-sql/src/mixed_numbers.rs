@@ -169,11 +169,13 @@ pub(crate) fn as_text(operand: &Expr, to: &DataType, schema: &DFSchema) -> Optio
     else {
         return None;
     };
+    // Arrow reads no text into one of a negative scale.
+    let places = usize::try_from(*scale).ok()?;
     if !matches!(type_of(operand, schema)?, DataType::Float32 | DataType::Float64) {
         return None;
     }
     let shown = Arc::new(ScalarUDF::from(Shown {
-        places: usize::try_from(*scale).unwrap_or(0) + 1, // Negative: the whole part is rounded.
+        places: places + 1,
         signature: Signature::any(1, Volatility::Immutable),
     }));
     let call = ScalarFunction::new_udf(shown, vec![operand.clone()]);

@@ -201,12 +201,12 @@ impl ScalarUDFImpl for Operation {
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negated, 0)?))
             }
             (Kind::Join, [ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)]) => {
-                check_join(&args.args, 1)?;
+                check_join(&args, 1)?;
                 let joined = concat_elements_dyn(&left.to_array()?, &right.to_array()?)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&joined, 0)?))
             }
             (Kind::Join, [left, right]) => {
-                check_join(&args.args, args.number_rows)?;
+                check_join(&args, args.number_rows)?;
                 let (left, right) = (left.to_array(args.number_rows)?, right.to_array(args.number_rows)?);
                 Ok(ColumnarValue::Array(concat_elements_dyn(&left, &right)?))
             }
@@ -235,8 +235,10 @@ impl ScalarUDFImpl for Operation {
     }
 }
 
-fn check_join(args: &[ColumnarValue], rows: usize) -> Result<()> {
-    growth::check(Kind::Join.sign(), growth::together(args, rows)?, MOST_JOINED_BYTES)
+fn check_join(call: &ScalarFunctionArgs, rows: usize) -> Result<()> {
+    let bytes = growth::together(&call.args, rows)?;
+    growth::check(Kind::Join.sign(), bytes, MOST_JOINED_BYTES)?;
+    growth::add_constant(call, bytes)
 }
 
 #[cfg(test)]

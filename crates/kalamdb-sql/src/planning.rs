@@ -41,8 +41,10 @@ use crate::key_groups;
 use crate::literals;
 use crate::merged_columns;
 use crate::missing;
+use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::parameters;
+use crate::patterns;
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
@@ -51,6 +53,7 @@ use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
+use crate::row_comparisons;
 use crate::scan_exec::Readers;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
@@ -438,6 +441,9 @@ impl Planner {
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
+        named_windows::resolve(node)?;
+        patterns::translate(node)?;
+        row_comparisons::as_scalars(node, &self.state)?;
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
     }

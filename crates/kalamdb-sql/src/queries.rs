@@ -478,9 +478,20 @@ impl RunningQuery {
         self.entry.peak_memory_bytes.fetch_max(bytes as u64, Ordering::Relaxed);
     }
 
-    /// From here on a cancellation or timeout waits for the outcome: the commit may already be durable.
-    pub(crate) fn committing(&self) {
+    /// Whether the statement is to stop, for whoever works at length before it commits.
+    pub(crate) fn is_to_stop(&self) -> bool {
+        self.interruption().check().is_err()
+    }
+
+    /// From here on a cancellation or timeout waits for the outcome: the commit may already be durable. One that came before
+    /// wins over what is about to be committed.
+    ///
+    /// # Errors
+    /// As [`Interruption::check`].
+    pub(crate) fn committing(&self) -> Result<()> {
+        self.entry.interruption.check()?;
         self.entry.committing.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(crate) fn is_committing(&self) -> bool {

@@ -31,7 +31,7 @@ pub(crate) async fn run(
     query: &RunningQuery,
 ) -> Result<Completion> {
     // Short: it ends before a cancellation is heard, so that its outcome is known.
-    query.committing();
+    query.committing()?;
     let view = database.engine().view();
     let principal = database.principal(&view, session)?;
     let message = match statement {

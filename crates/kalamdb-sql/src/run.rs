@@ -351,10 +351,12 @@ async fn rows(
         }
     }
     query.memory_peak(running.memory.peak_bytes());
-    Ok(())
+    query.interruption().check()
 }
 
 async fn send(batch: RecordBatch, query: &RunningQuery, output: &Output) -> Result<()> {
+    // A poll that took long may have gone past the statement's end.
+    query.interruption().check()?;
     query.return_rows(&batch)?;
     output.send(batch).await
 }

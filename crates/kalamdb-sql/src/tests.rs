@@ -9,6 +9,7 @@ mod intervals;
 mod mixed_types;
 mod parameters;
 mod planning;
+mod postgresql;
 mod pruning;
 mod qualifiers;
 mod queries;

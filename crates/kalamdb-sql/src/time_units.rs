@@ -123,8 +123,28 @@ pub(crate) fn moment_beside_date(binary: &mut BinaryExpr, schema: &DFSchema) -> 
         (true, false) => &binary.right,
         _ => return false,
     };
-    let Some((unit, zone)) = coarse(moment, schema) else {
-        return false;
+    let (unit, zone) = match coarse(moment, schema) {
+        Some(coarse) => coarse,
+        None => {
+            // A date may be one that nanoseconds do not reach.
+            let given = Given::of(moment, schema).filter(|given| !matches!(given, Given::Text(_)));
+            let microseconds = given.and_then(|given| given.in_unit(moment, TimeUnit::Microsecond));
+            let Some(microseconds) = microseconds else {
+                return false;
+            };
+            let zone = match microseconds.get_type(schema) {
+                Ok(DataType::Timestamp(_, zone)) => zone,
+                // As above.
+                Ok(_) | Err(_) => return false,
+            };
+            let moment = if is_date(&binary.left) {
+                &mut binary.right
+            } else {
+                &mut binary.left
+            };
+            **moment = microseconds;
+            (TimeUnit::Microsecond, zone)
+        }
     };
     for side in [&mut binary.left, &mut binary.right] {
         if zone.is_some() || is_date(side) {

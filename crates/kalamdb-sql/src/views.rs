@@ -204,7 +204,7 @@ pub(crate) async fn create(
         };
         (principal, new)
     };
-    running.committing();
+    running.committing()?;
     let created = database.engine().create_view(&principal, new, mode).await;
     let created = created.map_err(|error| match error.code {
         ErrorCode::NamespaceNotFound => {

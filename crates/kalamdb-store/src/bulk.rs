@@ -6,6 +6,7 @@
 //!
 //! A large UPDATE is a load that removes rows as well, a large DELETE one that brings none.
 
+mod removals;
 mod resolver;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
 use arrow::compute::{interleave, take};
 use parking_lot::Mutex;
 
-use crate::bulk::resolver::{Loaded, Removals, Resolver};
+use crate::bulk::removals::{Removals, Table};
+use crate::bulk::resolver::{Loaded, Resolver};
 use crate::decode::RowBuffer;
 use crate::deletion_vector::Deleted;
 use crate::error::StoreError;
@@ -31,16 +33,21 @@ use crate::row_bytes;
 use crate::run_writer::RunWriter;
 use crate::schema::{Lifetime, StoreSchema};
 use crate::segment::{SegmentFile, SegmentShape};
+use crate::snapshot::DbState;
 use crate::store::Store;
 use crate::tuning::{
     LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
 };
+use crate::watch::Concern;
 
 /// Bytes of rows that are sorted together at most, unless they came together: half of what the offsets of a column hold.
 const CHUNK_OFFSETS_BYTES: usize = 1 << 30;
 
 /// A row's key, if its table has one, and its value.
 pub type EncodedRow = (Option<Arc<[u8]>>, Vec<u8>);
+
+/// Whether to give up, asked every few thousand rows by whoever works at length.
+pub type GiveUp<'a> = &'a (dyn Fn() -> bool + Send + Sync);
 
 /// What becomes of a row whose key exists, in the table or earlier in the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,32 +184,27 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         Ok(())
     }
 
-    /// Has the load remove a row as well, as it was found; says whether it was not to be removed already.
-    pub fn remove(&mut self, key: &[u8], location: Location, seq: Seq) -> bool {
-        let is_new = match location {
-            Location::Hot(epoch) => self.removals.hot.insert(key.to_vec(), (epoch, seq)).is_none(),
-            Location::Cold(segment, row) => self.removals.cold.entry(segment).or_default().insert(row),
-        };
-        self.removals.rows += u64::from(is_new);
-        is_new
+    /// Has the load remove a row as well, as it was found in `state`; says whether it was not to be removed already.
+    ///
+    /// # Errors
+    /// [`StoreError::Retired`] or [`StoreError::Conflict`] if the row was not found there.
+    pub fn remove(&mut self, state: &DbState<C>, key: &[u8], location: Location, seq: Seq) -> Result<bool, StoreError> {
+        self.removals.add(state, self.target, key, location, seq)
     }
 
     /// Whether the load is to remove this row.
     pub fn removes(&self, key: &[u8], location: Location) -> bool {
-        match location {
-            Location::Hot(_) => self.removals.hot.contains_key(key),
-            Location::Cold(segment, row) => self.removals.cold.get(&segment).is_some_and(|rows| rows.contains(row)),
-        }
+        self.removals.contains(key, location)
     }
 
     /// Rows to be removed so far.
     pub fn removed(&self) -> u64 {
-        self.removals.rows
+        self.removals.rows()
     }
 
     /// How many of them are hot: those are held by their keys.
     pub fn removed_hot(&self) -> usize {
-        self.removals.hot.len()
+        self.removals.hot_rows()
     }
 
     /// [`BulkLoad::write`] for rows that were encoded already: keys (none for a table without one) and values.
@@ -238,12 +240,21 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         self.rows
     }
 
+    /// [`BulkLoad::finish_unless`] without giving up.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn finish(self) -> Result<Arc<Publication>, StoreError> {
+        self.finish_unless(&|| false).await
+    }
+
     /// Makes everything durable and looks the keys up in the table, which blocks on CPU and disk; what is returned is to be named in
     /// [`crate::TableChange::Publish`].
     ///
     /// # Errors
-    /// [`StoreError::DuplicateKey`] for a key of the load or the table.
-    pub async fn finish(mut self) -> Result<Arc<Publication>, StoreError> {
+    /// [`StoreError::DuplicateKey`] for a key of the load or the table, [`StoreError::Conflict`] if a row to be removed is gone or
+    /// was changed, [`StoreError::Cancelled`] once `give_up` says so.
+    pub async fn finish_unless(mut self, give_up: GiveUp<'_>) -> Result<Arc<Publication>, StoreError> {
         self.write_chunk()?;
         let ordered = RunWriter::new(&self.store, self.target, &self.schema, &self.options, self.shape);
         let ordered = std::mem::replace(&mut self.ordered, ordered).finish()?;
@@ -252,7 +263,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         } else {
             let mut runs = vec![ordered];
             runs.append(&mut self.chunks);
-            self.merge_all(runs)?
+            self.merge_all(runs, give_up)?
         };
         crate::crash::point("load-written");
         let mut publication = Publication {
@@ -268,11 +279,11 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             _gate: None,
         };
         // A store that is not created yet has no keys; new ids are nobody's.
-        let meets_rows = self.encoder.is_some() || self.removals.rows > 0;
+        let meets_rows = self.encoder.is_some() || self.removals.rows() > 0;
         if meets_rows && self.store.state().table(self.target).is_some() {
             // From here to the publication rows stay where they are found, unless a commit of rows removes them.
             publication._gate = Some(self.store.publishers().enter(self.target).await);
-            self.resolve(&mut publication)?;
+            self.resolve(&mut publication, give_up)?;
         }
         if self.on_duplicate == OnDuplicate::Ignore {
             let resolution = publication.resolution.lock();
@@ -351,7 +362,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
     }
 
     /// Merges runs into one, in several passes if they are many: each pass keeps the order in which they came.
-    fn merge_all(&self, mut runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
+    fn merge_all(&self, mut runs: Vec<Vec<NewSegment>>, give_up: GiveUp<'_>) -> Result<Vec<NewSegment>, StoreError> {
         let summaries = runs.iter().flatten().map(|output| &output.summary);
         let longest = summaries
             .map(|summary| summary.memory_bytes / u64::from(summary.rows).max(1))
@@ -363,17 +374,17 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
                 let rest = runs.split_off(runs.len().min(at_once));
                 merged.push(match runs.len() {
                     1 => runs.remove(0),
-                    _ => self.merge(runs)?,
+                    _ => self.merge(runs, give_up)?,
                 });
                 runs = rest;
             }
             runs = merged;
         }
-        self.merge(runs)
+        self.merge(runs, give_up)
     }
 
     /// Merges runs into one; of rows of one key the later run's is the later one.
-    fn merge(&self, runs: Vec<Vec<NewSegment>>) -> Result<Vec<NewSegment>, StoreError> {
+    fn merge(&self, runs: Vec<Vec<NewSegment>>, give_up: GiveUp<'_>) -> Result<Vec<NewSegment>, StoreError> {
         let source = |output| {
             let entry = Arc::new(self.entry_of(output));
             let opened = entry.clone();
@@ -388,6 +399,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         // The last row so far is held back: the next one may have its key.
         let mut held: Option<(BinaryArray, Vec<ArrayRef>)> = None;
         while let Some(merged) = merge.next()? {
+            go_on(give_up)?;
             let rows: Vec<u32> = (0..).take(merged.origins.len()).collect();
             let mut kept = self.without_duplicates(rows, |&row| merged.keys.value(row as usize))?;
             if let Some((last, columns)) = held.take() {
@@ -440,18 +452,18 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
     }
 
     /// Finds the keys that exist, and has what others do from now on settled.
-    fn resolve(&mut self, publication: &mut Publication) -> Result<(), StoreError> {
+    fn resolve(&mut self, publication: &mut Publication, give_up: GiveUp<'_>) -> Result<(), StoreError> {
         let outputs = publication.outputs.iter();
         let loaded = outputs.map(|output| Loaded {
             entry: self.entry_of(output),
             damage: output.damage.clone(),
         });
         let loaded = loaded.collect();
-        let watch = self.store.watch(self.target, true)?;
+        let watch = self.store.watch(self.target, Concern::Everything)?;
         let state = self.store.state();
         self.store.engine().moment("load-begun");
         let watch = match mistake!(LoadsWatchTooLate) {
-            true => self.store.watch(self.target, true)?,
+            true => self.store.watch(self.target, Concern::Everything)?,
             false => watch,
         };
         let resolver = Resolver {
@@ -460,16 +472,19 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             scope: self.scope,
             schema: self.schema.clone(),
             on_duplicate: self.on_duplicate,
-            removes: self.removals.rows > 0,
+            removes: self.removals.rows() > 0,
             loaded,
         };
         let removals = std::mem::take(&mut self.removals);
         let mut resolution = publication.resolution.lock();
-        removals.check(&state, &self.schema, self.target, self.scope)?;
-        resolution.deleted = removals.cold;
-        let hot = removals.hot.into_iter();
-        resolution.hot = hot.map(|(key, (epoch, _))| ((self.scope, key), epoch)).collect();
-        resolver.resolve_all(&state, &mut resolution)?;
+        let table = Table {
+            state: &state,
+            schema: &self.schema,
+            store: self.target,
+            scope: self.scope,
+        };
+        *resolution = removals.locate(&table, give_up)?;
+        resolver.resolve_all(&state, &mut resolution, give_up)?;
         drop(resolution);
         self.store.engine().moment("load-resolved");
         publication.watch = Some(watch.clone());
@@ -478,12 +493,20 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             if watch.len() <= WATCH_REST_KEYS {
                 break;
             }
+            go_on(give_up)?;
             publication.catch_up()?;
         }
         if mistake!(LoadsGiveTheGateBack) {
             publication._gate = None;
         }
         Ok(())
+    }
+}
+
+fn go_on(give_up: GiveUp<'_>) -> Result<(), StoreError> {
+    match give_up() && !mistake!(LoadsAreNotStopped) {
+        true => Err(StoreError::Cancelled),
+        false => Ok(()),
     }
 }
 

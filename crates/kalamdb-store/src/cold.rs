@@ -159,7 +159,7 @@ impl Columns {
 }
 
 /// `_seq` and `_updated` of a row of a segment that does not store them.
-fn based(entry: &SegmentEntry, row: u32) -> (Seq, i64) {
+pub(crate) fn based(entry: &SegmentEntry, row: u32) -> (Seq, i64) {
     match entry.seqs {
         SegmentSeqs::Base { base, updated_micros } => (Seq(base.0 + u64::from(row)), updated_micros),
         SegmentSeqs::Stored { min, .. } => (min, 0),

@@ -10,7 +10,6 @@ use crate::deletion_vector::{self, Deleted};
 use crate::error::{CommitError, StoreError};
 use crate::flush::publish;
 use crate::ids::{SegmentId, StoreId};
-use crate::location::Location;
 use crate::manifest::Segment;
 use crate::merge::{Merge, Source, Unopened, runs_at_once};
 use crate::mover::{Moved, Progress, SegmentOptions};
@@ -21,7 +20,7 @@ use crate::segment::SegmentShape;
 use crate::snapshot::DbState;
 use crate::store::Store;
 use crate::tuning::{DELETED_PERCENT, RUN_SEGMENT_ROWS, RUNS};
-use crate::watch::News;
+use crate::watch::{Concern, News};
 
 /// Merges what is worth it, `full`y everything.
 pub(crate) fn compact<C: Send + Sync + 'static>(
@@ -171,11 +170,12 @@ fn merge<C: Send + Sync + 'static>(
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
     // Before the state: what is deleted afterwards is heard of.
-    let watch = store.watch(target, false)?;
+    let merged = || Concern::Segments(inputs.iter().map(|segment| segment.entry.segment).collect());
+    let watch = store.watch(target, merged())?;
     let state = store.state();
     store.engine().moment("compaction-begun");
     let watch = match mistake!(CompactionsWatchTooLate) {
-        true => store.watch(target, false)?,
+        true => store.watch(target, merged())?,
         false => watch,
     };
     let version = state.table(target).ok_or(StoreError::Retired(target))?.clone();
@@ -281,14 +281,12 @@ impl Moves {
         let outputs = self.outputs;
         let sources: HashMap<SegmentId, Vec<u32>> = self.sources.into_iter().collect();
         Box::new(move |news: &News, resolution: &mut Resolution| {
-            for (_, _, location) in &news.removed {
-                let Location::Cold(segment, row) = location else {
-                    continue;
-                };
-                if mistake!(CompactionsForgetRemovals) {
-                    continue;
-                }
-                let place = sources.get(segment).and_then(|rows| rows.get(*row as usize).copied());
+            let removed = news
+                .deleted
+                .iter()
+                .flat_map(|(segment, rows)| rows.rows().map(move |row| (segment, row)));
+            for (segment, row) in removed.filter(|_| !mistake!(CompactionsForgetRemovals)) {
+                let place = sources.get(segment).and_then(|rows| rows.get(row as usize).copied());
                 let Some(place) = place.filter(|place| *place != NOWHERE) else {
                     continue;
                 };

@@ -145,6 +145,10 @@ impl Chunk {
         self.len() - before
     }
 
+    fn meets(&self, other: &Chunk) -> bool {
+        self.0.iter().zip(other.0.iter()).any(|(word, other)| word & other != 0)
+    }
+
     fn rows(&self) -> impl Iterator<Item = u32> {
         self.0.iter().enumerate().flat_map(|(index, &word)| {
             let base = 64 * u32::try_from(index).unwrap_or(0);
@@ -238,6 +242,20 @@ impl Deleted {
 
     pub(crate) fn insert(&mut self, row: u32) -> bool {
         self.chunks.entry(row / CHUNK_ROWS).or_default().insert(row)
+    }
+
+    /// Adds the other's.
+    pub(crate) fn union(&mut self, other: &Deleted) {
+        for (&number, chunk) in &other.chunks {
+            self.chunks.entry(number).or_default().union(chunk);
+        }
+    }
+
+    /// Whether a row is in both.
+    pub(crate) fn meets(&self, other: &Deleted) -> bool {
+        let in_both =
+            |(number, chunk): (&u32, &Chunk)| other.chunks.get(number).is_some_and(|other| chunk.meets(other));
+        self.chunks.iter().any(in_both)
     }
 
     pub(crate) fn remove(&mut self, row: u32) {

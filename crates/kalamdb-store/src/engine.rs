@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
@@ -13,6 +14,7 @@ use crate::damage::Damages;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
+use crate::log_damage;
 use crate::meta;
 use crate::opened::OpenSegments;
 use crate::schema::Lifetime;
@@ -32,6 +34,8 @@ pub(crate) struct Engine {
     /// Its UUID.
     database: String,
     durability: Durability,
+    /// RocksDB's sequence number up to which the log is synced for certain; what other threads write beside a sync may be behind.
+    synced: AtomicU64,
     files: Arc<Files>,
     opened: OpenSegments,
     damages: Damages,
@@ -70,6 +74,8 @@ pub(crate) enum WriteError {
     Refused(String),
     /// It may be in the log.
     Unknown(String),
+    /// The same, because of a file that RocksDB cannot read: it names it.
+    Damaged(String),
 }
 
 /// The first record of `meta`.
@@ -87,18 +93,20 @@ impl Engine {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let common = common_options(options);
         let files = Arc::new(Files::new());
-        let families = [
-            ColumnFamilyDescriptor::new("default", table_options(&common, &cache)),
-            ColumnFamilyDescriptor::new(META, table_options(&common, &cache)),
-            ColumnFamilyDescriptor::new(HOT, rows_options(&common, &cache)),
-            ColumnFamilyDescriptor::new(STREAM, rows_options(&common, &cache)),
-            ColumnFamilyDescriptor::new(DELETION_VECTORS, rows_options(&common, &cache)),
-        ];
+        // Before recovery, which drops what it cannot read and deletes the logs.
+        log_damage::check(&directory.rocksdb(), || {
+            let families = families(&common, &cache);
+            DB::open_cf_descriptors_read_only(&common, directory.rocksdb(), families, false)
+                .map(|db| db.latest_sequence_number())
+                .map_err(|error| storage(&error))
+        })?;
+        let families = families(&common, &cache);
         let db = DB::open_cf_descriptors(&common, directory.rocksdb(), families).map_err(|error| storage(&error))?;
         let mut engine = Self {
             db,
             database: String::new(),
             durability: options.durability,
+            synced: AtomicU64::new(0),
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             damages: Damages::default(),
@@ -196,9 +204,12 @@ impl Engine {
         self.db.write(batch).map_err(|error| storage(&error))
     }
 
-    fn write_with(&self, batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
+    fn write_with(&self, mut batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
         #[cfg(test)]
         let too_late = self.fail()?;
+        // Writes of other threads may come before these changes, so they end here at the earliest.
+        let end = self.db.latest_sequence_number() + batch.len() as u64;
+        batch.put_log_data(log_damage::mark(self.synced.load(Ordering::SeqCst)));
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         self.db.write_opt(batch, &options).map_err(|error| match error.kind() {
@@ -208,8 +219,8 @@ impl Engine {
             | ErrorKind::Busy
             | ErrorKind::TryAgain
             | ErrorKind::ColumnFamilyDropped => WriteError::Refused(error.to_string()),
+            ErrorKind::Corruption => WriteError::Damaged(error.to_string()),
             ErrorKind::NotFound
-            | ErrorKind::Corruption
             | ErrorKind::IOError
             | ErrorKind::MergeInProgress
             | ErrorKind::Incomplete
@@ -224,6 +235,7 @@ impl Engine {
             return Err(WriteError::Unknown("a test fails this sync".to_string()));
         }
         if sync {
+            self.synced.fetch_max(end, Ordering::SeqCst);
             crate::crash::synced(|| self.directory.rocksdb());
         }
         Ok(())
@@ -315,6 +327,10 @@ impl From<WriteError> for StoreError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Refused(message) | WriteError::Unknown(message) => Self::Storage(message),
+            WriteError::Damaged(problem) => Self::Corrupt {
+                object: "RocksDB's files".to_string(),
+                problem,
+            },
         }
     }
 }
@@ -337,8 +353,9 @@ fn common_options(store: &StoreOptions) -> Options {
     // A batch changes several column families; without this, recovery after a flush of one of them could lose the others' part.
     options.set_atomic_flush(true);
     options.set_paranoid_checks(true);
-    // The log's end may be torn by a crash, and everything before it counts: a synced record is never behind an unsynced one.
-    // A log that vanished or is too short is found because the manifest keeps track of the logs.
+    // The log's end may be torn by a crash, and everything before it counts: a synced record is never behind an unsynced one. That it
+    // is torn and not damaged is checked before. An older log that vanished or is too short is found because the manifest keeps track
+    // of logs that are complete.
     options.set_wal_recovery_mode(match mistake!(TornLogsAreRefused) {
         true => DBRecoveryMode::AbsoluteConsistency,
         false => DBRecoveryMode::PointInTime,
@@ -364,6 +381,16 @@ fn common_options(store: &StoreOptions) -> Options {
     options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options.set_compression_type(DBCompressionType::Lz4);
     options
+}
+
+fn families(common: &Options, cache: &Cache) -> [ColumnFamilyDescriptor; 5] {
+    [
+        ColumnFamilyDescriptor::new("default", table_options(common, cache)),
+        ColumnFamilyDescriptor::new(META, table_options(common, cache)),
+        ColumnFamilyDescriptor::new(HOT, rows_options(common, cache)),
+        ColumnFamilyDescriptor::new(STREAM, rows_options(common, cache)),
+        ColumnFamilyDescriptor::new(DELETION_VECTORS, rows_options(common, cache)),
+    ]
 }
 
 fn table_options(common: &Options, cache: &Cache) -> Options {

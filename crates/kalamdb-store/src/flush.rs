@@ -7,15 +7,12 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures::executor::block_on;
 use parking_lot::Mutex;
-use twox_hash::XxHash3_128;
 
-use crate::cold::scoped;
 use crate::committer::{Step, TableChange};
 use crate::decode::{self, RowBuffer, RowDecoder};
 use crate::error::{CommitError, StoreError};
 use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
 use crate::key;
-use crate::location::Location;
 use crate::mover::{Moved, Progress, SegmentOptions};
 use crate::pinned::{IterateOptions, PinnedIterator};
 use crate::publication::{Inputs, Publication, Resolution, Settle};
@@ -26,17 +23,7 @@ use crate::segment::SegmentShape;
 use crate::snapshot::{DbState, TableVersion};
 use crate::store::Store;
 use crate::tuning::{MOVE_BATCH_ROWS, POINT_DELETE_ROWS, SCAN_BATCH_BYTES, SCAN_READAHEAD_BYTES};
-use crate::watch::News;
-
-/// Names a key without keeping it: two keys of one table never share one of these, for all that anybody will see.
-type Fingerprint = u128;
-
-fn fingerprint(scope: ScopeId, mut key: &[u8]) -> Fingerprint {
-    if mistake!(FlushesTellRowsByOneColumn) {
-        key = &key[..key.len().min(size_of::<i64>())];
-    }
-    XxHash3_128::oneshot(&scoped(scope, key))
-}
+use crate::watch::{Concern, Fingerprint, News, fingerprint};
 
 /// Moves the rows that are hot now.
 pub(crate) fn flush<C: Send + Sync + 'static>(
@@ -107,11 +94,11 @@ fn move_epoch<C: Send + Sync + 'static>(
     progress: &dyn Progress,
 ) -> Result<Moved, StoreError> {
     // Before the state: what is removed afterwards is heard of.
-    let watch = store.watch(target, false)?;
+    let watch = store.watch(target, Concern::Epoch(epoch))?;
     let state = store.state();
     store.engine().moment("flush-begun");
     let watch = match mistake!(FlushesWatchTooLate) {
-        true => store.watch(target, false)?,
+        true => store.watch(target, Concern::Epoch(epoch))?,
         false => watch,
     };
     let version = table(&state, target)?;
@@ -161,7 +148,7 @@ fn move_epoch<C: Send + Sync + 'static>(
         },
         resolution: Mutex::new(Resolution::default()),
         watch: Some(watch),
-        settle: places.settle(epoch),
+        settle: places.settle(),
         _gate: None,
     };
     let moved = publish(store, publication, progress)?;
@@ -224,16 +211,12 @@ impl Places {
     }
 
     /// Marks the rows that were removed from the epoch since.
-    fn settle(self, epoch: Epoch) -> Settle {
+    fn settle(self) -> Settle {
         let places = self.places;
         Box::new(move |news: &News, resolution: &mut Resolution| {
-            for (scope, key, location) in &news.removed {
-                if *location != Location::Hot(epoch) || mistake!(FlushesForgetRemovals) {
-                    continue;
-                }
-                let wanted = fingerprint(*scope, key);
+            for wanted in news.gone.iter().filter(|_| !mistake!(FlushesForgetRemovals)) {
                 // Rows that the state no longer showed are not there.
-                if let Ok(index) = places.binary_search_by_key(&wanted, |place| place.0) {
+                if let Ok(index) = places.binary_search_by_key(wanted, |place| place.0) {
                     let (_, segment, row) = places[index];
                     resolution.deleted.entry(segment).or_default().insert(row);
                 }

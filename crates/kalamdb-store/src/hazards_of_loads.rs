@@ -9,9 +9,9 @@ use futures::executor::block_on;
 use crate::engine::Fault;
 use crate::hazards_of_movers::text_of;
 use crate::testing::{
-    At, AtEach, GLOBAL, T, TestStore, assert_rows, begin_load, collect, compact_while, delete, finish, flush, ids,
-    insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows, schema, segment_files,
-    segment_options, spec, step, update,
+    At, AtEach, GLOBAL, T, TestStore, assert_rows, begin_change, begin_load, collect, compact_while, delete, finish,
+    finish_unless, flush, ids, insert, key, load, load_all, load_rows, new_store, open, put, removal, request, rows,
+    schema, segment_files, segment_options, spec, step, update,
 };
 use crate::{CommitError, Lifetime, OnDuplicate, Publication, StoreError, StoreId, TableChange, TableVersion};
 
@@ -289,6 +289,53 @@ fn the_files_of_a_load_that_is_given_up_or_refused_go() {
     store.wait_for_eraser();
     assert_eq!(segment_files(directory.path()), none);
     assert_eq!(ids(&store, T), [] as [i64; 0]);
+}
+
+#[test]
+fn a_load_that_is_to_give_up_stops_wherever_it_is_and_leaves_nothing() {
+    let (directory, store) = new_store();
+    let old: Vec<i64> = (0..3000).collect();
+    load(&store, GLOBAL, OnDuplicate::Fail, &old, "old");
+    insert(&store, T, -1, "hot").expect("commits");
+    let files = segment_files(directory.path());
+    let all = || {
+        let mut all = rows(&store.state(), T, GLOBAL);
+        all.sort();
+        all
+    };
+    let before = all();
+    // Each time it is asked it says so a little later, until nobody asks so often.
+    let mut stopped = 0;
+    loop {
+        // Rows that were found, were moved then, and are to be replaced out of order, in several passes.
+        let mut change = begin_change(&store, &store.state(), &[-1, 1, 2000]);
+        if stopped == 0 {
+            flush(&store);
+            compact_while(&store, |_, _| {});
+        }
+        let backwards: Vec<i64> = (3000..16_000).rev().chain([2000, 1, -1]).collect();
+        for part in backwards.chunks(1000) {
+            load_all(&mut change, part, "new").expect("writes");
+        }
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let give_up = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= stopped;
+        match finish_unless(change, &give_up) {
+            Err(StoreError::Cancelled) => stopped += 1,
+            Ok(publication) => {
+                publish(&store, publication).expect("publishes");
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        store.wait_for_eraser();
+        if stopped > 1 {
+            assert_eq!(segment_files(directory.path()).len(), files.len(), "{stopped}");
+        }
+        assert!(all() == before, "{stopped}");
+        assert!(!store.publishers().is_held(T));
+    }
+    assert!(stopped >= 4, "it was asked {stopped} times");
+    assert_eq!(text_of(&store, 2000).as_deref(), Some("new 2000"));
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Hazards 7 and 19: what was acknowledged is on disk, and what becomes of commits whose sync fails.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use futures::executor::block_on;
 use futures::future::join_all;
+use tempfile::TempDir;
 
 use crate::engine::Fault;
 use crate::testing::{
-    GLOBAL, T, begin_load, copy_directory, create, ids, insert, load_rows, new_store, open, options, put, request,
-    segment_files, step,
+    GLOBAL, T, TestStore, begin_load, copy_directory, create, ids, insert, load_rows, new_store, open, options, put,
+    request, segment_files, step,
 };
 use crate::{CommitError, Durability, OnDuplicate, Store, StoreError, TableChange};
 
@@ -37,18 +41,130 @@ fn hazard_7_a_torn_log_loses_nothing_that_was_acknowledged() {
     }
     let copy = tempfile::tempdir().expect("a directory");
     copy_directory(directory.path(), copy.path());
-    let newest_log = std::fs::read_dir(copy.path().join("rocksdb"))
-        .expect("a directory")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .max()
-        .expect("a log");
+    let newest_log = newest_log(copy.path());
     let mut log = std::fs::read(&newest_log).expect("read");
     // The start of a record that never got to the disk whole.
     let start = log[..200].to_vec();
     log.extend_from_slice(&start[..57]);
     std::fs::write(&newest_log, log).expect("written");
     assert_eq!(ids(&open(copy.path()), T), (0..10).collect::<Vec<_>>());
+}
+
+/// The newest log of a data directory.
+fn newest_log(directory: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(directory.join("rocksdb")).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let logs = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.max().expect("a log")
+}
+
+fn copied(directory: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    copy_directory(directory, copy.path());
+    copy
+}
+
+fn try_open(directory: &Path) -> Result<Arc<TestStore>, StoreError> {
+    Store::open(options(directory), 0, |_, _| Ok::<_, StoreError>(0))
+}
+
+#[test]
+fn hazard_7_damage_in_the_middle_of_a_log_is_no_torn_end() {
+    let (directory, store) = new_store();
+    let length = || std::fs::metadata(newest_log(directory.path())).expect("a log").len();
+    // Short rows, one of several blocks, and files that come with a commit.
+    let mut ends = vec![length()];
+    for id in 0..4 {
+        let text = if id == 2 {
+            "long ".repeat(20_000)
+        } else {
+            "kept".to_string()
+        };
+        insert(&store, T, id, &text).expect("commits");
+        ends.push(length());
+    }
+    let mut load = begin_load(&store, GLOBAL, OnDuplicate::Fail);
+    load_rows(&mut load, 100..110);
+    let publication = block_on(load.finish()).expect("finishes");
+    step(&store, vec![TableChange::Publish(publication)]).expect("publishes");
+    for id in 4..7 {
+        insert(&store, T, id, "kept").expect("commits");
+    }
+    for (id, ends) in (0..).zip(ends.windows(2)) {
+        // The checksum, the length, the type and what they are of.
+        for byte in [ends[0], ends[0] + 4, ends[0] + 6, (ends[0] + ends[1]) / 2, ends[1] - 1] {
+            let copy = copied(directory.path());
+            let log = newest_log(copy.path());
+            let mut bytes = std::fs::read(&log).expect("read");
+            bytes[byte as usize] ^= 1;
+            std::fs::write(&log, &bytes).expect("written");
+            let refused = try_open(copy.path()).map(|_| ()).expect_err("something is missing");
+            let message = refused.to_string();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{message}");
+            assert!(message.contains(&log.display().to_string()), "{message}");
+            assert_eq!(
+                std::fs::read(&log).expect("read"),
+                bytes,
+                "a start that is refused changes nothing"
+            );
+            // As the message says, for whoever has no copy.
+            let size = message
+                .split("--size=")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next()?.parse().ok());
+            let cut = std::fs::OpenOptions::new().write(true).open(&log).expect("opens");
+            cut.set_len(size.expect("a number")).expect("cut");
+            drop(cut);
+            let store = open(copy.path());
+            assert_eq!(ids(&store, T), (0..id).collect::<Vec<_>>());
+            insert(&store, T, 50, "on it goes").expect("commits");
+        }
+    }
+    // Nothing follows the last commit, which looks as one that was never synced.
+    let copy = copied(directory.path());
+    let log = newest_log(copy.path());
+    let mut bytes = std::fs::read(&log).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&log, &bytes).expect("written");
+    let kept: Vec<i64> = (0..6).chain(100..110).collect();
+    assert_eq!(ids(&open(copy.path()), T), kept);
+}
+
+#[test]
+fn hazard_7_writes_that_were_not_synced_may_be_lost_one_without_the_other() {
+    let (directory, store) = new_store();
+    for id in 0..3 {
+        insert(&store, T, id, "kept").expect("commits");
+    }
+    let length = || std::fs::metadata(newest_log(directory.path())).expect("a log").len() as usize;
+    let synced = length();
+    // A write beside commits that nobody waits for, and then a commit of several blocks.
+    let engine = store.engine();
+    let mut batch = rocksdb::WriteBatch::default();
+    batch.put_cf(engine.meta(), crate::meta::record("beside"), vec![7; 9000]);
+    engine.write_unsynced(batch).expect("written");
+    insert(&store, T, 3, &"long ".repeat(20_000)).expect("commits");
+    let end = length();
+    // Power fails before its sync: any page may be there, and any not.
+    let bytes = std::fs::read(newest_log(directory.path())).expect("read");
+    for page in synced / 4096..=end / 4096 {
+        for only in [false, true] {
+            let mut torn = bytes.clone();
+            for (at, byte) in torn.iter_mut().enumerate().skip(synced) {
+                if (at / 4096 == page) != only {
+                    *byte = 0;
+                }
+            }
+            let copy = copied(directory.path());
+            std::fs::write(newest_log(copy.path()), torn).expect("written");
+            let store = open(copy.path());
+            assert_eq!(ids(&store, T), [0, 1, 2], "page {page}, only: {only}");
+            insert(&store, T, 3, "again").expect("commits");
+            drop(store);
+            assert_eq!(ids(&open(copy.path()), T), [0, 1, 2, 3]);
+        }
+    }
 }
 
 #[test]
@@ -151,6 +267,6 @@ fn hazard_19_a_load_whose_publication_is_unknown_is_not_erased() {
     // It did not get into the log, so the restart finds the file announced and erases it.
     let store = open(directory.path());
     store.wait_for_eraser();
-    assert_eq!(segment_files(directory.path()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(segment_files(directory.path()), [] as [PathBuf; 0]);
     assert_eq!(ids(&store, T), [] as [i64; 0]);
 }

@@ -78,6 +78,8 @@ mod gate;
 #[cfg(test)]
 mod hazards;
 #[cfg(test)]
+mod hazards_of_changes;
+#[cfg(test)]
 mod hazards_of_commits;
 #[cfg(test)]
 mod hazards_of_files;
@@ -109,6 +111,7 @@ mod hot;
 mod ids;
 mod key;
 mod location;
+mod log_damage;
 mod manifest;
 mod merge;
 mod meta;
@@ -138,7 +141,7 @@ mod testing;
 mod tuning;
 mod watch;
 
-pub use bulk::{BulkLoad, EncodedRow, OnDuplicate};
+pub use bulk::{BulkLoad, EncodedRow, GiveUp, OnDuplicate};
 pub use committer::{CommitFuture, Committed, Put, PutKey, Removal, Step, TableChange, TableClaim, WriteRequest};
 pub use error::{CommitError, StoreError};
 pub use ids::{ColumnId, Epoch, SchemaVersion, ScopeId, SegmentId, Seq, StorageId, StoreId};

@@ -28,7 +28,7 @@ use crate::pinned::Pinned;
 use crate::recent::RecentCommits;
 use crate::row;
 use crate::schema::Lifetime;
-use crate::sequencer::group::{EpochChange, Group, Heard, HotChange, tell};
+use crate::sequencer::group::{EpochChange, Group, HotChange, tell};
 use crate::snapshot::{DbState, TableVersion};
 use crate::tuning::{GROUP_BYTES, GROUP_REQUESTS, RECENT_KEYS};
 use crate::watch::Watch;
@@ -272,8 +272,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             let what = self.recent.key(removal.store, removal.scope, &removal.key);
             group.remembered.push(self.recent.remember(what, seq));
             for watch in watches_of(&self.watches, removal.store).filter(|_| !mistake!(RemovalsAreNotHeard)) {
-                let heard = Heard::Removed(removal.scope, removal.key.clone(), removal.location);
-                group.watched.push((watch, heard));
+                watch.note_removed(group.news_of(&watch), removal.scope, &removal.key, removal.location);
             }
         }
         for mut put in puts {
@@ -292,7 +291,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     let what = self.recent.key(put.store, put.scope, &key);
                     group.remembered.push(self.recent.remember(what, seq));
                     for watch in watches_of(&self.watches, put.store).filter(|_| !mistake!(InsertionsAreNotHeard)) {
-                        group.watched.push((watch, Heard::Inserted(put.scope, key.clone())));
+                        watch.note_inserted(group.news_of(&watch), put.scope, &key);
                     }
                 }
             }
@@ -366,7 +365,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Ok(())
             }
             Err(WriteError::Refused(message)) => Err(CommitError::Storage(message)),
-            Err(WriteError::Unknown(message)) => {
+            Err(WriteError::Unknown(message) | WriteError::Damaged(message)) => {
                 tracing::error!(error = %message, "a commit's outcome is unknown");
                 self.suspect = Some(message.clone());
                 Err(CommitError::UnknownOutcome(message))
@@ -407,6 +406,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 self.suspect = None;
                 Ok(())
             }
+            Err(WriteError::Damaged(message)) => Err(CommitError::Storage(format!(
+                "no write is possible since one failed ({cause}): RocksDB writes nothing to a database with a damaged file: \
+                 {message}; reads of what is not in it go on; check the disk, and restore the data directory from a copy"
+            ))),
             Err(WriteError::Refused(message) | WriteError::Unknown(message)) => Err(CommitError::Storage(format!(
                 "no write is possible since one failed ({cause}): {message}; reads go on; check the disk, then restart kalamdb"
             ))),

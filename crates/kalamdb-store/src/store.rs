@@ -27,7 +27,7 @@ use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
 use crate::snapshot::DbState;
 use crate::storages::{self, look_at_file, name_of};
 use crate::tuning::COMMIT_QUEUE_REQUESTS;
-use crate::watch::Watch;
+use crate::watch::{Concern, Watch};
 
 /// Whether an acknowledged commit is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,9 +264,9 @@ impl<C: Send + Sync + 'static> Store<C> {
     }
 
     /// Asks the committer to report what is removed from `store` from now on, and what is inserted. Blocks until it does.
-    pub(crate) fn watch(&self, store: StoreId, inserts: bool) -> Result<Arc<Watch>, StoreError> {
+    pub(crate) fn watch(&self, store: StoreId, concern: Concern) -> Result<Arc<Watch>, StoreError> {
         let stopped = || StoreError::Storage("the store is closing".to_string());
-        let watch = Arc::new(Watch::new(store, inserts));
+        let watch = Arc::new(Watch::new(store, concern));
         let (ready, wait) = mpsc::sync_channel(1);
         self.messages
             .send(Message::Watch(watch.clone(), ready))

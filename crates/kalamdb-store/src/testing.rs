@@ -13,7 +13,7 @@ use futures::executor::block_on;
 
 use crate::storage_marker::MARKER_FILE;
 use crate::{
-    BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, KeyEncoder, KeyRange, Lifetime, Moved,
+    BulkLoad, ColumnId, CommitError, Committed, DbState, Durability, GiveUp, KeyEncoder, KeyRange, Lifetime, Moved,
     OnDuplicate, Progress, Publication, Put, PutKey, Removal, RowEncoder, Scan, ScanColumn, ScanOrder, ScanSpec,
     SchemaVersion, ScopeId, SeenSegments, SegmentCompression, SegmentOptions, Seq, Step, StorageId, Store, StoreError,
     StoreId, StoreOptions, StoreSchema, StoredColumn, TableChange, TableClaim, TableVersion, WriteRequest,
@@ -243,10 +243,29 @@ pub(crate) fn load_all(load: &mut BulkLoad<u64>, ids: &[i64], text: &str) -> Res
     load.write(&columns, ids.len()).map(|_| ())
 }
 
+/// Begins a load into [`T`] that removes these rows as they are in `state`.
+pub(crate) fn begin_change(store: &Arc<TestStore>, state: &DbState<u64>, ids: &[i64]) -> BulkLoad<u64> {
+    let mut load = begin_load(store, GLOBAL, OnDuplicate::Fail);
+    let keys: Vec<Vec<u8>> = ids.iter().map(|&id| key(id)).collect();
+    let found = state.find_all(&schema(), T, GLOBAL, &keys).expect("reads");
+    for (key, found) in keys.iter().zip(found) {
+        let found = found.expect("is there");
+        let is_new = load
+            .remove(state, key, found.location, found.row.seq)
+            .expect("is there");
+        assert!(is_new);
+    }
+    load
+}
+
 /// Completes a load and looks its keys up. Polls by itself, because what a test does meanwhile waits for commits in turn, and
 /// one executor refuses to run within another.
 pub(crate) fn finish(load: BulkLoad<u64>) -> Result<Arc<Publication>, StoreError> {
-    let mut finished = std::pin::pin!(load.finish());
+    finish_unless(load, &|| false)
+}
+
+pub(crate) fn finish_unless(load: BulkLoad<u64>, give_up: GiveUp<'_>) -> Result<Arc<Publication>, StoreError> {
+    let mut finished = std::pin::pin!(load.finish_unless(give_up));
     let waker = futures::task::noop_waker();
     loop {
         match finished.as_mut().poll(&mut Context::from_waker(&waker)) {

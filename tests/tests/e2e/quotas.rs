@@ -1,7 +1,11 @@
 //! Quotas: one user at each limit has its own error, over both doors, and meanwhile another works on.
 
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use futures::TryStreamExt;
 use kalamdb_tests::{Client, Http, ROOT_PASSWORD, Server, Settings, SqlError};
+
+use crate::batches::{batch, ingest_command, int64};
 
 const PASSWORD: &str = "a password for the test";
 
@@ -99,6 +103,35 @@ async fn one_user_at_each_limit_and_another_works_on() {
     assert_eq!(bob.value("SELECT count(*) FROM notes").await, all);
     let failed = "SELECT DISTINCT user_id FROM system.queries WHERE status <> 'finished' AND user_id <> 'root'";
     assert_eq!(root.ok(failed).await, [["ann"]], "nothing of another's was refused");
+    server.terminate();
+}
+
+/// A batch that is larger than the quota is refused; as many rows in smaller ones are loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_a_load_fits_into_its_users_memory() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    root.ok(&format!("CREATE USER 'ann' WITH PASSWORD '{PASSWORD}' ROLE user"))
+        .await;
+    root.ok("CREATE USER TABLE numbers (id BIGINT)").await;
+    root.ok("ALTER USER 'ann' SET QUOTA memory = '6MB'").await;
+    let mut ann = server.login("ann", PASSWORD).await;
+    let append = || {
+        let (missing, there) = (TableNotExistOption::Fail, TableExistsOption::Append);
+        ingest_command("public", "numbers", missing, there, &[])
+    };
+    let whole = || FlightDataEncoderBuilder::new().with_max_flight_data_size(64 << 20);
+    let rows = |count: i64| Ok(batch(vec![("id", int64(0..count))]));
+    let large = futures::stream::iter([rows(1_000_000)]);
+    let refused = ann.ingest_encoded(append(), large, whole()).await;
+    assert_eq!(refused.expect_err("8 MB").code(), "MEMORY_QUOTA_EXCEEDED");
+    let small = futures::stream::iter((0..10).map(move |_| rows(100_000)));
+    assert_eq!(
+        ann.ingest_encoded(append(), small, whole()).await.expect("it loads"),
+        1_000_000
+    );
+    assert_eq!(ann.value("SELECT count(*) FROM numbers").await, "1000000");
     server.terminate();
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what, over the wire: every cell of the table in `docs/access.md` with real logins, EXECUTE AS by every way a statement
+//! Who may do what, over the wire: every cell of the table in `docs/access.md`, but for three rows that it names, with real logins, EXECUTE AS by every way a statement
 //! comes, what is recorded, and that no secret shows anywhere.
 
 use std::collections::BTreeMap;

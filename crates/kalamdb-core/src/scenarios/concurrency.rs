@@ -1,8 +1,8 @@
 //! Writers, loads, flushes, compactions and readers of one table at once. Every commit preserves the sum of all amounts and the
 //! count of rows, so that whoever reads anything else has read two moments, or a row twice or never.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use kalamdb_histories::{Filter, Random};
@@ -12,7 +12,7 @@ use super::histories::append;
 use super::*;
 use crate::testing::{Database, ROOT_PASSWORD, START, batch, memory_directory};
 
-/// Rows between which amounts go to and fro, two in a statement.
+/// Rows between which amounts go to and fro, two in a statement, or all of them in a large one.
 const ACCOUNTS: Block = Block { first: 0, rows: 60 };
 /// Rows that bulk loads replace, all at once.
 const LOADED: Block = Block {
@@ -23,6 +23,8 @@ const LOADED: Block = Block {
 const MOVED: Block = Block { first: 2_000, rows: 40 };
 
 const TRANSFERS: usize = 150;
+/// So many transfers come before a large one.
+const TRANSFERS_BETWEEN: usize = 12;
 const LOADS: i64 = 12;
 const MOVES: usize = 12;
 const FLUSHES: usize = 8;
@@ -60,6 +62,8 @@ struct Ledger {
     db: Database,
     table: Arc<Table>,
     people: Vec<Principal>,
+    /// What transfers have added to each account, by user: none is lost, large or small.
+    added: HashMap<String, Vec<AtomicI64>>,
     /// Commits so far.
     commits: AtomicU64,
     /// Writers that are not done.
@@ -92,6 +96,15 @@ fn check(kind: TableKind, commits_per_flush: u64) {
         commits: AtomicU64::new(0),
         db,
         table,
+        added: people
+            .iter()
+            .map(|by| {
+                (
+                    by.user_id.to_string(),
+                    (0..ACCOUNTS.rows).map(|_| AtomicI64::new(0)).collect(),
+                )
+            })
+            .collect(),
         people,
     };
     for by in &ledger.people {
@@ -113,7 +126,22 @@ fn check(kind: TableKind, commits_per_flush: u64) {
             scope.spawn(move || ledger.read(seed));
         }
     });
-    let Ledger { db, table, people, .. } = ledger;
+    let Ledger {
+        db,
+        table,
+        people,
+        added,
+        ..
+    } = ledger;
+    for by in &people {
+        let mut accounts = read(&db.view(), by, &table, &ACCOUNTS.ids(), (0, 1));
+        accounts.sort_unstable();
+        let expected = added[by.user_id.as_str()].iter().zip(ACCOUNTS.amounts(0));
+        let expected: Vec<(i64, i64)> = expected
+            .map(|(added, (id, amount))| (id, number(&amount) + added.load(Ordering::SeqCst)))
+            .collect();
+        assert_eq!(accounts, expected, "of {}", by.user_id);
+    }
     let report = block_on(db.engine.check_table(&db.root, &table.name)).expect("checked");
     assert_eq!(report.problems, Vec::new());
     assert!(report.segments > 0);
@@ -176,13 +204,26 @@ impl Ledger {
 
     fn transfer(&self, by: &Principal, seed: u64) {
         let mut random = Random::new(seed);
-        for _ in 0..TRANSFERS {
+        let added = |id: i64, amount: i64| {
+            let index = usize::try_from(id - ACCOUNTS.first).expect("an account");
+            self.added[by.user_id.as_str()][index].fetch_add(amount, Ordering::SeqCst);
+        };
+        for turn in 0..TRANSFERS {
+            if turn.is_multiple_of(TRANSFERS_BETWEEN) {
+                let share = |id: i64| if id % 2 == 0 { 1 } else { -1 };
+                let changed = self.update(by, &ACCOUNTS.ids(), true, |id, had| (id, had + share(id)));
+                assert_eq!(changed, ACCOUNTS.rows as u64);
+                (0..ACCOUNTS.rows).for_each(|number| added(ACCOUNTS.first + number, share(number)));
+                continue;
+            }
             let from = random.between(0, ACCOUNTS.rows - 1);
             let amount = random.between(1, 100);
             let changed = self.update(by, &Filter::Ids(from, from + 1), false, |id, had| {
                 (id, if id == from { had - amount } else { had + amount })
             });
             assert_eq!(changed, 2);
+            added(from, -amount);
+            added(from + 1, amount);
         }
     }
 

@@ -122,6 +122,72 @@ fn a_row_that_another_statement_changed_meanwhile_is_a_conflict() {
 }
 
 #[test]
+fn rows_that_moved_meanwhile_are_changed_where_they_are() {
+    for (keyed, flushed) in [(true, false), (true, true), (false, false), (false, true)] {
+        let db = Database::new();
+        let table = table(&db, keyed);
+        if flushed {
+            block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+        }
+        // Other rows move along, before them and after them.
+        let move_all = |others: i64| {
+            for id in [-others, ROWS + others] {
+                db.insert(&db.root, &table, &[("other", id)]).expect("inserted");
+            }
+            block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+            block_on(db.engine.compact_table(&db.root, &table.name)).expect("compacted");
+        };
+        let view = db.view();
+        move_all(1);
+        move_all(2);
+        assert_eq!(update(&db, &view, &table, i64::MAX, 0).expect("updated"), ROWS as u64);
+        let view = db.view();
+        move_all(3);
+        let is_new = |row: &(String, i64)| row.0 == format!("new {}", row.1);
+        let rows = db.rows(&db.root, &table);
+        let new = rows.iter().filter(|row| is_new(row)).count();
+        assert_eq!((rows.len() as i64, new as i64), (ROWS + 6, ROWS), "keyed: {keyed}");
+        assert_eq!(delete(&db, &view, &table).expect("deleted"), (ROWS + 4) as u64);
+        let mut left = db.rows(&db.root, &table);
+        left.sort();
+        assert_eq!(left, [("other".to_string(), -3), ("other".to_string(), ROWS + 3)]);
+    }
+}
+
+#[test]
+fn a_large_statement_that_is_to_give_up_changes_nothing() {
+    let db = Database::new();
+    let table = table(&db, true);
+    let before = db.rows(&db.root, &table);
+    let view = db.view();
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let give_up = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0;
+    let mut mutator = db.engine.mutate(&view, &db.root, &table).expect("starts");
+    for found in scan(
+        &view,
+        &db.root,
+        &table,
+        &[ScanField::RowKey, ScanField::RowLocation, ScanField::Seq],
+    ) {
+        mutator.delete(&found).expect("taken");
+    }
+    // Hot rows and, of those in segments, such as were moved: all of them are looked for.
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    block_on(db.engine.compact_table(&db.root, &table.name)).expect("compacted");
+    refused(block_on(mutator.prepare(&give_up)).map(|_| ()), ErrorCode::Cancelled);
+    // Keys are looked up that lie among those of the table.
+    let mut appender = db.engine.append(&db.root, &table, OnConflict::Replace).expect("starts");
+    appender.push(&many(5, ROWS)).expect("taken");
+    refused(block_on(appender.prepare(&give_up)).map(|_| ()), ErrorCode::Cancelled);
+    assert_eq!(db.rows(&db.root, &table), before);
+    // What is prepared and then dropped is not there either.
+    let mut appender = db.engine.append(&db.root, &table, OnConflict::Replace).expect("starts");
+    appender.push(&many(5, ROWS)).expect("taken");
+    drop(block_on(appender.prepare(&|| false)).expect("prepared"));
+    assert_eq!(db.rows(&db.root, &table), before);
+}
+
+#[test]
 fn decimals_with_too_many_digits_are_refused() {
     let db = Database::new();
     let mut new = new_table("d", TableKind::Shared, &[]);

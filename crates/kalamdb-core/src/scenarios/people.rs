@@ -286,7 +286,8 @@ fn users_are_made_and_changed_within_the_role_of_whoever_asks() {
 #[test]
 fn failed_logins_back_off_by_user_and_peer() {
     let db = Database::new();
-    db.user("a", Role::User);
+    let a = db.user("a", Role::User);
+    let (service, dba) = (db.user("s", Role::Service), db.user("d", Role::Dba));
     for port in 0..5 {
         refused(
             db.engine
@@ -299,14 +300,21 @@ fn failed_logins_back_off_by_user_and_peer() {
         ErrorCode::TooManyRequests,
     );
     assert!(error.message.ends_with("try again in 1 s"), "{error}");
-    let locked = || {
-        let rows = system_rows(&db.view(), &db.root, "users");
+    let locked = |viewer: &Principal| {
+        let rows = system_rows(&db.view(), viewer, "users");
         let row = rows.iter().find(|row| row.starts_with("a|")).expect("the user").clone();
         row.rsplit_once('|').expect("columns").1.to_owned()
     };
-    assert!(locked().starts_with("20"), "{}", locked());
+    for viewer in [&db.root, &dba, &a] {
+        assert!(locked(viewer).starts_with("20"), "{}", locked(viewer));
+    }
+    assert_eq!(
+        locked(&service),
+        "NULL",
+        "a service sees no more of others than their names"
+    );
     db.clock.advance_micros(2 * SECOND);
-    assert_eq!(locked(), "NULL");
+    assert_eq!(locked(&db.root), "NULL");
     db.engine
         .authenticate("a", PASSWORD, "10.0.0.1:9")
         .expect("after the wait");

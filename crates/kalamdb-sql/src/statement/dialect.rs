@@ -3,13 +3,14 @@
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::sql::sqlparser::ast::{CastKind, Expr, Function, FunctionArguments};
+use datafusion::sql::sqlparser::ast::{CastKind, Expr, Function, FunctionArguments, Ident, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::type_grammar;
+use crate::row_comparisons::SYMMETRIC;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -43,13 +44,18 @@ impl Dialect for KalamDialect {
             .prefixes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match spent {
-            Ok(_) => function_of_the_session(parser).or_else(|| cast(parser)),
+            Ok(_) => function_of_the_session(parser)
+                .or_else(|| cast(parser))
+                .or_else(|| signed(parser)),
             Err(_) => Some(Err(ParserError::RecursionLimitExceeded)),
         }
     }
 
-    // `::` with a type of ours.
+    // IS DISTINCT FROM, BETWEEN SYMMETRIC, and `::` with a type of ours.
     fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(parsed) = distinct_from(parser, expr).or_else(|| between(parser, expr)) {
+            return Some(parsed);
+        }
         if parser.peek_token_ref().token != Token::DoubleColon || !type_grammar::is_ours(parser, 1) {
             return None;
         }
@@ -297,4 +303,89 @@ fn cast(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         })
     };
     Some(parse())
+}
+
+/// A sign and its operand, which are one before `^` and `*` take them.
+///
+/// Problem: sqlparser 0.62 reads `-2 ^ 2` as `-(2 ^ 2)`. Proper way: a sign's own precedence, next to that of `::`. Chosen: the one
+/// below it that the parser has. Evidence: `Token::Minus` in its `parse_prefix`, and PostgreSQL's table of precedences.
+fn signed(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let op = match parser.peek_token_ref().token {
+        Token::Minus => UnaryOperator::Minus,
+        Token::Plus => UnaryOperator::Plus,
+        _ => return None,
+    };
+    parser.advance_token();
+    let operand = parser.parse_subexpr(POSTGRES.prec_value(Precedence::AtTz));
+    Some(operand.map(|operand| Expr::UnaryOp {
+        op,
+        expr: Box::new(operand),
+    }))
+}
+
+/// `left IS [NOT] DISTINCT FROM right`.
+///
+/// Problem: sqlparser 0.62 takes all that follows for the right side, `AND` and `OR` included. Proper way: it ends where an operator
+/// binds no tighter than IS. Chosen: just that, as its other operators are read. Evidence: `parse_expr` behind `Keyword::FROM` in its
+/// `parse_infix`.
+fn distinct_from(parser: &mut Parser<'_>, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    if keyword(parser, 0) != Keyword::IS {
+        return None;
+    }
+    let negated = keyword(parser, 1) == Keyword::NOT;
+    let distinct = if negated { 2 } else { 1 };
+    if keyword(parser, distinct) != Keyword::DISTINCT || keyword(parser, distinct + 1) != Keyword::FROM {
+        return None;
+    }
+    for _ in 0..distinct + 2 {
+        parser.advance_token();
+    }
+    let right = match parser.parse_subexpr(POSTGRES.prec_value(Precedence::Is)) {
+        Ok(right) => Box::new(right),
+        Err(error) => return Some(Err(error)),
+    };
+    // PostgreSQL leaves open which of the two would come first.
+    if matches!(keyword(parser, 0), Keyword::IS | Keyword::NOTNULL) {
+        return Some(parser.expected_ref("parentheses around one of two IS", parser.peek_token_ref()));
+    }
+    let left = Box::new(left.clone());
+    Some(Ok(if negated {
+        Expr::IsNotDistinctFrom(left, right)
+    } else {
+        Expr::IsDistinctFrom(left, right)
+    }))
+}
+
+/// `value [NOT] BETWEEN SYMMETRIC | ASYMMETRIC low AND high`, which sqlparser does not know: SYMMETRIC stays as a mark on the bound.
+fn between(parser: &mut Parser<'_>, value: &Expr) -> Option<Result<Expr, ParserError>> {
+    let negated = keyword(parser, 0) == Keyword::NOT;
+    let between = usize::from(negated);
+    let word = keyword(parser, between + 1);
+    if keyword(parser, between) != Keyword::BETWEEN || !matches!(word, Keyword::SYMMETRIC | Keyword::ASYMMETRIC) {
+        return None;
+    }
+    for _ in 0..between + 2 {
+        parser.advance_token();
+    }
+    let parsed = parser.parse_between(value.clone(), negated);
+    Some(parsed.map(|mut parsed| {
+        if let Expr::Between { low, .. } = &mut parsed
+            && word == Keyword::SYMMETRIC
+        {
+            let bound = std::mem::replace(low, Box::new(Expr::Tuple(vec![])));
+            **low = Expr::Prefixed {
+                prefix: Ident::new(SYMMETRIC),
+                value: bound,
+            };
+        }
+        parsed
+    }))
+}
+
+/// The unquoted word at a place after the next token; `NoKeyword` for anything else.
+fn keyword(parser: &Parser<'_>, nth: usize) -> Keyword {
+    match &parser.peek_nth_token_ref(nth).token {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    }
 }

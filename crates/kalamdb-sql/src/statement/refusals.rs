@@ -16,6 +16,7 @@ use super::Statement;
 use super::syntax::{find_word, position};
 use crate::names::placed;
 use crate::tree::{walk, walk_mut};
+use crate::values;
 
 /// Checks a query or write that sqlparser parsed.
 ///
@@ -23,6 +24,7 @@ use crate::tree::{walk, walk_mut};
 /// UNSUPPORTED, INVALID_STATEMENT.
 pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statement> {
     let mut refusals = Refusals { sql };
+    statement = with_inside(statement);
     walk_mut(&mut statement, &mut refusals)?;
     Ok(match statement {
         ast::Statement::Query(_) => Statement::Query(Box::new(statement)),
@@ -40,6 +42,27 @@ pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statemen
         }
         _ => return Err(Error::new(ErrorCode::Unsupported, "this statement is not supported")),
     })
+}
+
+/// `WITH … INSERT INTO t SELECT …` as `INSERT INTO t WITH … SELECT …`, which is the same.
+fn with_inside(statement: ast::Statement) -> ast::Statement {
+    let ast::Statement::Query(mut query) = statement else {
+        return statement;
+    };
+    if query.with.is_some()
+        && let SetExpr::Insert(ast::Statement::Insert(insert)) = query.body.as_mut()
+        && let Some(source) = insert.source.take()
+    {
+        let mut source = match source.with {
+            None => source,
+            // Its own names go before those of the statement.
+            Some(_) => values::query(SetExpr::Query(source)),
+        };
+        source.with = query.with.take();
+        insert.source = Some(source);
+        return ast::Statement::Insert(insert.clone());
+    }
+    ast::Statement::Query(query)
 }
 
 /// Checks a query inside a statement of our own.

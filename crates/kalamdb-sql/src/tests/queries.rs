@@ -1,11 +1,17 @@
 //! Running queries: their registry, cancellation, sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use futures::StreamExt;
+use futures::stream::{self, poll_fn};
 use kalamdb_core::ErrorCode;
 
 use crate::execution::Execution;
+use crate::ingest::{IfExists, IfNotExists, IngestRequest};
 use crate::parameters::Parameters;
 use crate::queries::{QuerySnapshot, QueryStatus};
 use crate::session::{SessionOrigin, SessionValue};
@@ -106,6 +112,46 @@ fn a_cancelled_query_says_so_to_its_reader() {
     let stream = start(&fixture);
     assert!(fixture.database.close_session(fixture.root.id()));
     assert_eq!(outcome(stream), Some(ErrorCode::Cancelled));
+}
+
+#[test]
+fn a_load_ends_when_it_is_cancelled_until_its_commit_is_submitted() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE t (id BIGINT PRIMARY KEY)", "INSERT INTO t VALUES (-1)"]);
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+    // So many, and out of order, that they are merged and looked up when all of them are there.
+    let parts = (0..8).rev().map({
+        let schema = Arc::clone(&schema);
+        move |part| {
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(part * 10_000..(part + 1) * 10_000));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), vec![ids]).expect("fits"))
+        }
+    });
+    let request = || IngestRequest {
+        namespace: None,
+        table: "t".to_owned(),
+        if_not_exists: IfNotExists::Fail,
+        if_exists: IfExists::Append,
+        table_type: None,
+        primary_key: None,
+        on_conflict: None,
+        table_options: BTreeMap::new(),
+    };
+    let database = Arc::clone(&fixture.database);
+    let cancelled = poll_fn(move |_| {
+        database.cancel_all();
+        Poll::Ready(None)
+    });
+    let load = |batches| {
+        fixture
+            .database
+            .ingest(&fixture.root, request(), Arc::clone(&schema), batches)
+    };
+    let outcome = fixture.block_on(load(stream::iter(parts.clone()).chain(cancelled).boxed()));
+    assert_eq!(outcome.map_err(|error| error.code), Err(ErrorCode::Cancelled));
+    fixture.check("SELECT count(*) FROM t", &["1"]);
+    assert_eq!(fixture.block_on(load(stream::iter(parts).boxed())), Ok(80_000));
+    fixture.check("SELECT count(*) FROM t", &["80001"]);
 }
 
 #[test]

@@ -1,24 +1,23 @@
 //! Which keys of a load exist in the table, and what becomes of them: at first of all keys, then of those that others touch.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 
-use crate::bulk::OnDuplicate;
+use crate::bulk::{GiveUp, OnDuplicate, go_on};
 use crate::cold;
 use crate::damage::Damage;
-use crate::deletion_vector::Deleted;
 use crate::engine::Engine;
 use crate::error::{CommitError, StoreError};
-use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
+use crate::ids::{ScopeId, SegmentId, StoreId};
 use crate::location::Location;
 use crate::manifest::SegmentEntry;
 use crate::publication::Resolution;
 use crate::schema::StoreSchema;
 use crate::segment::{SegmentColumn, SegmentFile};
 use crate::sequencer::Shared;
-use crate::snapshot::{DbState, Found};
+use crate::snapshot::DbState;
 use crate::tuning::MOVE_BATCH_ROWS;
 use crate::watch::News;
 
@@ -35,14 +34,6 @@ impl Loaded {
     }
 }
 
-/// Rows that the load removes, where and what they were when it was planned.
-#[derive(Default)]
-pub(super) struct Removals {
-    pub(super) hot: HashMap<Vec<u8>, (Epoch, Seq)>,
-    pub(super) cold: HashMap<SegmentId, Deleted>,
-    pub(super) rows: u64,
-}
-
 /// Looks keys of a load up in the table, and keys of the table in the load.
 pub(super) struct Resolver<C> {
     /// Not the store itself: the last one to drop it waits for the committer, in which this may be dropped.
@@ -56,41 +47,12 @@ pub(super) struct Resolver<C> {
     pub(super) loaded: Vec<Loaded>,
 }
 
-impl Removals {
-    /// The rows must be where they were found, and the very same.
-    pub(super) fn check<C>(
-        &self,
-        state: &DbState<C>,
-        schema: &Arc<StoreSchema>,
-        target: StoreId,
-        scope: ScopeId,
-    ) -> Result<(), StoreError> {
-        let table = state.table(target).ok_or(StoreError::Retired(target))?;
-        for (&segment, rows) in &self.cold {
-            let entry = &table.segments.get(segment).ok_or(StoreError::Conflict)?.entry;
-            let gone = Deleted::load(state.pinned(), segment, &(0..entry.rows))?;
-            if rows.rows().any(|row| gone.contains(row)) {
-                return Err(StoreError::Conflict);
-            }
-        }
-        let keys: Vec<Vec<u8>> = self.hot.keys().cloned().collect();
-        for part in keys.chunks(MOVE_BATCH_ROWS) {
-            for (key, found) in part.iter().zip(state.find_all(schema, target, scope, part)?) {
-                let (epoch, seq) = self.hot[key];
-                let is_same = |found: &Found| found.location == Location::Hot(epoch) && found.row.seq == seq;
-                if !found.as_ref().is_some_and(is_same) {
-                    return Err(StoreError::Conflict);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Resolution {
     fn removes(&self, scope: ScopeId, key: &[u8], location: Location) -> bool {
         match location {
+            Location::Hot(_) if mistake!(LoadsForgetTheirHotRows) => false,
             Location::Hot(epoch) => self.hot.get(&(scope, key.to_vec())) == Some(&epoch),
+            Location::Cold(..) if mistake!(LoadsForgetTheirColdRows) => false,
             Location::Cold(segment, row) => self.deleted.get(&segment).is_some_and(|rows| rows.contains(row)),
         }
     }
@@ -98,7 +60,12 @@ impl Resolution {
 
 impl<C: Send + Sync + 'static> Resolver<C> {
     /// Looks all keys of the load up.
-    pub(super) fn resolve_all(&self, state: &Arc<DbState<C>>, resolution: &mut Resolution) -> Result<(), StoreError> {
+    pub(super) fn resolve_all(
+        &self,
+        state: &Arc<DbState<C>>,
+        resolution: &mut Resolution,
+        give_up: GiveUp<'_>,
+    ) -> Result<(), StoreError> {
         for loaded in &self.loaded {
             let entry = &loaded.entry;
             let table = state.table(self.target).ok_or(StoreError::Retired(self.target))?;
@@ -116,6 +83,7 @@ impl<C: Send + Sync + 'static> Resolver<C> {
                 MOVE_BATCH_ROWS,
             )?;
             while let Some((numbers, arrays, _)) = read.next()? {
+                go_on(give_up)?;
                 let keys: Vec<Vec<u8>> = arrays[0]
                     .as_binary::<i32>()
                     .iter()
@@ -144,7 +112,8 @@ impl<C: Send + Sync + 'static> Resolver<C> {
     ) -> Result<(), StoreError> {
         match self.on_duplicate {
             // The new row of one that goes.
-            OnDuplicate::Fail if self.removes && resolution.removes(self.scope, &key, location) => {}
+            OnDuplicate::Fail
+                if self.removes && (resolution.removes(self.scope, &key, location) || mistake!(LoadsTakeLiveKeys)) => {}
             OnDuplicate::Fail => return Err(StoreError::DuplicateKey { key }),
             OnDuplicate::Ignore => {
                 resolution.deleted.entry(segment).or_default().insert(row);
@@ -171,7 +140,11 @@ impl<C: Send + Sync + 'static> Resolver<C> {
         let touches = |(scope, key, location): &(ScopeId, Vec<u8>, Location)| {
             *scope == self.scope && resolution.removes(*scope, key, *location)
         };
-        if self.removes && news.removed.iter().any(touches) {
+        if self.removes && news.removed.iter().any(touches) && !mistake!(LoadsForgetWhoTouchedTheirRows) {
+            return Err(CommitError::Conflict);
+        }
+        // The gate keeps other publications away: what they bring and take is not looked up.
+        if !news.deleted.is_empty() {
             return Err(CommitError::Conflict);
         }
         let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));

@@ -80,6 +80,12 @@ kalamdb_histories::mistakes! {
     /// A log that ends in half a record is taken for a damaged one.
     TornLogsAreRefused of 7:
         "hazards_of_syncs::hazard_7_a_torn_log_loses_nothing_that_was_acknowledged";
+    /// One with something broken in the middle is taken for one that ends there.
+    DamagedLogsAreTakenForTorn of 7:
+        "hazards_of_syncs::hazard_7_damage_in_the_middle_of_a_log_is_no_torn_end";
+    /// One of whose last writes, none of which was synced, some are whole is taken for a damaged one.
+    TornLogsAreTakenForDamaged of 7:
+        "hazards_of_syncs::hazard_7_writes_that_were_not_synced_may_be_lost_one_without_the_other";
     /// Whoever is in a group hears that it is written, whether or not it is.
     FailedWritesAreAcknowledged of 7:
         "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
@@ -131,6 +137,16 @@ kalamdb_histories::mistakes! {
     GroupsForgetTheirBits of 12:
         "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
 
+    /// A large change removes cold rows that are gone already.
+    LoadsRemoveWhatIsGone of 12:
+        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+    /// It removes whatever is at the keys of its rows.
+    LoadsRemoveWhateverIsThere of 12:
+        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+    /// It does not mind who changes its rows after it has looked.
+    LoadsForgetWhoTouchedTheirRows of 12:
+        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+
     /// Rows are removed where they were found, wherever they are now.
     MovedRowsAreNotLookedUpAgain of 13:
         "hazards_of_movers::hazard_13_a_row_that_moved_is_to_be_looked_up_again";
@@ -151,8 +167,13 @@ kalamdb_histories::mistakes! {
         "hazards_of_loads::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
     /// A watch that holds no more tells what it has.
     WatchesOverflowUnnoticed of 13:
-        "hazards_of_publications::more_removals_than_a_watch_holds_fail_the_mover_and_lose_nothing",
         "hazards_of_loads::hazard_17_more_changes_than_a_watch_holds_fail_the_load";
+    /// Movers hear of as many removals as loads.
+    MoversHearOnlySoMuch of 13:
+        "hazards_of_publications::hazard_13_a_mover_follows_however_many_rows_are_removed_meanwhile";
+    /// Rows that moved since a large change found them count as changed.
+    MovedRowsConflictWithLoads of 13:
+        "hazards_of_changes::hazard_13_rows_that_moved_since_a_large_change_found_them_are_found_again";
     /// Removals delete from the current epoch, wherever the row is.
     RemovalsGoToTheCurrentEpoch of 13:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed";
@@ -230,7 +251,8 @@ kalamdb_histories::mistakes! {
         "hazards_of_loads::hazard_17_a_row_inserted_from_a_state_before_a_publication";
     /// A row found before a load is taken for there after it.
     LoadsReplaceNothing of 17:
-        "hazards_of_loads::hazard_17_a_row_found_before_a_load_replaced_it_is_to_be_looked_up_again";
+        "hazards_of_loads::hazard_17_a_row_found_before_a_load_replaced_it_is_to_be_looked_up_again",
+        "hazards_of_changes::hazard_12_a_small_change_planned_before_a_large_one_was_published";
 
     /// Rows of a scope that is gone are shown.
     RetiredScopesAreShown of 18:
@@ -400,6 +422,21 @@ kalamdb_histories::mistakes! {
     /// The count of deleted rows begins anew in every group.
     DeadRowsAreCountedAnew of 0:
         "hazards_of_commits::deletions_of_one_chunk_in_one_group_all_count";
+    /// What a publication removes is told to whoever publishes it.
+    PublicationsTellThemselves of 0:
+        "hazards_of_publications::hazard_13_a_mover_follows_however_many_rows_are_removed_meanwhile";
+    /// A large change gives rows the keys of rows that stay.
+    LoadsTakeLiveKeys of 0:
+        "hazards_of_changes::keys_of_a_large_change_may_shift_over_each_other_but_not_onto_rows_that_stay";
+    /// It takes hot rows that it removes for rows that stay.
+    LoadsForgetTheirHotRows of 0:
+        "hazards_of_changes::keys_of_a_large_change_may_shift_over_each_other_but_not_onto_rows_that_stay";
+    /// Or cold ones.
+    LoadsForgetTheirColdRows of 0:
+        "hazards_of_changes::keys_of_a_large_change_may_shift_over_each_other_but_not_onto_rows_that_stay";
+    /// Loads go on although they are told to give up.
+    LoadsAreNotStopped of 0:
+        "hazards_of_loads::a_load_that_is_to_give_up_stops_wherever_it_is_and_leaves_nothing";
     /// Loaded rows have numbers that later rows get too.
     LoadedRowsTakeNoNumbers of 0:
         "hazards_of_loads::loaded_rows_take_numbers_that_nobody_else_has";

@@ -10,20 +10,19 @@ use crate::committer::Committed;
 use crate::deletion_vector::{self, CHUNK_ROWS, Chunk};
 use crate::engine::Engine;
 use crate::error::StoreError;
-use crate::ids::{Epoch, ScopeId, SegmentId, Seq, StoreId};
-use crate::location::Location;
+use crate::ids::{Epoch, SegmentId, Seq, StoreId};
 use crate::mover::HotUsage;
 use crate::recent::Fingerprint;
 use crate::schema::Lifetime;
 use crate::snapshot::TableVersion;
-use crate::watch::Watch;
+use crate::watch::{News, Watch};
 
 /// A batch in the making, with what has to follow if it is written.
 pub(super) struct Group {
     pub(super) batch: WriteBatch,
     pub(super) remembered: Vec<(Fingerprint, Option<Seq>)>,
-    /// What watches of these stores are to hear.
-    pub(super) watched: Vec<(Arc<Watch>, Heard)>,
+    /// What each of these watches is to hear.
+    pub(super) watched: Vec<(Arc<Watch>, News)>,
     /// Chunks of deletion vectors as they are to be, and which rows of a segment were added to them.
     pub(super) chunks: HashMap<(SegmentId, u32), Chunk>,
     pub(super) deleted: HashMap<SegmentId, u32>,
@@ -58,11 +57,6 @@ pub(super) enum EpochChange {
     Flushed,
 }
 
-pub(super) enum Heard {
-    Inserted(ScopeId, Vec<u8>),
-    Removed(ScopeId, Vec<u8>, Location),
-}
-
 impl Group {
     /// The chunk of a deletion vector as the group leaves it.
     pub(super) fn chunk(&mut self, engine: &Engine, segment: SegmentId, row: u32) -> Result<&mut Chunk, StoreError> {
@@ -74,6 +68,16 @@ impl Group {
             Entry::Occupied(chunk) => chunk.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(deletion_vector::committed_chunk(engine, segment, number)?),
         })
+    }
+
+    /// What a watch is to hear; a table has a few of them at most.
+    pub(super) fn news_of(&mut self, watch: &Arc<Watch>) -> &mut News {
+        let known = self.watched.iter().position(|(known, _)| Arc::ptr_eq(known, watch));
+        let index = known.unwrap_or_else(|| {
+            self.watched.push((watch.clone(), News::default()));
+            self.watched.len() - 1
+        });
+        &mut self.watched[index].1
     }
 
     /// Counts a hot row that goes.
@@ -129,11 +133,8 @@ impl HotChange {
 }
 
 /// Tells watches what is in the published state.
-pub(super) fn tell(news: Vec<(Arc<Watch>, Heard)>) {
-    for (watch, heard) in news {
-        match heard {
-            Heard::Inserted(scope, key) => watch.inserted(scope, &key),
-            Heard::Removed(scope, key, location) => watch.removed(scope, &key, location),
-        }
+pub(super) fn tell(news: Vec<(Arc<Watch>, News)>) {
+    for (watch, news) in news {
+        watch.hear(news);
     }
 }

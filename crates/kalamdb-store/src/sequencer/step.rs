@@ -18,11 +18,12 @@ use crate::meta;
 use crate::publication::Publication;
 use crate::recent::RecentCommits;
 use crate::schema::Lifetime;
-use crate::sequencer::group::{EpochChange, Group, Heard};
+use crate::sequencer::group::{EpochChange, Group};
 use crate::sequencer::validation::check_rows;
 use crate::sequencer::{Sequencer, places, watches_of};
 use crate::snapshot::TableVersion;
 use crate::tuning::RECENT_KEYS;
+use crate::watch::Watch;
 
 impl<C: Send + Sync + 'static> Sequencer<C> {
     /// A change of the catalog, alone in its group.
@@ -246,6 +247,13 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             added.push(Segment::new(entry, output.damage.clone(), &self.eraser));
         }
         let resolution = publication.resolution.lock();
+        // Whoever publishes knows what it removes itself.
+        let is_own = |watch: &Arc<Watch>| {
+            let own = publication.watch.as_ref().is_some_and(|own| Arc::ptr_eq(own, watch));
+            own && !mistake!(PublicationsTellThemselves)
+        };
+        let others = watches_of(&self.watches, store).filter(|watch| !is_own(watch));
+        let others: Vec<Arc<Watch>> = others.filter(|_| !mistake!(ReplacedRowsAreNotHeard)).collect();
         for (&segment, deleted) in &resolution.deleted {
             let is_new = publication.outputs.iter().any(|output| output.segment == segment);
             if !is_new && table.segments.get(segment).is_none() {
@@ -262,10 +270,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if mistake!(DeadRowsAreCountedTwice) {
                 more = deleted.len();
             }
-            for watch in watches_of(&self.watches, store).filter(|_| !is_new && !mistake!(ReplacedRowsAreNotHeard)) {
-                let rows = deleted.rows().map(|row| Location::Cold(segment, row));
-                let heard = rows.map(|location| Heard::Removed(ScopeId::GLOBAL, Vec::new(), location));
-                group.watched.extend(heard.map(|heard| (watch.clone(), heard)));
+            let concerned = |watch: &&Arc<Watch>| !is_new && watch.concerns(Location::Cold(segment, 0));
+            for watch in others.iter().filter(concerned) {
+                let news = group.news_of(watch);
+                news.deleted.entry(segment).or_default().union(deleted);
             }
             *group.deleted.entry(segment).or_default() += more;
         }
@@ -280,10 +288,8 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             key::hot_key(store, epoch, *scope, key, &mut whole);
             group.batch.delete_cf(engine.hot(), &whole);
             group.forget_hot_row(store, table, epoch);
-            for watch in watches_of(&self.watches, store).filter(|_| !mistake!(ReplacedRowsAreNotHeard)) {
-                group
-                    .watched
-                    .push((watch, Heard::Removed(*scope, key.clone(), Location::Hot(epoch))));
+            for watch in &others {
+                watch.note_removed(group.news_of(watch), *scope, key, Location::Hot(epoch));
             }
         }
         if let Some(epoch) = publication.inputs.epoch

@@ -191,7 +191,8 @@ fn rewrite_an_event(store: &Arc<Store<()>>) {
     let found = removals(store, EVENTS, ScopeId::GLOBAL, &[id.to_vec()]).remove(0);
     let fail = OnDuplicate::Fail;
     let mut load = BulkLoad::begin(store, EVENTS, ScopeId::GLOBAL, schema, options, fail, true).expect("begins");
-    assert!(load.remove(&found.key, found.location, found.seq));
+    let is_new = load.remove(&store.state(), &found.key, found.location, found.seq);
+    assert!(is_new.expect("it is there"));
     let row = puts(
         EVENTS,
         schema,
