@@ -611,6 +611,8 @@ async fn supervise(
     };
     let interruption = query.interruption().clone();
     if interruption.is_at_rest() || tokio::time::timeout(PATIENCE, interruption.rest()).await.is_ok() {
+        // Nothing that counts against the user is left once the caller knows.
+        drop(interruption);
         record(query);
         answer.await;
     } else {
