@@ -23,10 +23,6 @@ fn endless() -> Vec<String> {
         format!("SELECT count(*) FROM {ROWS} a WHERE NOT EXISTS (SELECT 1 FROM {ROWS} b WHERE a.k = b.k)"),
         // Each row costs as much as its frame.
         format!("SELECT count(m) FROM (SELECT median(value) OVER (ORDER BY value) AS m FROM {ROWS} a) w"),
-        format!(
-            "SELECT count(m) FROM (SELECT nth_value(value, 2) IGNORE NULLS OVER (ORDER BY value \
-             ROWS BETWEEN 100000 PRECEDING AND UNBOUNDED FOLLOWING) AS m FROM {ROWS} a) w"
-        ),
     ]
 }
 
