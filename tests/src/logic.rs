@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use sqllogictest::{QueryExpect, Record, RecordOutput, Runner, StatementExpect, TestErrorKind};
 
-use self::cells::Letter;
+use self::cells::{Freedom, Letter};
 use self::engine::Engine;
 use crate::server::{ROOT_PASSWORD, Server, Settings};
 
@@ -118,9 +118,10 @@ where
                 QueryExpect::Error(error) => Some(error.clone()),
                 QueryExpect::Results { .. } => None,
             };
-            runner.with_validator(match cells::says_order(sql) {
-                true => cells::rows_agree,
-                false => cells::rows_agree_in_any_order,
+            runner.with_validator(match Freedom::of(sql) {
+                Freedom::Nothing => cells::rows_agree,
+                Freedom::Order => cells::rows_agree_in_any_order,
+                Freedom::Choice => cells::rows_agree_in_number,
             });
             (file.place(loc), sql.clone(), error)
         }

@@ -238,17 +238,55 @@ pub(super) fn rows_agree_in_any_order(normalizer: Normalizer, actual: &[Vec<Stri
             == sorted(expected.iter().map(normalizer).collect())
 }
 
-/// Whether a query says in which order its rows come: it has an ORDER BY that is in no parentheses and no quotes. What EXPLAIN
-/// and SHOW print has an order of its own.
-pub(super) fn says_order(sql: &str) -> bool {
-    let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
-    let code = code.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
-    if !["select", "with", "values", "from", "("]
-        .iter()
-        .any(|first| code.trim_start().starts_with(first))
-    {
-        return true;
+/// The same for rows of which any may be chosen: there are as many, or the query is wrong.
+pub(super) fn rows_agree_in_number(normalizer: Normalizer, actual: &[Vec<String>], expected: &[String]) -> bool {
+    rows_agree_in_any_order(normalizer, actual, expected) || actual.len() == expected.len()
+}
+
+/// What a query leaves open of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freedom {
+    /// It says in which order they come. What EXPLAIN and SHOW print has an order of its own.
+    Nothing,
+    /// It has no ORDER BY that is in no parentheses and no quotes.
+    Order,
+    /// It has a LIMIT as well, over rows that several tasks find, so that the first to come are others each time.
+    Choice,
+}
+
+impl Freedom {
+    pub(super) fn of(sql: &str) -> Self {
+        let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let code = code.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+        if !["select", "with", "values", "from", "("]
+            .iter()
+            .any(|first| code.trim_start().starts_with(first))
+        {
+            return Freedom::Nothing;
+        }
+        let outermost = outermost(&code);
+        let has = |words: &str| outermost.contains(words);
+        if has("order by") {
+            return Freedom::Nothing;
+        }
+        let of_many = [
+            " join ",
+            " where ",
+            " group by ",
+            " distinct ",
+            " union ",
+            " intersect ",
+            " except ",
+        ];
+        match has(" limit ") && of_many.into_iter().any(has) {
+            true => Freedom::Choice,
+            false => Freedom::Order,
+        }
     }
+}
+
+/// What of a text is in no parentheses and no quotes, its words one space apart.
+fn outermost(code: &str) -> String {
     let (mut depth, mut quote) = (0_i32, None);
     let mut outermost = String::with_capacity(code.len());
     for letter in code.split_ascii_whitespace().collect::<Vec<_>>().join(" ").chars() {
@@ -262,7 +300,7 @@ pub(super) fn says_order(sql: &str) -> bool {
             (None, _) => {}
         }
     }
-    outermost.contains("order by")
+    outermost
 }
 
 #[cfg(test)]
@@ -271,15 +309,32 @@ mod tests {
 
     #[test]
     fn an_order_is_said_outside_parentheses_and_quotes() {
-        for (sql, says) in [
-            ("SELECT a FROM t", false),
-            ("SELECT a FROM t\nORDER\n  BY a", true),
-            ("SELECT rank() OVER (ORDER BY a) FROM t", false),
-            ("-- order by\nSELECT 'order by' FROM (SELECT 1 ORDER BY 1)", false),
-            ("EXPLAIN SELECT a FROM t", true),
+        for (sql, freedom) in [
+            ("SELECT a FROM t", Freedom::Order),
+            ("SELECT a FROM t\nORDER\n  BY a", Freedom::Nothing),
+            ("SELECT rank() OVER (ORDER BY a) FROM t", Freedom::Order),
+            (
+                "-- order by\nSELECT 'order by' FROM (SELECT 1 ORDER BY 1)",
+                Freedom::Order,
+            ),
+            ("EXPLAIN SELECT a FROM t", Freedom::Nothing),
+            ("SELECT a FROM t LIMIT 1", Freedom::Order),
+            ("SELECT a FROM t\nWHERE a > 0\nLIMIT 1", Freedom::Choice),
+            ("SELECT a FROM t JOIN u USING (a) ORDER BY a LIMIT 1", Freedom::Nothing),
+            ("SELECT a FROM (SELECT a FROM t WHERE a > 0 LIMIT 1)", Freedom::Order),
         ] {
-            assert_eq!(says_order(sql), says, "{sql}");
+            assert_eq!(Freedom::of(sql), freedom, "{sql}");
         }
+    }
+
+    #[test]
+    fn rows_that_may_be_chosen_agree_in_number() {
+        let agree = |lines: &[&str]| {
+            let expected: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            rows_agree_in_number(without_trailing_space, &[vec!["a".to_owned()]], &expected)
+        };
+        assert!(agree(&["b"]));
+        assert!(!agree(&["a", "b"]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::exclusions::{Exclusions, Listed, Reason};
 use super::proposal::Guesses;
 use super::{FileOutcome, Verdict};
 
-/// Problems that are shown in full.
+/// Records that are named where they are only counted otherwise.
 const SHOWN: usize = 40;
 
 /// What one pass gave, file by file.
@@ -124,12 +124,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in self.problems.iter().take(SHOWN) {
-            writeln!(f, "{problem}\n")?;
-        }
-        if self.problems.len() > SHOWN {
-            writeln!(f, "… and {} more\n", self.problems.len() - SHOWN)?;
-        }
         writeln!(f, "Files with exclusions, and what holds of them:")?;
         for (name, holding, records) in self.by_file.iter().filter(|(_, holding, records)| holding < records) {
             writeln!(f, "{holding:>7} of {records:<6} {name}")?;

@@ -33,7 +33,8 @@ async fn datafusions_own_files_hold() {
         say(&format!("written: {} and {}", path.display(), failures.display()));
         return;
     }
-    assert!(report.problems.is_empty(), "{} problems, above", report.problems.len());
+    // Last and in full, so that the end of a log is enough to know them by.
+    assert!(report.problems.is_empty(), "{}", report.problems.join("\n\n"));
 }
 
 fn chosen_files() -> Vec<LogicFile> {
