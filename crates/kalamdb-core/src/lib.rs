@@ -65,6 +65,7 @@ mod options;
 mod outside_tokens;
 mod password;
 mod quotas;
+mod refused_writes;
 mod retention;
 mod rights;
 mod row_buffer;

@@ -4,14 +4,15 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,9 +59,57 @@ pub async fn prepare(socket: TcpStream, encryption: Option<&Encryption>) -> io::
     }
 }
 
+/// How long connections that were broken off may take to notice.
+const BREAK_OFF_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves the connections of a listener until `shutdown` resolves, with how long calls under way may take; what runs longer is broken
+/// off. `serve` is given the connections and what tells it to take no more.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn serve_until<S, F>(
+    listener: TcpListener,
+    encryption: Option<Encryption>,
+    shutdown: impl Future<Output = Duration> + Send + 'static,
+    serve: S,
+) -> io::Result<()>
+where
+    S: FnOnce(BoxStream<'static, io::Result<Connection>>, BoxFuture<'static, ()>) -> F,
+    F: Future<Output = Result<(), tonic::transport::Error>>,
+{
+    let cord = CancellationToken::new();
+    let (tell, told) = oneshot::channel();
+    let stop = async move {
+        // Whoever waited for it may have ended.
+        tell.send(shutdown.await).ok();
+    };
+    let mut server = pin!(serve(accept(listener, encryption, cord.clone()).boxed(), stop.boxed()));
+    let too_long = async {
+        match told.await {
+            Ok(drain) => {
+                tokio::time::sleep(drain).await;
+                drain
+            }
+            // The server let go of it and is about to end.
+            Err(oneshot::Canceled) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = &mut server => return served.map_err(io::Error::other),
+        drain = too_long => {
+            tracing::warn!(drain_ms = drain.as_millis(), "some calls did not finish in time and are broken off");
+        }
+    }
+    cord.cancel();
+    match tokio::time::timeout(BREAK_OFF_TIMEOUT, server).await {
+        Ok(served) => served.map_err(io::Error::other),
+        Err(_) => Ok(()),
+    }
+}
+
 /// The connections of a listener, each with TCP_NODELAY (tonic sets it only on listeners of its own making) and broken off
 /// when `cord` is cancelled. One that is slow to shake hands delays no other.
-pub(crate) fn accept(
+fn accept(
     listener: TcpListener,
     encryption: Option<Encryption>,
     cord: CancellationToken,

@@ -10,6 +10,7 @@
 
 mod action;
 mod auth;
+mod closed;
 mod command;
 mod connection;
 mod ingest;
@@ -32,5 +33,6 @@ mod upload;
 mod write;
 
 pub use auth::{SessionLease, authenticate};
+pub use closed::refuse;
 pub use connection::{Encryption, Socket, prepare};
 pub use service::{FlightOptions, serve};

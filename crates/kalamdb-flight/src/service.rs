@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,6 @@ use futures::stream::{self, BoxStream};
 use kalamdb_core::{Error, ErrorCode, Result, TableName};
 use kalamdb_sql::{Database, Parameters, StatementKind, TableFilter, TableInfo};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
-use crate::connection::{Encryption, accept};
+use crate::connection::{Encryption, serve_until};
 use crate::kept::KeptRows;
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
@@ -52,9 +50,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long connections that were broken off may take to notice.
-const BREAK_OFF_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct FlightOptions {
@@ -64,11 +59,9 @@ pub struct FlightOptions {
     pub max_request_bytes: usize,
     /// The location put into FlightInfo, if any.
     pub advertise: Option<String>,
-    /// How long a stopping server waits for calls under way, milliseconds.
-    pub drain_ms: u64,
 }
 
-/// Serves until `shutdown` resolves, then drains; with TLS if there is `encryption`.
+/// Serves until `shutdown` resolves, with how long calls under way may take then; with TLS if there is `encryption`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -77,9 +70,8 @@ pub async fn serve(
     encryption: Option<Encryption>,
     database: Arc<Database>,
     options: FlightOptions,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = Duration> + Send + 'static,
 ) -> io::Result<()> {
-    let drain = Duration::from_millis(options.drain_ms);
     let service =
         FlightServiceServer::new(Door::new(Arc::clone(&database), options.clone()).map_err(io::Error::other)?)
             .max_decoding_message_size(options.max_request_bytes)
@@ -88,41 +80,15 @@ pub async fn serve(
             .accept_compressed(CompressionEncoding::Zstd)
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Zstd);
-    let (stopping, cord) = (CancellationToken::new(), CancellationToken::new());
-    let stop = {
-        let stopping = stopping.clone();
-        async move {
-            shutdown.await;
-            stopping.cancel();
-        }
-    };
-    let mut server = pin!(
-        Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keepalive_interval(Some(KEEP_ALIVE))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .layer(AuthLayer::new(database))
-            .add_service(service)
-            .serve_with_incoming_shutdown(accept(listener, encryption, cord.clone()), stop)
-    );
-    let too_long = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        served = &mut server => return served.map_err(io::Error::other),
-        () = too_long => {}
-    }
-    tracing::warn!(
-        drain_ms = options.drain_ms,
-        "some calls did not finish in time and are broken off"
-    );
-    cord.cancel();
-    match tokio::time::timeout(BREAK_OFF_TIMEOUT, server).await {
-        Ok(served) => served.map_err(io::Error::other),
-        Err(_) => Ok(()),
-    }
+    let router = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .layer(AuthLayer::new(database))
+        .add_service(service);
+    let serve = |connections, stop| router.serve_with_incoming_shutdown(connections, stop);
+    serve_until(listener, encryption, shutdown, serve).await
 }
 
 /// One server's door.

@@ -347,7 +347,6 @@ impl Config {
             message_bytes: self.message_bytes,
             max_request_bytes: self.max_request_bytes,
             advertise: self.advertise.clone(),
-            drain_ms: whole_millis(self.drain),
         }
     }
 
@@ -425,7 +424,7 @@ fn read_file(name: &str, text: &str) -> Result<BTreeMap<String, String>, String>
     Ok(keys)
 }
 
-pub(crate) fn whole_millis(time: Duration) -> u64 {
+fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -517,7 +516,7 @@ mod tests {
         assert_eq!(setting(&config, "memory_limit").0, "1073741824");
         assert_eq!(setting(&config, "drain").0, "0.25");
         assert_eq!(config.database_options().session_idle_seconds, 90);
-        assert_eq!(config.flight_options().drain_ms, 250);
+        assert_eq!(config.drain, Duration::from_millis(250));
     }
 
     #[test]

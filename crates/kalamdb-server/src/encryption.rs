@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use kalamdb_flight::Encryption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,13 +28,28 @@ struct Files {
 
 /// What both doors encrypt with.
 pub(crate) struct Encryptions {
-    pub(crate) flight: Encryption,
-    pub(crate) http: Encryption,
+    flight: kalamdb_flight::Encryption,
+    http: kalamdb_flight::Encryption,
     files: Files,
     read: Vec<Option<SystemTime>>,
 }
 
+/// The same for each door, taken up as it changes; none without TLS.
+#[derive(Clone, Default)]
+pub(crate) struct Encryption {
+    pub(crate) flight: Option<kalamdb_flight::Encryption>,
+    pub(crate) http: Option<kalamdb_flight::Encryption>,
+}
+
 impl Encryptions {
+    /// What the doors serve with.
+    pub(crate) fn of_doors(&self) -> Encryption {
+        Encryption {
+            flight: Some(Arc::clone(&self.flight)),
+            http: Some(Arc::clone(&self.http)),
+        }
+    }
+
     /// Reads what the configuration names; none if it names nothing.
     ///
     /// # Errors

@@ -44,9 +44,16 @@ pub(crate) struct Door {
     pub(crate) database: Arc<Database>,
     pub(crate) max_request_bytes: usize,
     pub(crate) metrics: Arc<Metrics>,
+    /// Cancelled when the server begins to stop, or to open its database anew.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// How connections are served.
+pub(crate) struct Entrance {
+    pub(crate) router: Router,
     /// With it the door speaks HTTPS only.
     pub(crate) encryption: Option<Encryption>,
-    /// Cancelled when the server begins to stop.
+    /// Cancelled when no more are taken.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -54,20 +61,20 @@ pub(crate) struct Door {
 #[derive(Clone, Copy)]
 struct Peer(SocketAddr);
 
-/// Serves until `door.stopping`, then lets the requests under way end; whatever still runs at `deadline` is cut off.
+/// Serves until `entrance.stopping`, then lets the requests under way end; whatever still runs at `deadline` is cut off.
 ///
 /// # Errors
 /// When a connection's task panicked: everything else is dealt with here.
-pub(crate) async fn serve(listener: TcpListener, door: Arc<Door>, deadline: CancellationToken) -> io::Result<()> {
-    let router = router(&door);
+pub(crate) async fn serve(listener: TcpListener, entrance: Entrance, deadline: CancellationToken) -> io::Result<()> {
+    let entrance = Arc::new(entrance);
     let mut connections = JoinSet::new();
     let mut panicked = None;
     loop {
         tokio::select! {
-            () = door.stopping.cancelled() => break,
+            () = entrance.stopping.cancelled() => break,
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, router.clone(), Arc::clone(&door)));
+                    connections.spawn(connection(stream, peer, Arc::clone(&entrance)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an HTTP connection was not accepted");
@@ -102,10 +109,10 @@ fn report(ended: Result<(), JoinError>) -> Option<JoinError> {
     Some(error)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, door: Arc<Door>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
     let prepared = tokio::select! {
-        prepared = kalamdb_flight::prepare(stream, door.encryption.as_ref()) => prepared,
-        () = door.stopping.cancelled() => return,
+        prepared = kalamdb_flight::prepare(stream, entrance.encryption.as_ref()) => prepared,
+        () = entrance.stopping.cancelled() => return,
     };
     let stream = match prepared {
         Ok(stream) => stream,
@@ -114,6 +121,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, door: A
             return;
         }
     };
+    let router = entrance.router.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
@@ -124,7 +132,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, door: A
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = door.stopping.cancelled() => {
+        () = entrance.stopping.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -135,7 +143,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, door: A
     }
 }
 
-fn router(door: &Arc<Door>) -> Router {
+/// The routes of a door that is open.
+pub(crate) fn router(door: &Arc<Door>) -> Router {
     Router::new()
         .route("/api/sql", post(script::run))
         .route("/health", get(health))
@@ -289,7 +298,6 @@ mod tests {
             metrics: Arc::new(Metrics::new(&database)),
             database,
             max_request_bytes: config.max_request_bytes,
-            encryption: None,
             stopping: CancellationToken::new(),
         });
         let status = async |peer: &str, user: Option<&str>| {

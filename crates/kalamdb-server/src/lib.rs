@@ -8,6 +8,7 @@
 //! 2. No answer is ever whole in memory: rows are written as their batches come.
 //! 3. Queries and writes run on a runtime of their own; the caller's serves the doors.
 //! 4. Every task is owned and awaited; what is left at the end of a stop is cancelled, then cut.
+//! 5. Where the store refuses writes for good, the database is opened anew behind doors that say so; the process and its addresses stay.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,19 +22,24 @@
 //! # }
 //! ```
 
+mod closed_doors;
 mod command_line;
 mod config;
 #[cfg(test)]
 mod documentation;
 mod encryption;
+mod floors;
 mod http;
 mod issuer_keys;
 mod json_parameters;
 mod json_rows;
+mod listeners;
 mod machine;
 mod metrics;
 mod refusal;
+mod refused_writes;
 mod response_body;
+mod round;
 mod script;
 mod serve;
 mod settings;

@@ -19,6 +19,7 @@ use crate::meta;
 use crate::opened::OpenSegments;
 use crate::schema::Lifetime;
 use crate::store::{Durability, StoreOptions};
+use crate::trouble::Trouble;
 use crate::tuning;
 
 const META: &str = "meta";
@@ -39,6 +40,7 @@ pub(crate) struct Engine {
     files: Arc<Files>,
     opened: OpenSegments,
     damages: Damages,
+    trouble: Trouble,
     /// Holds the statistics.
     common: Options,
     log_syncs_at_open: u64,
@@ -110,6 +112,7 @@ impl Engine {
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             damages: Damages::default(),
+            trouble: Trouble::default(),
             log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
             common,
             directory,
@@ -154,6 +157,16 @@ impl Engine {
     /// Those of all segments.
     pub(crate) fn damages(&self) -> &Damages {
         &self.damages
+    }
+
+    /// What is known of writes that fail.
+    pub(crate) fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
+    /// Where RocksDB's files are.
+    pub(crate) fn rocksdb(&self) -> PathBuf {
+        self.directory.rocksdb()
     }
 
     pub(crate) fn deletion_vectors(&self) -> &ColumnFamily {
@@ -201,10 +214,21 @@ impl Engine {
 
     /// Writes a batch that may be lost in a power failure, because start-up would do its work again.
     pub(crate) fn write_unsynced(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.db.write(batch).map_err(|error| storage(&error))
+        self.db.write(batch).map_err(|error| {
+            self.trouble.note(&error.to_string());
+            storage(&error)
+        })
     }
 
-    fn write_with(&self, mut batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
+    fn write_with(&self, batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
+        let written = self.try_write(batch, sync);
+        if let Err(WriteError::Unknown(message)) = &written {
+            self.trouble.note(message);
+        }
+        written
+    }
+
+    fn try_write(&self, mut batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
         #[cfg(test)]
         let too_late = self.fail()?;
         // Writes of other threads may come before these changes, so they end here at the earliest.

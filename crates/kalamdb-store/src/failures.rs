@@ -1,6 +1,7 @@
 //! Tests of a disk that fails for a while: the error says so, nothing is lost or doubled, and afterwards all goes on.
 
 mod disk;
+mod refused;
 mod syncs;
 
 use std::collections::BTreeMap;

@@ -44,7 +44,7 @@ impl Files {
     /// Makes a directory a storage and adds it; the directory is made if it is missing.
     pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
         make_directories(root).map_err(|error| unusable(root, &error))?;
-        probe(root).map_err(|error| unusable(root, &error))?;
+        probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))?;
         marker.write(root)?;
         self.add_local(marker, root)
     }
@@ -52,7 +52,7 @@ impl Files {
     /// Adds the directory of a storage, if it is that, and proves that it can be written. It is not made.
     pub(crate) fn open_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
         marker.check(root)?;
-        probe(root).map_err(|error| unusable(root, &error))?;
+        probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))?;
         self.add_local(marker, root)
     }
 
@@ -450,12 +450,12 @@ fn unusable(root: &Path, error: &io::Error) -> StoreError {
 /// What the name of the file begins with by which a directory is tried.
 pub(crate) const PROBE_PREFIX: &str = "probe-";
 
-/// Creates, syncs and removes a file.
-fn probe(root: &Path) -> io::Result<()> {
+/// Creates, syncs and removes a file that has these bytes at that offset, and nothing before.
+pub(crate) fn probe(root: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
     crate::crash::failure("file-create")?;
     let path = root.join(format!("{PROBE_PREFIX}{}", std::process::id()));
-    let written = File::create(&path).and_then(|mut file| {
-        file.write_all(b"kalamdb")?;
+    let written = File::create(&path).and_then(|file| {
+        file.write_all_at(bytes, offset)?;
         file.sync_all()
     });
     let removed = match fs::remove_file(&path) {

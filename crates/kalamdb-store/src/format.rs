@@ -12,6 +12,7 @@ use crate::files::make_directories;
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
+const ROCKSDB: &str = "rocksdb";
 const LOCK_FILE: &str = "LOCK-kalamdb";
 /// A process that is just ending, and a child of one that just closed the directory, let go of the lock within moments.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -52,13 +53,18 @@ impl Directory {
     }
 
     pub(crate) fn rocksdb(&self) -> PathBuf {
-        self.path.join("rocksdb")
+        self.path.join(ROCKSDB)
     }
 
     /// The default storage of segments.
     pub(crate) fn segments(&self) -> PathBuf {
         self.path.join("segments")
     }
+}
+
+/// Whether the directory is marked as ours and RocksDB has begun in it.
+pub(crate) fn is_database(path: &Path) -> bool {
+    path.join(FORMAT_FILE).is_file() && path.join(ROCKSDB).join("CURRENT").is_file()
 }
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {

@@ -138,6 +138,7 @@ mod storages;
 mod store;
 #[cfg(test)]
 mod testing;
+mod trouble;
 mod tuning;
 mod watch;
 

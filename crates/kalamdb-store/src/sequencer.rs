@@ -44,6 +44,8 @@ pub(crate) enum Message<C> {
     Step(Box<Step<C>>, Reply),
     /// Report what is committed to a store from now on.
     Watch(Arc<Watch>, SyncSender<()>),
+    /// Say why no write is possible, if it is so and opening the store anew may help: a probe is written.
+    Probe(oneshot::Sender<Option<String>>),
     /// Finish; everything submitted before is done.
     Stop,
 }
@@ -124,6 +126,10 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                     watches.push(Arc::downgrade(&watch));
                     // Whoever asked may have given up.
                     ready.send(()).ok();
+                }
+                Message::Probe(reply) => {
+                    // Whoever asked may have given up.
+                    reply.send(self.why_no_writes()).ok();
                 }
                 Message::Stop => return,
             }
@@ -400,6 +406,8 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             meta::LAST,
             meta::encode_last(self.last_seq, self.last_updated_micros),
         );
+        // First, so that what fails meanwhile is noted again.
+        engine.trouble().forget();
         match engine.write_synced(batch) {
             Ok(()) => {
                 tracing::warn!("the log takes writes again");
@@ -410,10 +418,25 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 "no write is possible since one failed ({cause}): RocksDB writes nothing to a database with a damaged file: \
                  {message}; reads of what is not in it go on; check the disk, and restore the data directory from a copy"
             ))),
-            Err(WriteError::Refused(message) | WriteError::Unknown(message)) => Err(CommitError::Storage(format!(
-                "no write is possible since one failed ({cause}): {message}; reads go on; check the disk, then restart kalamdb"
-            ))),
+            Err(WriteError::Refused(message) | WriteError::Unknown(message)) => {
+                engine.trouble().note(&message);
+                Err(CommitError::Storage(format!(
+                    "no write is possible since one failed ({cause}): {message}; reads go on; check the disk: when it takes writes \
+                     again, the database is opened anew and takes them, too"
+                )))
+            }
         }
+    }
+
+    /// Why no write is possible, if something failed and a probe says so. Not for a damaged file, which is there after an opening, too.
+    fn why_no_writes(&mut self) -> Option<String> {
+        let trouble = self.shared.engine.trouble();
+        if let Some(cause) = trouble.noted(&self.shared.engine) {
+            self.suspect.get_or_insert(cause);
+        }
+        self.probe().err()?;
+        let cause = self.suspect.clone()?;
+        self.shared.engine.trouble().noted(&self.shared.engine).map(|_| cause)
     }
 
     /// Makes a written group visible. Acknowledging comes after it.

@@ -1,7 +1,8 @@
 //! The open database: its directory, its lock, its RocksDB handle and its committer.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -18,6 +19,7 @@ use crate::damage::Damage;
 use crate::engine::{Engine, storage};
 use crate::erase::{EraseJob, Eraser, EraserHandle};
 use crate::error::{CommitError, StoreError};
+use crate::format;
 use crate::gate::Gate;
 use crate::ids::{SegmentId, Seq, StorageId, StoreId};
 use crate::manifest::{FileName, Segment, Segments};
@@ -26,6 +28,7 @@ use crate::pinned::Pinned;
 use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
 use crate::snapshot::DbState;
 use crate::storages::{self, look_at_file, name_of};
+use crate::trouble;
 use crate::tuning::COMMIT_QUEUE_REQUESTS;
 use crate::watch::{Concern, Watch};
 
@@ -203,6 +206,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         Ok(Arc::new(store))
     }
 
+    /// Whether there is a database, which [`Store::open`] would open and not create.
+    pub fn is_at(path: &Path) -> bool {
+        format::is_database(path)
+    }
+
     /// The newest published state.
     pub fn state(&self) -> Arc<DbState<C>> {
         self.shared.state.load_full()
@@ -275,12 +283,39 @@ impl<C: Send + Sync + 'static> Store<C> {
         Ok(watch)
     }
 
+    /// Why no write is possible, if one failed or RocksDB's own work did, and a write that is tried now fails, too. RocksDB goes on by
+    /// itself only where a disk was full, and that within seconds of its having room; otherwise the store has to be opened anew,
+    /// which helps once [`Store::try_disk`] succeeds. Costs nothing while nothing has failed. Not for what no opening mends: a
+    /// damaged file.
+    pub fn why_no_writes(&self) -> impl Future<Output = Option<String>> + Send + use<C> {
+        let engine = &self.shared.engine;
+        let asked = engine.trouble().noted(engine).and_then(|_| {
+            let (reply, answer) = oneshot::channel();
+            // With a full queue, as with a committer that ended by a bug, there is nothing to be said now.
+            self.messages.try_send(Message::Probe(reply)).ok().map(|()| answer)
+        });
+        async move {
+            match asked {
+                Some(answer) => answer.await.ok().flatten(),
+                None => None,
+            }
+        }
+    }
+
+    /// Whether the disk takes writes where RocksDB has its files: creates, writes, syncs and removes one. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] with the operating system's words.
+    pub fn try_disk(&self) -> Result<(), StoreError> {
+        trouble::try_disk(&self.shared.engine.rocksdb())
+    }
+
     fn submit(&self, message: impl FnOnce(Reply) -> Message<C>) -> CommitFuture {
         let (reply, answer) = oneshot::channel();
         let refused = match self.messages.try_send(message(reply)) {
             Ok(()) => None,
             Err(TrySendError::Full(_)) => Some("too many commits are waiting; try again"),
-            Err(TrySendError::Disconnected(_)) => Some("the committer has stopped; restart kalamdb"),
+            Err(TrySendError::Disconnected(_)) => Some("the committer has stopped by a bug; restart kalamdb"),
         };
         Box::pin(async move {
             if let Some(message) = refused {

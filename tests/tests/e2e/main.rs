@@ -10,6 +10,7 @@ mod batches;
 mod writers;
 
 mod attack;
+mod broken_disk;
 mod command_line;
 mod commits;
 mod concurrency;

@@ -1,4 +1,6 @@
-//! A write of the log fails, in the middle of all kinds of work.
+//! A write of the log fails, in the middle of all kinds of work. The fault is made above RocksDB, which never meets it: this shows what
+//! the store makes of a write that failed, and going on afterwards stands for what RocksDB gets over by itself, a full disk. That it refuses
+//! all writes after other errors is in `refused`, with a fault below it, and in the end-to-end tests of a broken disk.
 
 use crate::crashes::check_structure;
 use crate::engine::Fault;
