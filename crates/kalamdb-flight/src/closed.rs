@@ -15,7 +15,7 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 use tower::Service;
 
-use crate::connection::{Encryption, serve_until};
+use crate::connection::{Encryption, Limits, serve_until};
 use crate::status::status;
 
 /// Answers every call with `error` until `shutdown` resolves, with how long calls under way may take then.
@@ -25,12 +25,14 @@ use crate::status::status;
 pub async fn refuse(
     listener: TcpListener,
     encryption: Option<Encryption>,
+    max_connections: usize,
     error: Error,
     shutdown: impl Future<Output = Duration> + Send + 'static,
 ) -> io::Result<()> {
     let router = Server::builder().add_service(Closed { error });
     let serve = |connections, stop| router.serve_with_incoming_shutdown(connections, stop);
-    serve_until(listener, encryption, shutdown, serve).await
+    let limits = Limits::of_connections(max_connections);
+    serve_until(listener, encryption, limits, shutdown, serve).await
 }
 
 #[derive(Clone)]

@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
-use crate::connection::{Encryption, serve_until};
+use crate::connection::{Encryption, Limits, serve_until};
 use crate::kept::KeptRows;
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
@@ -59,6 +59,8 @@ pub struct FlightOptions {
     pub max_request_bytes: usize,
     /// The location put into FlightInfo, if any.
     pub advertise: Option<String>,
+    /// Connections at once; more wait until one closes.
+    pub max_connections: usize,
 }
 
 /// Serves until `shutdown` resolves, with how long calls under way may take then; with TLS if there is `encryption`.
@@ -88,7 +90,8 @@ pub async fn serve(
         .layer(AuthLayer::new(database))
         .add_service(service);
     let serve = |connections, stop| router.serve_with_incoming_shutdown(connections, stop);
-    serve_until(listener, encryption, shutdown, serve).await
+    let limits = Limits::of_connections(options.max_connections);
+    serve_until(listener, encryption, limits, shutdown, serve).await
 }
 
 /// One server's door.

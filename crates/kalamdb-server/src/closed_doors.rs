@@ -31,11 +31,12 @@ pub(crate) struct ClosedDoors {
 }
 
 impl ClosedDoors {
-    pub(crate) fn begin(listeners: Listeners, encryption: Encryption) -> Self {
+    pub(crate) fn begin(listeners: Listeners, encryption: Encryption, max_connections: usize) -> Self {
         let (stopping, deadline) = (CancellationToken::new(), CancellationToken::new());
         let (close_flight, flight_closes) = oneshot::channel();
         let entrance = Entrance {
             router: Router::new().route("/health", get(health)).fallback(refuse),
+            max_connections,
             encryption: encryption.http,
             stopping: stopping.clone(),
         };
@@ -43,6 +44,7 @@ impl ClosedDoors {
             flight: tokio::spawn(kalamdb_flight::refuse(
                 listeners.flight,
                 encryption.flight,
+                max_connections,
                 reopening(),
                 // Whoever is gone waits for nobody.
                 async move { flight_closes.await.unwrap_or_default() },

@@ -30,9 +30,6 @@ use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::script;
 
-/// Connections at once; more wait in the listener's queue. Below the common limit of descriptors of a service.
-const MAX_CONNECTIONS: usize = 4096;
-
 /// A client has so long for the head of a request; idle connections end by it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -51,6 +48,8 @@ pub(crate) struct Door {
 /// How connections are served.
 pub(crate) struct Entrance {
     pub(crate) router: Router,
+    /// Connections at once; more wait in the listener's queue.
+    pub(crate) max_connections: usize,
     /// With it the door speaks HTTPS only.
     pub(crate) encryption: Option<Encryption>,
     /// Cancelled when no more are taken.
@@ -72,7 +71,7 @@ pub(crate) async fn serve(listener: TcpListener, entrance: Entrance, deadline: C
     loop {
         tokio::select! {
             () = entrance.stopping.cancelled() => break,
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < entrance.max_connections => match accepted {
                 Ok((stream, peer)) => {
                     connections.spawn(connection(stream, peer, Arc::clone(&entrance)));
                 }
@@ -168,7 +167,7 @@ async fn authenticated(State(door): State<Arc<Door>>, mut request: Request, next
         _ => false,
     };
     if open {
-        return next.run(request).await;
+        return closing(next.run(request).await);
     }
     let authorization = header_text(request.headers(), &header::AUTHORIZATION);
     let client = header_text(request.headers(), &header::USER_AGENT).unwrap_or_default();
@@ -178,8 +177,16 @@ async fn authenticated(State(door): State<Arc<Door>>, mut request: Request, next
             request.extensions_mut().insert(Arc::new(lease));
             next.run(request).await
         }
-        Err(error) => Refusal::from(error).into_response(),
+        Err(error) => closing(Refusal::from(error).into_response()),
     }
+}
+
+/// The last answer on its connection: whoever brings no credentials keeps no place.
+fn closing(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// A header that is not text is as good as a wrong one.

@@ -82,6 +82,7 @@ impl Round {
         });
         let entrance = Entrance {
             router: http::router(&door),
+            max_connections: config.max_connections,
             encryption: encryption.http,
             stopping: stopping.clone(),
         };

@@ -172,7 +172,11 @@ impl House {
         mut shutdown: Pin<&mut S>,
     ) -> Option<(Floors, Listeners)> {
         let closed = match self.listeners() {
-            Ok(listeners) => Some(ClosedDoors::begin(listeners, self.encryption.clone())),
+            Ok(listeners) => Some(ClosedDoors::begin(
+                listeners,
+                self.encryption.clone(),
+                self.config.max_connections,
+            )),
             Err(message) => {
                 tracing::warn!("nobody is told that the database is opened anew: {message}");
                 None

@@ -215,7 +215,7 @@ impl Engine {
     /// Writes a batch that may be lost in a power failure, because start-up would do its work again.
     pub(crate) fn write_unsynced(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.db.write(batch).map_err(|error| {
-            self.trouble.note(&error.to_string());
+            self.trouble.note(error.as_ref());
             storage(&error)
         })
     }
