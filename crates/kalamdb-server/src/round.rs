@@ -120,7 +120,7 @@ impl Round {
     /// when the disk has taken others for `patience`.
     ///
     /// # Errors
-    /// When a door or a task failed: then the server stops, too.
+    /// When a door or a task failed, which ends the server, too.
     pub(crate) async fn end<S: Future<Output = ()>>(
         self,
         shutdown: Pin<&mut S>,
@@ -219,9 +219,14 @@ impl Round {
         if let Some(keys) = tasks.keys {
             failures.extend(failed("the task of the outside issuer's keys", keys.await.map(Ok)));
         }
-        let outcome = match failures.into_iter().next() {
-            Some(message) => Err(io::Error::other(message)),
-            None => Ok(ended),
+        let outcome = match (ended, failures.into_iter().next()) {
+            (Ended::Stopped, Some(message)) => Err(io::Error::other(message)),
+            // What ended with this round is begun anew with the next.
+            (ended @ Ended::WritesRefused(_), Some(message)) => {
+                tracing::error!("{message}");
+                Ok(ended)
+            }
+            (ended, None) => Ok(ended),
         };
         (floors, outcome)
     }

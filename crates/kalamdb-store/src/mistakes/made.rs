@@ -294,6 +294,10 @@ kalamdb_histories::mistakes! {
     /// After it, writes are tried as if nothing had happened.
     WritesGoOnAfterAFailedSync of 19:
         "hazards_of_syncs::hazard_19_a_failed_sync_leaves_the_outcome_unknown_and_nothing_visible";
+    /// Nobody hears that writes are refused until the store is opened anew.
+    FailedWritesAreNotNoted of 19:
+        "failures::refused::a_store_whose_files_failed_refuses_writes_until_it_is_opened_anew",
+        "failures::refused::a_write_that_fails_once_asks_for_no_opening";
     /// Files are erased whose publication may be in the log.
     FilesOfUnknownPublicationsGo of 19:
         "hazards_of_syncs::hazard_19_a_load_whose_publication_is_unknown_is_not_erased",
