@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 
 use crate::checked_sum::CheckedSum;
 use crate::database::DatabaseOptions;
+use crate::dependencies::before_relying;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
@@ -243,7 +244,8 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 
 /// DataFusion's rules, with ours before those that would misread a plan, and that for windows when their functions are settled.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = of_kept_types(before_predicates(before_merging(Optimizer::new().rules)));
+    let rules = before_relying(before_merging(Optimizer::new().rules));
+    let mut rules = of_kept_types(before_predicates(rules));
     rules.push(Arc::new(AskingWindows));
     rules
 }

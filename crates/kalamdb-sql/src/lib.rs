@@ -18,6 +18,7 @@ mod constant_memory;
 mod constants;
 mod database;
 mod definition;
+mod dependencies;
 mod diagnostics;
 mod dml;
 mod edge_reads;
