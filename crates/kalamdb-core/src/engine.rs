@@ -246,7 +246,7 @@ impl Engine {
         &self.jobs
     }
 
-    pub(crate) fn held(&self) -> &HeldWriters {
+    pub(crate) fn held(&self) -> &Arc<HeldWriters> {
         &self.held
     }
 

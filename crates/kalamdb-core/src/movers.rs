@@ -180,7 +180,7 @@ impl Mover {
                 let segments = state.segments(table.store)?;
                 job.expect_rows(segments.iter().map(|(segment, _)| u64::from(segment.rows)).sum());
             }
-            // How much of it is worth merging is the store's to say.
+            // How much of it is worth merging is the store's to say, merge by merge.
             Work::CompactAsNeeded => {}
         }
         Ok((table.clone(), options))
@@ -248,6 +248,10 @@ struct Watched<'a> {
 }
 
 impl Progress for Watched<'_> {
+    fn expect(&self, rows: u64) {
+        self.job.expect_rows(rows);
+    }
+
     fn advance(&self, rows: u64, bytes: u64) {
         self.job.advance(rows, bytes);
         #[cfg(test)]

@@ -310,6 +310,7 @@ impl Engine {
         }
         records.status().map_err(|error| storage(&error))?;
         drop(records);
+        self.directory.refuse_lost_rows()?;
         let identity = self.db.get_db_identity().map_err(|error| storage(&error))?;
         let record = FormatRecord {
             format: FORMAT_VERSION,

@@ -32,6 +32,8 @@ pub enum SegmentCompression {
 
 /// Hears how far a mover is, and tells it to stop.
 pub trait Progress: Sync {
+    /// So many rows more are to be done. A compaction that goes from merge to merge learns of each when it is its turn.
+    fn expect(&self, rows: u64);
     /// So many rows and bytes more are done.
     fn advance(&self, rows: u64, bytes: u64);
     /// Whether to give up: what was written is erased, nothing has changed.
@@ -67,13 +69,14 @@ pub struct Checked {
 pub struct HotUsage {
     /// Rows of the current epoch.
     pub rows: u64,
-    /// Bytes of their keys and values.
+    /// Bytes of the keys and values that were put into it, of rows that have gone since as well: their versions stay in memory and on
+    /// disk, and how long they were is not known. 0 without rows.
     pub bytes: u64,
     /// When the oldest of them was committed, µs; 0 without rows.
     pub since_micros: i64,
     /// Rows of the sealed epoch of a durable store, until a flush has moved them.
     pub sealed_rows: u64,
-    /// Bytes of their keys and values.
+    /// Bytes that were put into it; 0 without rows.
     pub sealed_bytes: u64,
 }
 

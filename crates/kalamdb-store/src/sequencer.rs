@@ -297,7 +297,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             let hot = group.hot.entry(put.store).or_default();
             hot.rows += 1;
-            hot.bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            hot.bytes += (whole.len() + put.value.len()) as u64;
             group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
         Ok(())

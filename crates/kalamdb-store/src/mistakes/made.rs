@@ -357,6 +357,9 @@ kalamdb_histories::mistakes! {
     /// A directory that does not say its format is taken for a new one.
     UnmarkedDirectoriesAreTaken of 20:
         "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";
+    /// What RocksDB begins anew is taken for a new database, whatever was there.
+    LostRowsAreANewDatabase of 20:
+        "hazards::hazard_20_a_database_whose_rows_are_away_is_no_new_one";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
         "hazards_of_files::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
