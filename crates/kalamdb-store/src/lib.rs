@@ -88,6 +88,8 @@ mod hazards_of_limits;
 #[cfg(test)]
 mod hazards_of_loads;
 #[cfg(test)]
+mod hazards_of_look_ups;
+#[cfg(test)]
 mod hazards_of_movers;
 #[cfg(test)]
 mod hazards_of_publications;
