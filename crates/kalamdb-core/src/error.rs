@@ -187,6 +187,15 @@ impl From<StoreError> for Error {
                     ),
                 );
             }
+            StoreError::HotDamaged { .. } => {
+                return Error::new(
+                    ErrorCode::DataCorrupted,
+                    format!(
+                        "{error}; its table is refused until that file of RocksDB is as it was written (put it back from a copy of the \
+                         same state while kalamdb is stopped), or until the table is truncated or dropped"
+                    ),
+                );
+            }
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,

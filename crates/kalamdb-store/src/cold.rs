@@ -438,7 +438,7 @@ pub(crate) fn hot_overlaps<C>(
         {
             return Ok(true);
         }
-        iterator.end()?;
+        iterator.end().map_err(|error| state.of_hot(store, error))?;
     }
     Ok(false)
 }

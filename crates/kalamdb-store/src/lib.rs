@@ -64,6 +64,7 @@ mod crash;
 #[cfg(test)]
 mod crashes;
 mod damage;
+mod damaged_files;
 mod decode;
 mod deletion_vector;
 mod engine;
@@ -83,6 +84,8 @@ mod hazards_of_changes;
 mod hazards_of_commits;
 #[cfg(test)]
 mod hazards_of_files;
+#[cfg(test)]
+mod hazards_of_hot_files;
 #[cfg(test)]
 mod hazards_of_limits;
 #[cfg(test)]

@@ -375,6 +375,13 @@ kalamdb_histories::mistakes! {
     /// Whoever began to read before a file was mended has it refused again.
     OldReadersNoteDamage of 20:
         "hazards_of_files::what_a_reader_met_before_a_file_was_mended_is_not_held_against_it";
+    /// Files that are known to be damaged are compacted.
+    DamagedFilesAreCompacted of 20:
+        "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone",
+        "hazards_of_hot_files::damage_that_a_compaction_meets_stops_no_write_after_a_restart";
+    /// Damage that a read of hot rows met is forgotten.
+    DamageOfHotRowsIsForgotten of 20:
+        "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone";
     /// A directory that does not say its format is taken for a new one.
     UnmarkedDirectoriesAreTaken of 20:
         "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";

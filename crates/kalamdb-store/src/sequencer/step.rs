@@ -205,6 +205,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if let EraseJob::Store(store) = job {
                 self.published_at.remove(&store);
                 self.shared.hot.write().remove(&store);
+                self.shared.engine.damages().hot_is_sound(store);
             }
             self.eraser.erase(job);
         }
