@@ -142,7 +142,8 @@ kalamdb_histories::mistakes! {
         "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
     /// It removes whatever is at the keys of its rows.
     LoadsRemoveWhateverIsThere of 12:
-        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one",
+        "hazards_of_look_ups::hazard_12_what_others_publish_while_a_large_change_looks_its_rows_up";
     /// It does not mind who changes its rows after it has looked.
     LoadsForgetWhoTouchedTheirRows of 12:
         "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
