@@ -150,6 +150,15 @@ impl Error {
         }
     }
 
+    /// An error of the store about a table. What is damaged has the name of a file, which tells nobody of which table it is.
+    pub(crate) fn in_table(error: StoreError, table: &Table) -> Self {
+        let mut error = Error::from(error);
+        if error.code == ErrorCode::DataCorrupted {
+            error.message = format!("table {}: {}", table.name, error.message);
+        }
+        error
+    }
+
     /// The same with a position.
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {

@@ -228,7 +228,6 @@ fn segment_count(segments: u64) -> String {
 fn completion(kind: JobKind, reports: &[JobReport]) -> Completion {
     let rows: u64 = reports.iter().map(|report| report.rows).sum();
     let segments: u64 = reports.iter().map(|report| report.segments).sum();
-    let problems: usize = reports.iter().map(|report| report.problems.len()).sum();
     let (rows, message) = match kind {
         JobKind::Flush => (
             Some(rows),
@@ -238,10 +237,19 @@ fn completion(kind: JobKind, reports: &[JobReport]) -> Completion {
             Some(rows),
             format!("{} merged into {}", row_count(rows), segment_count(segments)),
         ),
-        JobKind::Check => (
-            None,
-            format!("{} read, {problems} missing or damaged", segment_count(segments)),
-        ),
+        JobKind::Check => {
+            let problems = reports.iter().flat_map(|report| &report.problems);
+            let (damaged, others): (Vec<_>, Vec<_>) = problems.partition(|problem| problem.segment_id.is_some());
+            let mut message = format!("{} read, {} missing or damaged", segment_count(segments), damaged.len());
+            if !others.is_empty() {
+                let tables = if others.len() == 1 { "table" } else { "tables" };
+                message = format!(
+                    "{message}; {} {tables} with other rows that cannot be read",
+                    others.len()
+                );
+            }
+            (None, message)
+        }
     };
     Completion { rows, message }
 }
@@ -310,7 +318,7 @@ mod tests {
         );
         assert_eq!(
             message(JobKind::Check, &[damaged]),
-            "3 segments read, 2 missing or damaged"
+            "3 segments read, 2 missing or damaged; 1 table with other rows that cannot be read"
         );
     }
 
