@@ -86,11 +86,11 @@ pub struct JobReport {
     pub problems: Vec<SegmentProblem>,
 }
 
-/// A segment that is missing or damaged.
+/// A segment that is missing or damaged, or what is wrong with rows that are in none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentProblem {
-    /// Which.
-    pub segment_id: String,
+    /// Which, if it is a segment.
+    pub segment_id: Option<String>,
     /// Its file, in its storage; unknown if it went meanwhile.
     pub path: Option<String>,
     /// What is wrong.
@@ -323,11 +323,14 @@ impl Job {
 /// What a check found, in a sentence.
 fn found(report: &JobReport) -> Option<String> {
     let first = report.problems.first()?;
-    Some(format!(
-        "{} of {} segments are missing or damaged, the first: {}: {}",
-        report.problems.len(),
-        report.segments,
-        first.segment_id,
-        first.problem
-    ))
+    let damaged = report.problems.iter().filter(|problem| problem.segment_id.is_some());
+    Some(match &first.segment_id {
+        Some(segment_id) => format!(
+            "{} of {} segments are missing or damaged, the first: {segment_id}: {}",
+            damaged.count(),
+            report.segments,
+            first.problem
+        ),
+        None => first.problem.clone(),
+    })
 }

@@ -123,7 +123,7 @@ fn a_check_reads_everything_and_names_what_is_damaged() {
     std::fs::write(&file, bytes).expect("written");
     let damaged = check();
     assert_eq!(damaged.problems.len(), 1, "{damaged:?}");
-    assert_eq!(damaged.problems[0].segment_id, shown[1].segment_id);
+    assert_eq!(damaged.problems[0].segment_id.as_ref(), Some(&shown[1].segment_id));
     assert_eq!(damaged.problems[0].path.as_ref(), Some(&shown[1].path));
     let job = db.engine.job_snapshots().pop().expect("a job");
     assert_eq!(job.status, JobStatus::Finished);
