@@ -86,7 +86,7 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
                 field: Arc::clone(field),
             });
             let columns: Vec<Readable> = columns.collect();
-            Some(Returning::plan(planner, &items, &columns, &parameters)?)
+            Some(Returning::plan(planner, &items, &columns, &parameters, None)?)
         }
     };
     Ok(InsertPlan {

@@ -74,6 +74,7 @@ mod planning;
 mod provider;
 mod pruning;
 mod qualifiers;
+mod quantified;
 mod queries;
 mod relations;
 mod repeated_names;

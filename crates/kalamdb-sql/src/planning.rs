@@ -51,6 +51,7 @@ use crate::planned::{Planned, plain_batch};
 use crate::planning::parameter_types::Typed;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
+use crate::quantified;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::row_comparisons;
@@ -443,6 +444,7 @@ impl Planner {
         struct_fields::name_fields(node);
         named_windows::resolve(node)?;
         patterns::translate(node)?;
+        quantified::as_calls(node);
         row_comparisons::as_scalars(node, &self.state)?;
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
