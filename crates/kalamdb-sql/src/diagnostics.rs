@@ -1,5 +1,6 @@
 //! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
 
+pub(crate) mod late;
 mod places;
 pub(crate) mod subqueries;
 

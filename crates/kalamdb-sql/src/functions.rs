@@ -14,6 +14,7 @@ use crate::identifiers;
 use crate::patterns::PatternFunction;
 use crate::quantified::Quantified;
 use crate::time_zones::AtTimeZone;
+use crate::told_casts::ToldCast;
 
 /// DataFusion's functions that say something of the server's host.
 const HOST_FUNCTIONS: &[&str] = &["version"];
@@ -30,6 +31,7 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
     for function in PatternFunction::all() {
         context.register_udf(ScalarUDF::from(function));
     }
+    context.register_udf(ScalarUDF::from(ToldCast::new()));
     for function in Quantified::all() {
         context.register_udf(ScalarUDF::from(function));
     }

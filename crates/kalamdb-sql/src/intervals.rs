@@ -21,7 +21,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    BinaryExpr, Cast, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, WindowFrameUnits,
 };
 use datafusion::scalar::ScalarValue;
@@ -32,7 +32,7 @@ const NANOSECONDS_OF_A_DAY: i64 = 86_400_000_000_000;
 const DAYS_OF_A_MONTH: i32 = 30;
 
 /// What DataFusion gives expressions of the type INTERVAL.
-const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+pub(crate) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 /// Whether values of a type last.
 fn is_lasting(data_type: &DataType) -> bool {
@@ -90,6 +90,12 @@ pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
         LogicalPlan::Sort(mut sort) => {
             measure_keys(&mut sort.expr, sort.input.schema());
             LogicalPlan::Sort(sort)
+        }
+        LogicalPlan::Distinct(Distinct::On(mut on)) => {
+            if let Some(keys) = &mut on.sort_expr {
+                measure_keys(keys, on.input.schema());
+            }
+            LogicalPlan::Distinct(Distinct::On(on))
         }
         other => other,
     }

@@ -27,6 +27,7 @@ use crate::mixed_numbers;
 use crate::names::{placed, position_of};
 use crate::plan_expressions::{self, is_comparison};
 use crate::quantified::Quantified;
+use crate::text_comparisons::truth;
 use crate::time_units;
 use crate::tree::walk_mut;
 
@@ -597,6 +598,7 @@ fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionR
             Ok(text_beside_decimal(text, &data_type).map(|value| Expr::Literal(value, None)))
         }
         Ok(data_type) if is_binary(&data_type) => Ok(Some(Expr::Literal(binary_or_error(text, &data_type)?, None))),
+        Ok(DataType::Boolean) => Ok(Some(Expr::Literal(truth(text)?, None))),
         // What has no type here is not ours to refuse: later rules say what is wrong with it.
         Ok(_) | Err(_) => Ok(None),
     }

@@ -309,6 +309,7 @@ fn explained(
         parameters,
         follows_bound_types,
         correlation,
+        places,
         names: _,
     } = planner.plan(query, &[])?;
     let option = ExplainOption::default()
@@ -324,6 +325,7 @@ fn explained(
         follows_bound_types,
         names: None,
         correlation,
+        places,
     })
 }
 

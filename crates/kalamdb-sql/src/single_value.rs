@@ -20,6 +20,8 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::diagnostics::late::SEVERAL_ROWS;
+
 static SINGLE_VALUE: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(SingleValue::new())));
 
 /// Aggregates the scalar subqueries of a plan that need it.
@@ -160,7 +162,7 @@ impl Single {
         if self.rows > 1 {
             let error = Error::new(
                 ErrorCode::InvalidStatement,
-                "a subquery used as a value gives more than one row",
+                SEVERAL_ROWS,
             );
             return Err(DataFusionError::External(Box::new(error)));
         }
