@@ -43,20 +43,20 @@ enum Width {
 impl Width {
     /// Of an interval that the function took.
     fn of(stride: &ColumnarValue) -> Option<Self> {
-        let ColumnarValue::Scalar(stride) = stride else { return None };
+        let ColumnarValue::Scalar(stride) = stride else {
+            return None;
+        };
         let width = match stride {
             ScalarValue::IntervalDayTime(Some(value)) => {
                 let (days, milliseconds) = IntervalDayTimeType::to_parts(*value);
                 Width::Nanoseconds(i128::from(days) * NANOSECONDS_OF_A_DAY + i128::from(milliseconds) * 1_000_000)
             }
-            ScalarValue::IntervalMonthDayNano(Some(value)) => {
-                match IntervalMonthDayNanoType::to_parts(*value) {
-                    (0, days, nanoseconds) => {
-                        Width::Nanoseconds(i128::from(days) * NANOSECONDS_OF_A_DAY + i128::from(nanoseconds))
-                    }
-                    (months, _, _) => Width::Months(i64::from(months)),
+            ScalarValue::IntervalMonthDayNano(Some(value)) => match IntervalMonthDayNanoType::to_parts(*value) {
+                (0, days, nanoseconds) => {
+                    Width::Nanoseconds(i128::from(days) * NANOSECONDS_OF_A_DAY + i128::from(nanoseconds))
                 }
-            }
+                (months, _, _) => Width::Months(i64::from(months)),
+            },
             _ => return None,
         };
         // Bins of no width, or less, are none.
@@ -82,7 +82,10 @@ impl Width {
                 // The origin may stand later in its month than the time does.
                 let first = begins(bin)?;
                 let begins = if first > time_at { begins(bin - 1)? } else { first };
-                Some(i128::from(begins.timestamp()) * NANOSECONDS_OF_A_SECOND + i128::from(begins.timestamp_subsec_nanos()))
+                Some(
+                    i128::from(begins.timestamp()) * NANOSECONDS_OF_A_SECOND
+                        + i128::from(begins.timestamp_subsec_nanos()),
+                )
             }
         }
     }
@@ -96,7 +99,9 @@ fn moment(nanoseconds: i128) -> Option<DateTime<Utc>> {
 
 /// Nanoseconds of a timestamp's unit that is coarser.
 fn coarse(data_type: &DataType) -> Option<i128> {
-    let DataType::Timestamp(unit, _) = data_type else { return None };
+    let DataType::Timestamp(unit, _) = data_type else {
+        return None;
+    };
     Some(match unit {
         TimeUnit::Second => NANOSECONDS_OF_A_SECOND,
         TimeUnit::Millisecond => 1_000_000,
@@ -139,7 +144,10 @@ impl ScalarUDFImpl for Binned {
         };
         let origin = match rest {
             [] => 0,
-            [ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(Some(origin), _)), ..] => i128::from(*origin),
+            [
+                ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(Some(origin), _)),
+                ..,
+            ] => i128::from(*origin),
             _ => return Ok(binned),
         };
         let (Some(scale), Some(width)) = (coarse(&time.data_type()), Width::of(stride)) else {
@@ -155,7 +163,10 @@ impl ScalarUDFImpl for Binned {
         }
         let data_type = found.data_type().clone();
         let (numbers, found) = (cast(&times, &DataType::Int64)?, cast(&found, &DataType::Int64)?);
-        let rows = numbers.as_primitive::<Int64Type>().iter().zip(found.as_primitive::<Int64Type>());
+        let rows = numbers
+            .as_primitive::<Int64Type>()
+            .iter()
+            .zip(found.as_primitive::<Int64Type>());
         let all = rows.map(|(time, found)| match (time, found) {
             (Some(time), None) => {
                 let begins = width.beginning(i128::from(time) * scale, origin);

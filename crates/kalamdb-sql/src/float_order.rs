@@ -19,8 +19,8 @@ use datafusion::common::utils::normalize_float_zero;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    Between, BinaryExpr, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -97,7 +97,8 @@ fn call(expr: Expr, data_type: DataType, sign: OfZero) -> Expr {
 /// A float as what it is compared by. Whether it is one.
 fn compare_by(expr: &mut Expr, schema: &DFSchema) -> bool {
     // A sort by a constant is for other rules to drop.
-    let is_done = matches!(expr, Expr::Literal(..)) || plain_of(expr).is_some_and(|plain| plain.sign == OfZero::Dropped);
+    let is_done =
+        matches!(expr, Expr::Literal(..)) || plain_of(expr).is_some_and(|plain| plain.sign == OfZero::Dropped);
     let data_type = if is_done { None } else { float_of(expr, schema) };
     match data_type {
         Some(data_type) => {

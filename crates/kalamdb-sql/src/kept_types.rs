@@ -319,12 +319,14 @@ impl ScalarUDFImpl for Typed {
 /// # Errors
 /// TYPE_MISMATCH for other arguments.
 fn intervals_alone(name: &str, given: &[DataType]) -> Result<Vec<DataType>> {
-    let is_other =
-        |given: &&DataType| !matches!(given, DataType::Interval(_) | DataType::Null) && !given.is_string();
+    let is_other = |given: &&DataType| !matches!(given, DataType::Interval(_) | DataType::Null) && !given.is_string();
     match given.iter().find(is_other) {
         None => Ok(vec![INTERVAL; given.len()]),
         Some(other) => {
-            let message = format!("{name} takes no {} beside an INTERVAL; cast one of them", data_type_name(other));
+            let message = format!(
+                "{name} takes no {} beside an INTERVAL; cast one of them",
+                data_type_name(other)
+            );
             let error = Error::new(ErrorCode::TypeMismatch, message);
             Err(DataFusionError::External(Box::new(error)))
         }

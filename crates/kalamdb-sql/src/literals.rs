@@ -5,10 +5,10 @@ use std::iter;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
-use datafusion::common::{Column, DFSchema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};

@@ -560,7 +560,9 @@ impl Planner {
             };
             Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
         });
-        physical.await.map_err(|error| places.explain(correlation.explain(error)))
+        physical
+            .await
+            .map_err(|error| places.explain(correlation.explain(error)))
     }
 
     fn optimize(&self, mut planned: Planned) -> Result<(SchemaRef, LogicalPlan)> {

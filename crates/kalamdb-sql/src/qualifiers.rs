@@ -30,7 +30,10 @@ pub(crate) fn settle(statement: &mut ast::Statement, namespace: &str) -> Result<
 /// # Errors
 /// As [`settle`].
 pub(crate) fn of_update(update: &Named<ast::Update>, namespace: &str) -> Result<Named<ast::Update>> {
-    let Named { mut with, write: mut settled } = update.clone();
+    let Named {
+        mut with,
+        write: mut settled,
+    } = update.clone();
     let update = &update.write;
     let settling = settle_among(&mut with, &mut settled, namespace, &|names| {
         let from = match &update.from {
@@ -69,7 +72,10 @@ pub(crate) fn of_update(update: &Named<ast::Update>, namespace: &str) -> Result<
 /// # Errors
 /// As [`settle`].
 pub(crate) fn of_delete(delete: &Named<ast::Delete>, namespace: &str) -> Result<Named<ast::Delete>> {
-    let Named { mut with, write: mut settled } = delete.clone();
+    let Named {
+        mut with,
+        write: mut settled,
+    } = delete.clone();
     let delete = &delete.write;
     let settling = settle_among(&mut with, &mut settled, namespace, &|names| {
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;

@@ -9,7 +9,9 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DynComparator, GenericListArray, OffsetSizeTrait, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DynComparator, GenericListArray, OffsetSizeTrait, make_comparator,
+};
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use datafusion::common::utils::take_function_args;
@@ -51,7 +53,8 @@ pub(crate) fn as_calls(node: &mut impl VisitMut) {
             if let Some(operator) = operator_of(operator)
                 && !matches!(right.as_ref(), ast::Expr::Subquery(_))
             {
-                let [left, right] = [left, right].map(|side| std::mem::replace(side.as_mut(), ast::Expr::value(ast::Value::Null)));
+                let [left, right] =
+                    [left, right].map(|side| std::mem::replace(side.as_mut(), ast::Expr::value(ast::Value::Null)));
                 *expr = written(left, operator, right, quantifier);
             }
             ControlFlow::Continue(())
@@ -172,7 +175,12 @@ impl Quantified {
     }
 
     /// For each row what the value's comparisons with the elements come to.
-    fn compared<O: OffsetSizeTrait>(&self, lists: &Side<&GenericListArray<O>>, values: &Side<ArrayRef>, rows: usize) -> DataFusionResult<BooleanArray> {
+    fn compared<O: OffsetSizeTrait>(
+        &self,
+        lists: &Side<&GenericListArray<O>>,
+        values: &Side<ArrayRef>,
+        rows: usize,
+    ) -> DataFusionResult<BooleanArray> {
         let elements = comparable(lists.array.values())?;
         let value = comparable(&values.array)?;
         let of_null = elements.data_type().is_null() || value.data_type().is_null();
@@ -232,7 +240,11 @@ impl Quantified {
 
 /// The elements of one list that decide for every value: the least, the greatest, and a NULL. That is not so of `= ANY` and `<> ALL`.
 fn deciding(elements: &ArrayRef, of_list: std::ops::Range<usize>) -> DataFusionResult<Vec<usize>> {
-    let mut found: Vec<usize> = of_list.clone().find(|element| elements.is_null(*element)).into_iter().collect();
+    let mut found: Vec<usize> = of_list
+        .clone()
+        .find(|element| elements.is_null(*element))
+        .into_iter()
+        .collect();
     if elements.data_type().is_null() {
         return Ok(found);
     }
@@ -359,11 +371,25 @@ impl ScalarUDFImpl for Quantified {
         let found = match lists.array.data_type() {
             DataType::List(_) => {
                 let array = lists.array.as_list::<i32>();
-                self.compared(&Side { array, is_one: lists.is_one }, &values, rows)?
+                self.compared(
+                    &Side {
+                        array,
+                        is_one: lists.is_one,
+                    },
+                    &values,
+                    rows,
+                )?
             }
             DataType::LargeList(_) => {
                 let array = lists.array.as_list::<i64>();
-                self.compared(&Side { array, is_one: lists.is_one }, &values, rows)?
+                self.compared(
+                    &Side {
+                        array,
+                        is_one: lists.is_one,
+                    },
+                    &values,
+                    rows,
+                )?
             }
             other => {
                 let message = format!("{} takes a list, not {other}", self.name);

@@ -160,10 +160,7 @@ impl Single {
     fn add(&mut self, values: &ArrayRef, row: usize, rows: u64) -> Result<()> {
         self.rows += rows;
         if self.rows > 1 {
-            let error = Error::new(
-                ErrorCode::InvalidStatement,
-                SEVERAL_ROWS,
-            );
+            let error = Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
             return Err(DataFusionError::External(Box::new(error)));
         }
         self.value = ScalarValue::try_from_array(values, row)?;

@@ -35,7 +35,8 @@ pub(crate) fn as_equality(node: &mut impl VisitMut) {
             if is_text(left) == is_text(right) {
                 return ControlFlow::Continue(());
             }
-            let [left, right] = [left, right].map(|side| std::mem::replace(side, Box::new(ast::Expr::value(ast::Value::Null))));
+            let [left, right] =
+                [left, right].map(|side| std::mem::replace(side, Box::new(ast::Expr::value(ast::Value::Null))));
             let equality = ast::Expr::BinaryOp {
                 left,
                 op: BinaryOperator::Eq,
@@ -87,12 +88,17 @@ impl ExprPlanner for TextBesideBoolean {
 }
 
 fn read(operand: &Expr, literal: &mut Expr, schema: &DFSchema) -> DataFusionResult<()> {
-    let Expr::Literal(value, _) = literal else { return Ok(()) };
+    let Expr::Literal(value, _) = literal else {
+        return Ok(());
+    };
     let Some(text) = value.try_as_str().flatten() else {
         return Ok(());
     };
     // What has no type here is for other rules to refuse.
-    if operand.get_type(schema).is_ok_and(|data_type| data_type == DataType::Boolean) {
+    if operand
+        .get_type(schema)
+        .is_ok_and(|data_type| data_type == DataType::Boolean)
+    {
         *literal = Expr::Literal(truth(text)?, None);
     }
     Ok(())

@@ -110,7 +110,9 @@ impl VisitorMut for LatePlaces {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         if let TableFactor::Derived {
-            lateral: true, subquery, ..
+            lateral: true,
+            subquery,
+            ..
         } = factor
         {
             self.note_query(subquery);
@@ -121,7 +123,10 @@ impl VisitorMut for LatePlaces {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
             Expr::BinaryOp { left, op, right: _ } => {
-                self.operators.entry(op.to_string()).or_default().note(position_of(left.span()));
+                self.operators
+                    .entry(op.to_string())
+                    .or_default()
+                    .note(position_of(left.span()));
             }
             Expr::Subquery(query) => {
                 self.value.note(position_of(query.span()));
