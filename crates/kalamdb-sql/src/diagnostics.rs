@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use kalamdb_core::{Error, ErrorCode, Position, Quota};
 
 use crate::definition::data_type_name;
+use crate::diagnostics::late::OF_CONDITIONS;
 use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
@@ -298,7 +299,7 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
     if let Some(data_type) = other_type {
         let error = Error::new(
             ErrorCode::TypeMismatch,
-            format!("a condition is BOOLEAN, and this one is {data_type}; write a comparison"),
+            format!("{OF_CONDITIONS}, and this one is {data_type}; write a comparison"),
         );
         return placed(error, text.and_then(|text| text.condition()));
     }

@@ -97,8 +97,12 @@ fn moment(nanoseconds: i128) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(seconds, rest)
 }
 
-/// Nanoseconds of a timestamp's unit that is coarser.
-fn coarse(data_type: &DataType) -> Option<i128> {
+fn invalid(message: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(Error::new(ErrorCode::InvalidArgument, message)))
+}
+
+/// Nanoseconds of a timestamp's unit.
+fn scale_of(data_type: &DataType) -> Option<i128> {
     let DataType::Timestamp(unit, _) = data_type else {
         return None;
     };
@@ -150,7 +154,7 @@ impl ScalarUDFImpl for Binned {
             ] => i128::from(*origin),
             _ => return Ok(binned),
         };
-        let (Some(scale), Some(width)) = (coarse(&time.data_type()), Width::of(stride)) else {
+        let Some(scale) = scale_of(&time.data_type()) else {
             return Ok(binned);
         };
         let (is_scalar, times, found) = match (time, &binned) {
@@ -158,9 +162,17 @@ impl ScalarUDFImpl for Binned {
             (ColumnarValue::Array(times), ColumnarValue::Array(found)) => (false, Arc::clone(times), Arc::clone(found)),
             _ => return Ok(binned),
         };
-        if times.null_count() == found.null_count() {
+        // Without a stride there is no bin.
+        if times.null_count() == found.null_count()
+            || matches!(stride, ColumnarValue::Scalar(stride) if stride.is_null())
+        {
             return Ok(binned);
         }
+        let Some(width) = Width::of(stride) else {
+            return Err(invalid(
+                "date_bin takes an interval above zero for times beyond 1677 to 2262",
+            ));
+        };
         let data_type = found.data_type().clone();
         let (numbers, found) = (cast(&times, &DataType::Int64)?, cast(&found, &DataType::Int64)?);
         let rows = numbers
@@ -171,10 +183,9 @@ impl ScalarUDFImpl for Binned {
             (Some(time), None) => {
                 let begins = width.beginning(i128::from(time) * scale, origin);
                 let begins = begins.and_then(|begins| i64::try_from(begins.div_euclid(scale)).ok()); // Told below.
-                begins.map(Some).ok_or_else(|| {
-                    let message = "date_bin: the beginning of a bin is out of the range of its type";
-                    DataFusionError::External(Box::new(Error::new(ErrorCode::InvalidArgument, message)))
-                })
+                begins
+                    .map(Some)
+                    .ok_or_else(|| invalid("date_bin: the beginning of a bin is out of the range of its type"))
             }
             (_, found) => Ok(found),
         });

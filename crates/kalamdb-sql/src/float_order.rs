@@ -109,6 +109,15 @@ fn compare_by(expr: &mut Expr, schema: &DFSchema) -> bool {
     }
 }
 
+/// The same for several. Whether there is one among them.
+fn compare_all_by<'a>(exprs: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> bool {
+    let mut changed = false;
+    for expr in exprs {
+        changed |= compare_by(expr, schema);
+    }
+    changed
+}
+
 /// Sorts zeros as one.
 pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
     match plan {
@@ -136,7 +145,7 @@ pub(crate) fn order_inside(expr: &mut Expr, schema: &DFSchema) -> bool {
         _ => return false,
     };
     let keys = order_by.iter_mut().map(|key| &mut key.expr).chain(partition_by);
-    keys.fold(false, |changed, key| compare_by(key, schema) || changed)
+    compare_all_by(keys, schema)
 }
 
 /// The same for what `CASE x WHEN y` compares.
@@ -145,9 +154,7 @@ pub(crate) fn in_case(case: &mut Case, schema: &DFSchema) -> bool {
         return false;
     };
     let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-    iter::once(compared)
-        .chain(whens)
-        .fold(false, |changed, side| compare_by(side, schema) || changed)
+    compare_all_by(iter::once(compared).chain(whens), schema)
 }
 
 /// Floats as what they are compared by, and other values as they are.

@@ -13,6 +13,12 @@ use crate::tree::walk_mut;
 /// What a subquery as a value is refused for when it runs.
 pub(crate) const SEVERAL_ROWS: &str = "a subquery used as a value gives more than one row";
 
+/// What says of an operator that it does not take the types of its operands.
+const OF_OPERATORS: &[&str] = &["for comparison operation ", "coerce arithmetic expression "];
+
+/// Begins what is said of a condition that is none.
+pub(crate) const OF_CONDITIONS: &str = "a condition is BOOLEAN";
+
 /// A place that counts if it is the only one of its kind.
 #[derive(Clone, Copy, Debug, Default)]
 enum Only {
@@ -65,7 +71,10 @@ impl LatePlaces {
             return error;
         }
         let place = match error.code {
-            ErrorCode::TypeMismatch => self.operator(&error.message).or(self.condition.get()),
+            ErrorCode::TypeMismatch if OF_OPERATORS.iter().any(|sign| error.message.contains(sign)) => {
+                self.operator(&error.message).or(self.condition.get())
+            }
+            ErrorCode::TypeMismatch if error.message.starts_with(OF_CONDITIONS) => self.condition.get(),
             ErrorCode::InvalidStatement if error.message == SEVERAL_ROWS => self.value.get(),
             ErrorCode::Unsupported if error.message.contains("subquery") => self.subquery.get(),
             _ => None,
@@ -123,10 +132,12 @@ impl VisitorMut for LatePlaces {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
             Expr::BinaryOp { left, op, right: _ } => {
-                self.operators
-                    .entry(op.to_string())
-                    .or_default()
-                    .note(position_of(left.span()));
+                // As DataFusion writes it.
+                let sign = match op {
+                    ast::BinaryOperator::NotEq => "!=".to_owned(),
+                    other => other.to_string(),
+                };
+                self.operators.entry(sign).or_default().note(position_of(left.span()));
             }
             Expr::Subquery(query) => {
                 self.value.note(position_of(query.span()));

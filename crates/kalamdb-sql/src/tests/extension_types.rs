@@ -178,11 +178,7 @@ fn texts_become_bytes_as_literals_do() {
         ],
     );
     fixture.run(&["INSERT INTO t VALUES (5, '\\x0')"]);
-    fixture.check_error_part(
-        "SELECT s::BYTEA FROM t",
-        kalamdb_core::ErrorCode::TypeMismatch,
-        "is not BYTEA input",
-    );
+    fixture.check_error_part("SELECT s::BYTEA FROM t", ErrorCode::TypeMismatch, "is not BYTEA input");
     fixture.check(
         "SELECT TRY_CAST(s AS BYTEA) IS NULL FROM t ORDER BY id",
         &["false", "false", "false", "true", "true"],
