@@ -19,7 +19,7 @@ use datafusion::common::utils::normalize_float_zero;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
+    Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
@@ -126,12 +126,6 @@ pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
                 compare_by(&mut key.expr, sort.input.schema());
             }
             LogicalPlan::Sort(sort)
-        }
-        LogicalPlan::Distinct(Distinct::On(mut on)) => {
-            for key in on.sort_expr.iter_mut().flatten() {
-                compare_by(&mut key.expr, on.input.schema());
-            }
-            LogicalPlan::Distinct(Distinct::On(on))
         }
         other => other,
     }

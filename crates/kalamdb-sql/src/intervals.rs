@@ -21,8 +21,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, WindowFrameUnits,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, WindowFrameUnits,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -90,12 +90,6 @@ pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
         LogicalPlan::Sort(mut sort) => {
             measure_keys(&mut sort.expr, sort.input.schema());
             LogicalPlan::Sort(sort)
-        }
-        LogicalPlan::Distinct(Distinct::On(mut on)) => {
-            if let Some(keys) = &mut on.sort_expr {
-                measure_keys(keys, on.input.schema());
-            }
-            LogicalPlan::Distinct(Distinct::On(on))
         }
         other => other,
     }

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use datafusion::common::TableReference;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
 
@@ -181,4 +181,13 @@ mod tests {
         check("public", "people", None);
         check("chat", "orders", None);
     }
+}
+
+/// Where an expression begins: the span of its first operand. (That of the whole is asked for from operand to operand, however many.)
+pub(crate) fn first_span(expr: &ast::Expr) -> Span {
+    let mut first = expr;
+    while let ast::Expr::BinaryOp { left, .. } = first {
+        first = left;
+    }
+    first.span()
 }

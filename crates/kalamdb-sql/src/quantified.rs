@@ -13,20 +13,23 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, DynComparator, GenericListArray, OffsetSizeTrait, make_comparator,
 };
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::utils::take_function_args;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, and, lit, or,
+    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, and, lit, or,
 };
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Spanned, VisitMut, VisitorMut};
-use kalamdb_core::Error;
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, VisitMut, VisitorMut};
+use kalamdb_core::{Error, ErrorCode};
 
+use crate::definition::data_type_name;
 use crate::float_order;
 use crate::intervals;
+use crate::names::first_span;
 use crate::tree::walk_mut;
 
 /// Writes comparisons with the elements of lists as what they mean.
@@ -76,7 +79,7 @@ fn written(left: ast::Expr, operator: Operator, right: ast::Expr, quantifier: Qu
             }
         }
         right => {
-            let name = ast::Ident::with_quote_and_span('"', left.span(), name(operator, quantifier));
+            let name = ast::Ident::with_quote_and_span('"', first_span(&left), name(operator, quantifier));
             let unnamed = |argument| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument));
             ast::Expr::Function(ast::Function {
                 name: ast::ObjectName::from(vec![name]),
@@ -148,9 +151,18 @@ impl Quantified {
                 operator,
                 quantifier,
                 name: name(operator, quantifier),
-                signature: Signature::array_and_element(Volatility::Immutable),
+                signature: Signature::user_defined(Volatility::Immutable),
             })
         })
+    }
+
+    /// The same for arguments that are brought to one type of elements.
+    fn of_one_type(&self) -> Self {
+        Quantified {
+            name: self.name.clone(),
+            signature: Signature::array_and_element(Volatility::Immutable),
+            ..*self
+        }
     }
 
     /// Whether a call is of such a function.
@@ -290,6 +302,15 @@ impl<A> Side<A> {
     }
 }
 
+fn element_of(list: &DataType) -> Option<&DataType> {
+    match list {
+        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+            Some(element.data_type())
+        }
+        _ => None,
+    }
+}
+
 /// The elements of a list that is a constant, if IN compares them as this does.
 fn constant_elements(list: &ScalarValue) -> DataFusionResult<Option<Vec<ScalarValue>>> {
     let elements = match list {
@@ -330,6 +351,30 @@ impl ScalarUDFImpl for Quantified {
 
     fn return_type(&self, _arguments: &[DataType]) -> DataFusionResult<DataType> {
         Ok(DataType::Boolean)
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
+        let [list, value] = take_function_args(self.name(), given)?;
+        // The planner asks before a literal among UUIDs is read as one.
+        if value.is_string() && matches!(element_of(list), Some(DataType::FixedSizeBinary(_))) {
+            return Ok(given.to_vec());
+        }
+        let fields = given.iter().map(|given| Arc::new(Field::new("", given.clone(), true)));
+        let taken = fields_with_udf(&fields.collect::<Vec<FieldRef>>(), &ScalarUDF::from(self.of_one_type()));
+        match taken {
+            Ok(taken) => Ok(taken.iter().map(|field| field.data_type().clone()).collect()),
+            Err(_) => {
+                let types = [value, list].map(data_type_name);
+                let message = format!(
+                    "{} compares with the elements of a list, and here a {} with {}",
+                    self.name, types[0], types[1]
+                );
+                Err(DataFusionError::External(Box::new(Error::new(
+                    ErrorCode::TypeMismatch,
+                    message,
+                ))))
+            }
+        }
     }
 
     /// IN, which knows how to look a value up among many, and which key ranges are made of.

@@ -12,9 +12,10 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
-use datafusion::sql::sqlparser::ast::{self, Spanned, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::Error;
 
+use crate::names::first_span;
 use crate::tree::walk_mut;
 
 /// Around what a name has more than that of the value. No name that is written has it.
@@ -42,7 +43,7 @@ pub(crate) fn mark(node: &mut impl VisitMut) {
                 } = expr
                 && !matches!(inner.as_ref(), ast::Expr::Value(_))
             {
-                let (data_type, span) = (data_type.to_string(), expr.span());
+                let (data_type, span) = (data_type.to_string(), first_span(inner));
                 let cast = std::mem::replace(expr, ast::Expr::value(ast::Value::Null));
                 *expr = call(cast, data_type, span);
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, Query, Spanned, TableFactor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Expr, Query, SetExpr, TableFactor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Position};
 
-use crate::names::{placed, position_of};
+use crate::names::{first_span, placed, position_of};
 use crate::system_columns::constraint_mut;
 use crate::tree::walk_mut;
 
@@ -29,9 +29,10 @@ enum Only {
 }
 
 impl Only {
-    fn note(&mut self, place: Option<Position>) {
+    /// Asks for the first place alone.
+    fn note(&mut self, place: impl FnOnce() -> Option<Position>) {
         *self = match self {
-            Only::None => Only::One(place),
+            Only::None => Only::One(place()),
             Only::One(_) | Only::Several => Only::Several,
         };
     }
@@ -88,7 +89,7 @@ impl LatePlaces {
         for (sign, place) in &self.operators {
             if message.contains(&format!(" {sign} ")) {
                 match place {
-                    Only::One(place) => found.note(*place),
+                    Only::One(place) => found.note(|| *place),
                     Only::None => {}
                     Only::Several => found = Only::Several,
                 }
@@ -98,7 +99,20 @@ impl LatePlaces {
     }
 
     fn note_query(&mut self, query: &Query) {
-        self.subquery.note(position_of(query.span()));
+        self.subquery.note(|| start_of(query));
+    }
+}
+
+/// Where a query's first SELECT stands.
+fn start_of(query: &Query) -> Option<Position> {
+    let mut body = query.body.as_ref();
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return position_of(select.select_token.0.span),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return None,
+        };
     }
 }
 
@@ -112,7 +126,7 @@ impl VisitorMut for LatePlaces {
             _ => None,
         });
         for condition in select.selection.iter().chain(&select.having).chain(on) {
-            self.condition.note(position_of(condition.span()));
+            self.condition.note(|| position_of(first_span(condition)));
         }
         ControlFlow::Continue(())
     }
@@ -137,10 +151,13 @@ impl VisitorMut for LatePlaces {
                     ast::BinaryOperator::NotEq => "!=".to_owned(),
                     other => other.to_string(),
                 };
-                self.operators.entry(sign).or_default().note(position_of(left.span()));
+                self.operators
+                    .entry(sign)
+                    .or_default()
+                    .note(|| position_of(first_span(left)));
             }
             Expr::Subquery(query) => {
-                self.value.note(position_of(query.span()));
+                self.value.note(|| start_of(query));
                 self.note_query(query);
             }
             Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } => self.note_query(subquery),

@@ -281,7 +281,9 @@ impl Refusals<'_> {
                 }) => {
                     self.unless(*value_keyword, "VALUE instead of VALUES", &["VALUE"])?;
                 }
-                SetExpr::Insert(_) => return Err(self.write_inside("INSERT")),
+                SetExpr::Insert(_) => {
+                    return Err(self.refuse("WITH before INSERT (write INSERT INTO t WITH … SELECT …)", &["INSERT"]));
+                }
                 SetExpr::Update(_) => return Err(self.write_inside("UPDATE")),
                 SetExpr::Delete(_) => return Err(self.write_inside("DELETE")),
                 SetExpr::Merge(_) => return Err(self.later("MERGE", &["MERGE"])),

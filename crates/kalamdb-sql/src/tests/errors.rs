@@ -173,7 +173,7 @@ fn mistakes_are_named_with_their_place() {
     check(
         "SELECT id + DATE '2024-01-01' FROM chat.messages WHERE at = true",
         ErrorCode::TypeMismatch,
-        None,
+        Some((1, 56)),
         "",
     );
     check(

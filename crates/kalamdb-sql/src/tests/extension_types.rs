@@ -169,13 +169,8 @@ fn texts_become_bytes_as_literals_do() {
         "INSERT INTO t VALUES (1, '\\x00ff'), (2, 'a\\\\b'), (3, 'abc'), (4, NULL)",
     ]);
     fixture.check(
-        "SELECT id, s::BYTEA = '\\x00ff', s::BYTEA = 'a\\\\b', octet_length(s::BYTEA) FROM t ORDER BY id",
-        &[
-            "1|true|false|2",
-            "2|false|true|3",
-            "3|false|false|3",
-            "4|NULL|NULL|NULL",
-        ],
+        "SELECT id, s::BYTEA = '\\x00ff', s::BYTEA = 'a\\\\b' FROM t ORDER BY id",
+        &["1|true|false", "2|false|true", "3|false|false", "4|NULL|NULL|NULL"],
     );
     fixture.run(&["INSERT INTO t VALUES (5, '\\x0')"]);
     fixture.check_error_part("SELECT s::BYTEA FROM t", ErrorCode::TypeMismatch, "is not BYTEA input");

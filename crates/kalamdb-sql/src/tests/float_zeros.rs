@@ -59,7 +59,6 @@ fn rows_are_grouped_and_sorted() {
         &["2", "5", "4"],
     );
     fixture.check("SELECT array_agg(id ORDER BY r, id) FROM t", &["[1, 4, 5, 2, 3]"]);
-    fixture.check("SELECT DISTINCT ON (x) id FROM t ORDER BY x, id", &["1", "2", "3"]);
     fixture.check(
         "SELECT id, rank() OVER (ORDER BY x), row_number() OVER (PARTITION BY x ORDER BY id), \
          sum(id) OVER (ORDER BY r RANGE BETWEEN 0.5 PRECEDING AND CURRENT ROW) FROM t ORDER BY id",
