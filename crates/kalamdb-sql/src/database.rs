@@ -375,6 +375,7 @@ impl Database {
         // No statement timeout: how long a load takes is the client's matter, and a client that goes away cancels it.
         let statement = format!("INGEST INTO \"{namespace}\".\"{}\"", request.table);
         let query = self.begin(session, &statement, None)?;
+        query.show_text(&statement);
         let abandoned = query.cancel_token().drop_guard();
         let (database, session) = (Arc::clone(self), Arc::clone(session));
         let load = self.runtime.spawn(async move {

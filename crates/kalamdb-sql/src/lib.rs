@@ -94,6 +94,7 @@ mod show;
 mod single_distinct;
 mod single_value;
 mod statement;
+mod statement_text;
 mod struct_fields;
 mod subquery_values;
 mod system_columns;

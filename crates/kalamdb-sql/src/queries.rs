@@ -7,22 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use kalamdb_core::{Clock, Error, ErrorCode, Principal, Quota, Quotas, Result};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::interruption::Interruption;
 use crate::memory_share::MemoryShare;
-use crate::secrets;
 use crate::session::Session;
+use crate::statement_text::{outline, shown, without_literals};
 
 /// Failed logins that are remembered.
 const FAILED_LOGINS_KEPT: usize = 1_000;
-
-/// How much of a statement's text is kept, bytes: what a person reads, not what a bulk INSERT carries.
-const KEPT_TEXT_BYTES: usize = 4_096;
 
 /// What became of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +100,10 @@ struct Entry {
     user_id: String,
     /// As whom it runs, where it says so.
     executed_as: OnceLock<String>,
-    statement: String,
+    /// Its first words, which is all that is shown of what turns out to be no statement.
+    outline: String,
+    /// The text, once it is known to be a statement.
+    text: OnceLock<String>,
     started_at_micros: i64,
     /// Negative until planned.
     planned_at_micros: AtomicI64,
@@ -150,7 +148,6 @@ impl Queries {
         memory: Option<MemoryShare>,
     ) -> Result<RunningQuery> {
         let user_id = session.principal().user_id.clone();
-        let statement = without_literals(sql);
         let started_at_micros = self.clock.now_micros();
         let query_id = self.new_id(started_at_micros);
         let (limit, code, named) = match quotas.limit(Quota::Queries) {
@@ -180,7 +177,8 @@ impl Queries {
             owner: session.principal().clone(),
             user_id,
             executed_as: OnceLock::new(),
-            statement,
+            outline: outline(sql),
+            text: OnceLock::new(),
             started_at_micros,
             planned_at_micros: AtomicI64::new(-1),
             rows: AtomicU64::new(0),
@@ -206,12 +204,7 @@ impl Queries {
         let now_micros = self.clock.now_micros();
         let snapshot = QuerySnapshot {
             session_id: session.id().to_owned(),
-            ..self.refusal(
-                Some(session.principal().clone()),
-                without_literals(sql),
-                code,
-                now_micros,
-            )
+            ..self.refusal(Some(session.principal().clone()), shown(sql), code, now_micros)
         };
         let mut entries = self.entries.lock();
         entries.ended.failed += 1;
@@ -385,7 +378,7 @@ impl Entry {
             owner: Some(self.owner.clone()),
             user_id: self.user_id.clone(),
             executed_as: self.executed_as.get().unwrap_or(&self.user_id).clone(),
-            statement: self.statement.clone(),
+            statement: self.text.get().unwrap_or(&self.outline).clone(),
             status,
             plan_micros: planned.map(|at| at - self.started_at_micros),
             execute_micros: planned.map(|at| (now_micros - at).max(0)),
@@ -411,6 +404,11 @@ impl RunningQuery {
     /// When it must stop.
     pub(crate) fn interruption(&self) -> &Interruption {
         &self.entry.interruption
+    }
+
+    /// Shows the whole text from now on: it is a statement.
+    pub(crate) fn show_text(&self, sql: &str) {
+        self.entry.text.get_or_init(|| without_literals(sql));
     }
 
     /// It runs as somebody else, or was to.
@@ -540,132 +538,4 @@ fn data_bytes(batch: &RecordBatch) -> u64 {
             bytes.unwrap_or_else(|_| data.get_array_memory_size()) as u64
         })
         .sum()
-}
-
-/// The statement's text with every literal replaced by `$n`, blanks made one. What cannot be tokenized is left out, since it
-/// may be part of a literal.
-fn without_literals(sql: &str) -> String {
-    let mut end = sql.len().min(KEPT_TEXT_BYTES);
-    while !sql.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut tokens = Vec::new();
-    let complete = Tokenizer::new(&PostgreSqlDialect {}, &sql[..end])
-        .tokenize_with_location_into_buf(&mut tokens)
-        .is_ok();
-    let cut = !complete || end < sql.len();
-    if cut && complete {
-        // The last token may be the beginning of a longer one.
-        tokens.pop();
-    }
-    let mut text = String::with_capacity(end);
-    let mut literals = 0usize;
-    let hidden = secrets::hidden(&tokens);
-    for (at, token) in tokens.iter().enumerate() {
-        match &token.token {
-            Token::EOF => {}
-            Token::Whitespace(_) => {
-                if !text.is_empty() && !text.ends_with(' ') {
-                    text.push(' ');
-                }
-            }
-            Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::TripleSingleQuotedString(_)
-            | Token::TripleDoubleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::SingleQuotedByteStringLiteral(_)
-            | Token::DoubleQuotedByteStringLiteral(_)
-            | Token::TripleSingleQuotedByteStringLiteral(_)
-            | Token::TripleDoubleQuotedByteStringLiteral(_)
-            | Token::SingleQuotedRawStringLiteral(_)
-            | Token::DoubleQuotedRawStringLiteral(_)
-            | Token::TripleSingleQuotedRawStringLiteral(_)
-            | Token::TripleDoubleQuotedRawStringLiteral(_)
-            | Token::NationalStringLiteral(_)
-            | Token::QuoteDelimitedStringLiteral(_)
-            | Token::NationalQuoteDelimitedStringLiteral(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::UnicodeStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::Placeholder(_) => {
-                literals += 1;
-                text.push('$');
-                text.push_str(&literals.to_string());
-            }
-            Token::Word(word) if hidden.contains(&at) && !secrets::is_grammar(&word.to_string()) => {
-                literals += 1;
-                text.push('$');
-                text.push_str(&literals.to_string());
-            }
-            other => text.push_str(&other.to_string()),
-        }
-    }
-    let mut text = text.trim_end().to_owned();
-    if cut {
-        text.push_str(" …");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(sql: &str, expected: &str) {
-        assert_eq!(without_literals(sql), expected);
-    }
-
-    #[test]
-    fn a_statement_is_kept_without_its_literals() {
-        check(
-            "SELECT *\n  FROM t WHERE a = 'se''cret' AND b > 1.5",
-            "SELECT * FROM t WHERE a = $1 AND b > $2",
-        );
-        check("CREATE USER 'a' WITH PASSWORD 'p'", "CREATE USER $1 WITH PASSWORD $2");
-        check(
-            "SELECT \"Name\", E'x', X'00', $1 -- note",
-            "SELECT \"Name\", $1, $2, $3",
-        );
-        check("SELECT 1; SELECT 'unfinished", "SELECT $1; SELECT …");
-        check(
-            "CREATE USER ann WITH PASWORD hunter2 PASSWORD \"hunter3\" ROLE user",
-            "CREATE USER $1 WITH $2 $3 PASSWORD $4 ROLE user",
-        );
-        check(
-            "alter user 'a' set password = hunter2",
-            "alter user $1 set password = $2",
-        );
-        check("CREATE USER TABLE t (a INT)", "CREATE USER TABLE t (a INT)");
-        check("CREATE USR zed PASSWORD hunter2", "CREATE USR zed PASSWORD $1");
-        check("SET PASSWORD = hunter3", "SET PASSWORD = $1");
-        check("SET PASSWORD FOR zed = hunter3", "SET PASSWORD $1 $2 = $3");
-        check(
-            "CREATE ROLE zed LOGIN PASSWORD \"hunter22\"",
-            "CREATE ROLE zed LOGIN PASSWORD $1",
-        );
-        check(
-            "UPDATE USER zed SET PASSWORD = hunter2",
-            "UPDATE USER zed SET PASSWORD = $1",
-        );
-        check(
-            "EXPLAIN ALTR USER zed PASSWORD hunter2 ROLE user",
-            "EXPLAIN ALTR USER zed PASSWORD $1 ROLE user",
-        );
-        for columns in [
-            "SELECT password, name FROM accounts",
-            "EXECUTE AS ALL USERS (SELECT password FROM accounts)",
-            "CREATE SHARED TABLE accounts (password TEXT, name TEXT)",
-            "CREATE OR REPLACE VIEW v AS SELECT password, name FROM accounts",
-        ] {
-            check(columns, columns);
-        }
-        check("EXECUTE AS USER 'a' (SELECT 'x')", "EXECUTE AS USER $1 (SELECT $2)");
-    }
-
-    #[test]
-    fn a_long_statement_is_cut_before_the_token_at_the_cut() {
-        let sql = format!("SELECT '{}', 'secret'", "x".repeat(KEPT_TEXT_BYTES));
-        check(&sql, "SELECT …");
-    }
 }

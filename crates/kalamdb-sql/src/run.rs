@@ -120,6 +120,7 @@ pub(crate) async fn statement(
         statement,
         subject,
     } = statement::parse_whole(sql)?;
+    query.show_text(sql);
     let session = &execute_as::session(database, session, &actor, &statement, query)?;
     match statement {
         Statement::Query(statement) => {
@@ -213,6 +214,7 @@ pub(crate) fn describe(
     running: &RunningQuery,
 ) -> Result<Description> {
     let Parsed { actor, statement, .. } = statement::parse_whole(sql)?;
+    running.show_text(sql);
     let session = &execute_as::session(database, session, &actor, &statement, running)?;
     let planner = Planner::new(database, session, running.interruption())?.with_bound(bound);
     let query = |planned: Planned| -> Result<Description> {

@@ -1,5 +1,5 @@
-//! What of a statement's text may be shown where it is shown at all: in errors, and in `system.queries`. Literals are the business of
-//! whoever shows; here it is about statements on users, where a forgotten quote makes a password a word.
+//! Which words of what is no statement may be secrets, where a forgotten quote makes a password a word: what an error about it, and
+//! `system.queries`, leave out.
 
 use std::ops::Range;
 
@@ -45,14 +45,33 @@ const PREFIXES: &[&str] = &[
     "ALL", "ANALYZE", "AS", "EXECUTE", "EXPLAIN", "SERVICE", "USER", "USERS", "VERBOSE",
 ];
 
-/// The tokens of a text among which words may be passwords: all where it makes or changes a user; what follows the word PASSWORD
+/// What names of options and clauses that take a secret have in them.
+const ANNOUNCE: &[&str] = &[
+    "PASSW",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "CREDENTIAL",
+    "IDENTIFIED",
+    "ACCESS_KEY",
+    "API_KEY",
+    "PRIVATE_KEY",
+];
+
+/// Whether what follows a word may be a secret.
+pub(crate) fn announces(word: &str) -> bool {
+    let word = word.to_ascii_uppercase();
+    ANNOUNCE.iter().any(|part| word.contains(part))
+}
+
+/// The tokens of a text among which words may be secrets: all where it makes or changes a user; what follows a word that announces one
 /// where it is none of the statements that have columns, since it may be meant to.
 pub(crate) fn hidden(tokens: &[TokenWithSpan]) -> Range<usize> {
     if is_about_users(tokens) {
         return 0..tokens.len();
     }
     let words: Vec<(usize, &str)> = tokens.iter().enumerate().filter_map(word).collect();
-    let Some(at) = words.iter().position(|(_, word)| word.eq_ignore_ascii_case("PASSWORD")) else {
+    let Some(at) = words.iter().position(|(_, word)| announces(word)) else {
         return 0..0;
     };
     let is_one_of = |word: &str, known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known));

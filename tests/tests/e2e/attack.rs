@@ -337,7 +337,7 @@ async fn what_the_server_tells_of_itself_tells_nothing_of_values() {
         format!("SELECT 1 /* {MARKER} */"),
         format!("SELECT CAST('{MARKER}' AS BIGINT)"),
         format!("SELECT nothing FROM {FILLED}.mixed WHERE v = '{MARKER}'"),
-        format!("SELEC '{MARKER}'"),
+        format!("SELECT '{MARKER}' FORM {MARKER}"),
         format!("SELECT '{MARKER}"),
         format!("INSERT INTO {FILLED}.mixed VALUES (1, '{MARKER}', 1)"),
         format!("INSERT INTO {FILLED}.mixed VALUES (7, '{MARKER}', '{MARKER}')"),
@@ -395,7 +395,7 @@ async fn what_the_server_tells_of_itself_tells_nothing_of_values() {
         ),
         (
             "SELECT statement FROM system.queries WHERE error_code = 'SYNTAX_ERROR'",
-            "SELEC $1",
+            "SELECT …",
         ),
         ("SELECT * FROM system.sessions", VICTIM),
         ("SELECT * FROM system.users", VICTIM),

@@ -741,7 +741,7 @@ fn failed_logins_and_refused_statements_are_recorded() {
     for (sql, code) in [
         (long.as_str(), ErrorCode::StatementTooLarge),
         ("CREATE TABLE t (a INT)", PermissionDenied),
-        ("SELEC 'marker'", ErrorCode::SyntaxError),
+        ("SELECT 'marker' FORM marker", ErrorCode::SyntaxError),
     ] {
         let refused = fixture.execute_as(&ann, sql, Parameters::none());
         assert_eq!(refused.err().map(|error| error.code), Some(code), "{sql}");
@@ -752,7 +752,7 @@ fn failed_logins_and_refused_statements_are_recorded() {
         "|LOGIN FROM 10.0.0.9|UNAUTHENTICATED",
         "ann|SELECT $1|STATEMENT_TOO_LARGE",
         "ann|CREATE TABLE t (a INT)|PERMISSION_DENIED",
-        "ann|SELEC $1|SYNTAX_ERROR",
+        "ann|SELECT …|SYNTAX_ERROR",
     ];
     assert_eq!(fixture.rows(failed), all);
     let own: Vec<&str> = all.into_iter().filter(|row| row.starts_with("ann")).collect();
