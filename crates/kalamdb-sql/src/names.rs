@@ -142,6 +142,15 @@ pub(crate) fn suggestion<'a>(wanted: &str, known: impl Iterator<Item = &'a str>)
     nearest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
+/// Where an expression begins: the span of its first operand. (That of the whole is asked for from operand to operand, however many.)
+pub(crate) fn first_span(expr: &ast::Expr) -> Span {
+    let mut first = expr;
+    while let ast::Expr::BinaryOp { left, .. } = first {
+        first = left;
+    }
+    first.span()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,13 +190,4 @@ mod tests {
         check("public", "people", None);
         check("chat", "orders", None);
     }
-}
-
-/// Where an expression begins: the span of its first operand. (That of the whole is asked for from operand to operand, however many.)
-pub(crate) fn first_span(expr: &ast::Expr) -> Span {
-    let mut first = expr;
-    while let ast::Expr::BinaryOp { left, .. } = first {
-        first = left;
-    }
-    first.span()
 }
