@@ -636,7 +636,7 @@ fn errors_of_rules_and_of_running_have_their_place() {
             33,
             "does not fit column id",
         ),
-        ("SELECT 1 FROM t p JOIN t q ON p.id = q.a", TypeMismatch, 31, "BIGINT"),
+        ("SELECT 1 FROM t p JOIN t q ON p.id = q.a", TypeMismatch, 31, "INTEGER"),
         (
             "SELECT 1 FROM t p JOIN t q ON p.id",
             TypeMismatch,
