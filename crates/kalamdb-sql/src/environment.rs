@@ -56,6 +56,7 @@ use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
+use crate::text_comparisons::TextBesideBoolean;
 use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
@@ -125,7 +126,11 @@ impl Environment {
             .with_optimizer_rules(pauses::of_optimizer(optimizer_rules()))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
-        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        let planners: [Arc<dyn ExprPlanner>; 3] = [
+            Arc::new(IntervalOperators),
+            Arc::new(TimesOfDay),
+            Arc::new(TextBesideBoolean),
+        ];
         for planner in planners {
             base.register_expr_planner(planner)
                 .map_err(diagnostics::from_datafusion)?;
