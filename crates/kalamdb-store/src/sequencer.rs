@@ -303,7 +303,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             let hot = group.hot.entry(put.store).or_default();
             hot.rows += 1;
-            hot.bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            hot.bytes += (whole.len() + put.value.len()) as u64;
             group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
         Ok(())
@@ -415,8 +415,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Ok(())
             }
             Err(WriteError::Damaged(message)) => Err(CommitError::Storage(format!(
-                "no write is possible since one failed ({cause}): RocksDB writes nothing to a database with a damaged file: \
-                 {message}; reads of what is not in it go on; check the disk, and restore the data directory from a copy"
+                "no write is possible since one failed ({cause}): RocksDB writes nothing once it has met a damaged file: {message}; \
+                 reads of what is not in it go on; the database is opened anew soon and then leaves that file as it is; check the disk, \
+                 and see by STORAGE CHECK ALL which tables it is about"
             ))),
             Err(WriteError::Refused(message) | WriteError::Unknown(message)) => {
                 engine.trouble().note(&message);
@@ -428,15 +429,14 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         }
     }
 
-    /// Why no write is possible, if something failed and a probe says so. Not for a damaged file, which is there after an opening, too.
+    /// Why no write is possible, if something failed and a probe says so.
     fn why_no_writes(&mut self) -> Option<String> {
-        let trouble = self.shared.engine.trouble();
-        if let Some(cause) = trouble.noted(&self.shared.engine) {
+        let engine = &self.shared.engine;
+        if let Some(cause) = engine.trouble().noted(engine) {
             self.suspect.get_or_insert(cause);
         }
         self.probe().err()?;
-        let cause = self.suspect.clone()?;
-        self.shared.engine.trouble().noted(&self.shared.engine).map(|_| cause)
+        self.suspect.clone()
     }
 
     /// Makes a written group visible. Acknowledging comes after it.

@@ -100,7 +100,7 @@ pub struct Store<C> {
     /// ... and one compaction. Neither waits for the other: they move different rows, and a flush must not take as long as a
     /// compaction does.
     compactions: Arc<Gate>,
-    /// While rows are found that a publication removes, no other publication moves them.
+    /// From when it is settled which rows a publication removes, no other publication moves them.
     publishers: Arc<Gate>,
 }
 
@@ -285,8 +285,7 @@ impl<C: Send + Sync + 'static> Store<C> {
 
     /// Why no write is possible, if one failed or RocksDB's own work did, and a write that is tried now fails, too. RocksDB goes on by
     /// itself only where a disk was full, and that within seconds of its having room; otherwise the store has to be opened anew,
-    /// which helps once [`Store::try_disk`] succeeds. Costs nothing while nothing has failed. Not for what no opening mends: a
-    /// damaged file.
+    /// which helps once [`Store::try_disk`] succeeds, and leaves a damaged file as it is. Costs nothing while nothing has failed.
     pub fn why_no_writes(&self) -> impl Future<Output = Option<String>> + Send + use<C> {
         let engine = &self.shared.engine;
         let asked = engine.trouble().noted(engine).and_then(|_| {
