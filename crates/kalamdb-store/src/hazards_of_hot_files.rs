@@ -145,7 +145,7 @@ fn damage_of_one_tables_hot_rows_refuses_that_table_alone() {
 }
 
 #[test]
-fn damage_that_a_compaction_meets_stops_no_write_after_a_restart() {
+fn damage_that_a_compaction_meets_stops_no_write_after_an_opening() {
     let (directory, store, file) = table();
     flip(&file);
     let refused = (0..3).find_map(|round| write_others(&store, 10 * round).err());
@@ -153,7 +153,12 @@ fn damage_that_a_compaction_meets_stops_no_write_after_a_restart() {
     let name = file.file_name().expect("a name").to_string_lossy();
     assert!(words.contains(&*name), "{words}");
     let words = insert(&store, OTHERS[0], 100, "no").expect_err("still").to_string();
-    assert!(words.contains(&*name) && words.contains("restart"), "{words}");
+    assert!(
+        words.contains(&*name) && words.contains("the database is opened anew"),
+        "{words}"
+    );
+    let cause = block_on(store.why_no_writes()).expect("that helps");
+    assert!(cause.contains(&*name), "{cause}");
 
     drop(store);
     let store = open(directory.path());

@@ -383,7 +383,7 @@ kalamdb_histories::mistakes! {
     /// Files that are known to be damaged are compacted.
     DamagedFilesAreCompacted of 20:
         "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone",
-        "hazards_of_hot_files::damage_that_a_compaction_meets_stops_no_write_after_a_restart";
+        "hazards_of_hot_files::damage_that_a_compaction_meets_stops_no_write_after_an_opening";
     /// Damage that a read of hot rows met is forgotten.
     DamageOfHotRowsIsForgotten of 20:
         "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone";
