@@ -43,6 +43,7 @@ use crate::merged_columns;
 use crate::missing;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
+use crate::one_row_subqueries;
 use crate::parameters;
 use crate::patterns;
 use crate::plan_names::PlanNames;
@@ -463,6 +464,7 @@ impl Planner {
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
                 let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
+                let plan = plan.transform_data(one_row_subqueries::settled)?;
                 let plan = plan.transform_data(subquery_values::rewritten)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;
