@@ -139,10 +139,28 @@ fn of_existence(exists: Exists) -> Result<Transformed<Expr>> {
                 }
                 _ => return Ok(Transformed::no(Expr::Exists(exists))),
             },
+            _ if has_order(&exists.subquery.subquery, rows) => {
+                let rows = Arc::new(rows.clone());
+                return Ok(Transformed::yes(Expr::Exists(Exists {
+                    subquery: exists.subquery.with_plan(rows),
+                    negated: exists.negated,
+                })));
+            }
             _ => return Ok(Transformed::no(Expr::Exists(exists))),
         },
     };
     Ok(Transformed::yes(negated_if(exists.negated, truth)))
+}
+
+/// Whether a plan sorts or limits, in whatever way, the rows that it is about.
+fn has_order(plan: &LogicalPlan, rows: &LogicalPlan) -> bool {
+    if std::ptr::eq(plan, rows) {
+        return false;
+    }
+    match plan {
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) => true,
+        other => other.inputs().first().is_some_and(|input| has_order(input, rows)),
+    }
 }
 
 /// The number that a LIMIT or OFFSET has, if it has one; `None` if that is not known yet.

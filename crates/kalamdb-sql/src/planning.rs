@@ -356,6 +356,11 @@ impl Planner {
         qualifiers::settle(&mut statement, names.namespace())?;
         merged_columns::settle(&mut statement)?;
         system_columns::expose(&mut statement, self.reach, &find)?;
+        let has_column = |table: &TableName, column: &str| match catalog.table(table) {
+            Some(table) => table.schema.columns.iter().any(|known| known.name == column),
+            None => true,
+        };
+        qualifiers::name_outer(&mut statement, names.namespace(), &has_column)?;
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
         {
