@@ -264,10 +264,9 @@ impl OneRow {
                 }
             }),
             LogicalPlan::Filter(filter) => match OneRow::of(&filter.input)? {
-                Some(row) => match row.substituted(&filter.predicate)? {
-                    Some(predicate) => Some(row.with_condition(predicate)),
-                    None => None,
-                },
+                Some(row) => row
+                    .substituted(&filter.predicate)?
+                    .map(|predicate| row.with_condition(predicate)),
                 None => None,
             },
             LogicalPlan::Distinct(Distinct::All(input)) => OneRow::of(input)?,

@@ -29,11 +29,7 @@ pub(crate) fn settle(statement: &mut ast::Statement, namespace: &str) -> Result<
 ///
 /// # Errors
 /// None of its own.
-pub(crate) fn name_outer(
-    statement: &mut ast::Statement,
-    namespace: &str,
-    has_column: &dyn Fn(&TableName, &str) -> bool,
-) -> Result<()> {
+pub(crate) fn name_outer(statement: &mut ast::Statement, namespace: &str, has_column: HasColumn<'_>) -> Result<()> {
     let mut naming = Qualifiers {
         namespace,
         ambiguous: BTreeSet::new(),
@@ -228,6 +224,9 @@ impl Scope {
     }
 }
 
+/// Whether a table has a column, or may have it.
+type HasColumn<'a> = &'a dyn Fn(&TableName, &str) -> bool;
+
 struct Qualifiers<'a> {
     namespace: &'a str,
     /// Last names of several tables.
@@ -235,7 +234,7 @@ struct Qualifiers<'a> {
     /// On the first walk: the tables of each name, `None` being what is no table.
     gathered: Option<BTreeMap<String, BTreeSet<Option<TableName>>>>,
     /// For [`name_outer`] alone.
-    has_column: Option<&'a dyn Fn(&TableName, &str) -> bool>,
+    has_column: Option<HasColumn<'a>>,
     /// Whether the next query is of FROM.
     is_derived_next: bool,
     /// The innermost last.
@@ -388,7 +387,7 @@ impl Qualifiers<'_> {
     }
 
     /// The path as it is to be, if it is of a table around the query and could be taken for a field of a column in it.
-    fn named_outer(&self, written: &[Ident], has_column: &dyn Fn(&TableName, &str) -> bool) -> Option<Expr> {
+    fn named_outer(&self, written: &[Ident], has_column: HasColumn<'_>) -> Option<Expr> {
         let path: Vec<String> = written.iter().map(folded).collect();
         let [name, _, ..] = path.as_slice() else { return None };
         let mut is_mistakable = false;
