@@ -33,6 +33,7 @@ use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
 use crate::checked_sum::CheckedSum;
+use crate::correlated_places::CorrelatedPlaces;
 use crate::database::DatabaseOptions;
 use crate::dependencies::before_relying;
 use crate::diagnostics;
@@ -244,6 +245,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
     rules.insert(coercion, Arc::new(TypedLiterals));
     rules.push(Arc::new(SessionZone));
     rules.push(Arc::new(Guards));
+    rules.push(Arc::new(CorrelatedPlaces));
     rules
 }
 

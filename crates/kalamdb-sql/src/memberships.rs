@@ -3,7 +3,8 @@
 //! Problem: DataFusion knows true and false of them where they are not one of a filter's conditions by themselves, and takes a
 //! column of the query around for the subquery's where both have one qualified name. Chosen: they become up to three EXISTS, since
 //! they are NULL where a NULL decides: of the rows that decide, of those that are NULL, and of all; a column of the query around
-//! whose name the subquery has gets another one below, in a projection. Left to DataFusion, whose joins they are, are IN where NULL
+//! whose name the subquery has gets another one below, in a projection, as does a value of NOT IN that may be NULL though its
+//! columns may not, of which DataFusion asks no more. Left to DataFusion, whose joins they are, are IN where NULL
 //! counts as false, and NOT IN as a condition by itself whose subquery stands alone. Evidence: `mark_join` of datafusion-optimizer
 //! 55 `decorrelate_predicate_subquery.rs`, `build_set_comparison_subquery` of its `rewrite_set_comparison.rs`.
 
@@ -25,8 +26,8 @@ pub(crate) struct Outside<'a> {
     schema: &'a DFSchema,
     /// Counts the names that are given, so that no two are the same in a statement.
     names: &'a mut usize,
-    /// Columns with the names that subqueries know them by.
-    renamed: Vec<(Column, String)>,
+    /// Columns and other values with the names that subqueries know them by.
+    renamed: Vec<(Expr, String)>,
 }
 
 impl<'a> Outside<'a> {
@@ -47,10 +48,7 @@ impl<'a> Outside<'a> {
             return Ok(None);
         }
         let own = input.schema().columns().into_iter().map(Expr::Column);
-        let renamed = self
-            .renamed
-            .into_iter()
-            .map(|(column, name)| Expr::Column(column).alias(name));
+        let renamed = self.renamed.into_iter().map(|(expr, name)| expr.alias(name));
         let projected = LogicalPlanBuilder::from(input.clone()).project(own.chain(renamed))?;
         Ok(Some(projected.build()?))
     }
@@ -68,7 +66,7 @@ impl<'a> Outside<'a> {
             };
             let field = Arc::clone(field);
             let column = match has_name(subquery, &column)? {
-                true => Column::new_unqualified(self.name(column)),
+                true => Column::new_unqualified(self.name(Expr::Column(column))),
                 false => column,
             };
             Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
@@ -76,13 +74,13 @@ impl<'a> Outside<'a> {
         Ok(is_known.then_some(seen.data))
     }
 
-    fn name(&mut self, column: Column) -> String {
-        if let Some((_, name)) = self.renamed.iter().find(|(renamed, _)| *renamed == column) {
+    fn name(&mut self, expr: Expr) -> String {
+        if let Some((_, name)) = self.renamed.iter().find(|(renamed, _)| *renamed == expr) {
             return name.clone();
         }
         *self.names += 1;
         let name = format!("?outer {}?", self.names);
-        self.renamed.push((column, name.clone()));
+        self.renamed.push((expr, name.clone()));
         name
     }
 }
@@ -219,10 +217,34 @@ impl Membership {
         negated_if(self.negated, binary_expr(self.expr, self.operator, value))
     }
 
+    /// Whether DataFusion would think of a NOT IN that its value is never NULL, since the columns in it are not.
+    fn hides_null(&self, wanted: Use, schema: &DFSchema) -> Result<bool> {
+        if self.as_in() != Some(true) || wanted != Use::Condition || !self.subquery.outer_ref_columns.is_empty() {
+            return Ok(false);
+        }
+        let mut is_known = true;
+        let mut has_subquery = false;
+        self.expr.apply(|part| {
+            has_subquery |= matches!(part, Expr::ScalarSubquery(_));
+            is_known &= match part {
+                Expr::OuterReferenceColumn(..) => false,
+                Expr::Column(column) => schema.field_from_column(column).is_ok_and(|field| !field.is_nullable()),
+                _ => true,
+            };
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(is_known && (has_subquery || self.expr.any_column_refs()) && self.expr.nullable(schema)?)
+    }
+
     /// What it becomes.
-    fn replaced(self, wanted: Use, outside: &mut Outside<'_>) -> Result<Transformed<Expr>> {
+    fn replaced(mut self, wanted: Use, outside: &mut Outside<'_>) -> Result<Transformed<Expr>> {
         if self.is_of_one_row() {
             return Ok(Transformed::yes(self.into_comparison()));
+        }
+        if self.hides_null(wanted, outside.schema)? {
+            let name = outside.name(self.expr);
+            self.expr = Expr::Column(Column::new_unqualified(name));
+            return Ok(Transformed::yes(self.into_in(true)));
         }
         if let Some(negated) = self.as_in()
             && self.is_joined_well(wanted)

@@ -44,6 +44,7 @@ use crate::merged_columns;
 use crate::missing;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
+use crate::one_row_subqueries;
 use crate::parameters;
 use crate::patterns;
 use crate::plan_names::PlanNames;
@@ -359,6 +360,11 @@ impl Planner {
         qualifiers::settle(&mut statement, names.namespace())?;
         merged_columns::settle(&mut statement)?;
         system_columns::expose(&mut statement, self.reach, &find)?;
+        let has_column = |table: &TableName, column: &str| match catalog.table(table) {
+            Some(table) => table.schema.columns.iter().any(|known| known.name == column),
+            None => true,
+        };
+        qualifiers::name_outer(&mut statement, names.namespace(), &has_column)?;
         if let Some(reading) = replaced_columns::reading(&statement)
             && let Err(error) = self.logical(names, reading, known.to_vec())
         {
@@ -471,6 +477,7 @@ impl Planner {
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
                 let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
+                let plan = plan.transform_data(one_row_subqueries::settled)?;
                 let plan = plan.transform_data(subquery_values::rewritten)?;
                 if plan.transformed {
                     PlanSize::of(&plan.data)?.check()?;

@@ -25,7 +25,24 @@ pub(crate) fn settle(statement: &mut ast::Statement, namespace: &str) -> Result<
     settle_among(&mut None, statement, namespace, &|_| Vec::new()).map(|_| ())
 }
 
-/// The same of an UPDATE.
+/// Makes `t.c` of a table around a subquery whole wherever a table of the subquery may have a column `t`, as `has_column` says:
+/// DataFusion looks for a field of that first.
+///
+/// # Errors
+/// None of its own.
+pub(crate) fn name_outer(statement: &mut ast::Statement, namespace: &str, has_column: HasColumn<'_>) -> Result<()> {
+    let mut naming = Qualifiers {
+        namespace,
+        ambiguous: BTreeSet::new(),
+        gathered: None,
+        has_column: Some(has_column),
+        is_derived_next: false,
+        scopes: Vec::new(),
+    };
+    walk_mut(statement, &mut naming)
+}
+
+/// The same as [`settle`] of an UPDATE.
 ///
 /// # Errors
 /// As [`settle`].
@@ -119,6 +136,8 @@ fn settle_among<'a>(
         namespace,
         ambiguous: BTreeSet::new(),
         gathered: Some(BTreeMap::new()),
+        has_column: None,
+        is_derived_next: false,
         scopes: Vec::new(),
     };
     gathering.settle_with(with)?;
@@ -134,6 +153,8 @@ fn settle_among<'a>(
             .map(|(name, _)| name)
             .collect(),
         gathered: None,
+        has_column: None,
+        is_derived_next: false,
         scopes: Vec::new(),
     };
     settling.settle_with(with)?;
@@ -151,6 +172,8 @@ struct Relation {
     table: Option<(TableName, ObjectName)>,
     /// Its whole name, if it is that from now on.
     alias: Option<String>,
+    /// The table that its columns are of, if it is one.
+    source: Option<TableName>,
 }
 
 impl Relation {
@@ -159,6 +182,7 @@ impl Relation {
             name: folded(name),
             table: None,
             alias: None,
+            source: None,
         }
     }
 
@@ -191,6 +215,10 @@ struct Scope {
     ctes_seen: usize,
     /// Whether it is the query of one.
     is_cte: bool,
+    /// Whether it is a query, whose SELECT is a scope of its own.
+    is_query: bool,
+    /// Whether it is a query of FROM that sees no other tables of that.
+    is_derived: bool,
     relations: Vec<Relation>,
 }
 
@@ -208,12 +236,19 @@ impl Scope {
     }
 }
 
+/// Whether a table has a column, or may have it.
+type HasColumn<'a> = &'a dyn Fn(&TableName, &str) -> bool;
+
 struct Qualifiers<'a> {
     namespace: &'a str,
     /// Last names of several tables.
     ambiguous: BTreeSet<String>,
     /// On the first walk: the tables of each name, `None` being what is no table.
     gathered: Option<BTreeMap<String, BTreeSet<Option<TableName>>>>,
+    /// For [`name_outer`] alone.
+    has_column: Option<HasColumn<'a>>,
+    /// Whether the next query is of FROM.
+    is_derived_next: bool,
     /// The innermost last.
     scopes: Vec<Scope>,
 }
@@ -263,6 +298,16 @@ impl Qualifiers<'_> {
     fn add(&self, table: &ast::TableWithJoins, found: &mut Vec<Relation>) {
         for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)) {
             match factor {
+                TableFactor::Table {
+                    name,
+                    alias: Some(alias),
+                    args: None,
+                    ..
+                } => found.push(Relation {
+                    // Its columns may have other names.
+                    source: self.table(name).source.filter(|_| alias.columns.is_empty()),
+                    ..Relation::other(&alias.name)
+                }),
                 TableFactor::Table { alias: Some(alias), .. }
                 | TableFactor::Derived { alias: Some(alias), .. }
                 | TableFactor::TableFunction { alias: Some(alias), .. }
@@ -291,12 +336,14 @@ impl Qualifiers<'_> {
             Some(full) => Relation {
                 name: full.table.clone(),
                 alias: self.ambiguous.contains(&full.table).then(|| full.to_string()),
+                source: Some(full.clone()),
                 table: Some((full, name.clone())),
             },
             None => Relation {
                 name: parts(name).next_back().map(folded).unwrap_or_default(),
                 table: None,
                 alias: None,
+                source: None,
             },
         }
     }
@@ -361,6 +408,37 @@ impl Qualifiers<'_> {
             }
             _ => None,
         })
+    }
+
+    /// The path as it is to be, if it is of a table around the query and could be taken for a field of a column in it.
+    fn named_outer(&self, written: &[Ident], has_column: HasColumn<'_>) -> Option<Expr> {
+        let path: Vec<String> = written.iter().map(folded).collect();
+        let [name, _, ..] = path.as_slice() else { return None };
+        let mut is_mistakable = false;
+        let mut is_hidden = false;
+        for scope in self.scopes.iter().rev().filter(|scope| !scope.is_in_with()) {
+            if !is_hidden {
+                match meant_among(&scope.relations, written, &path[..path.len() - 1]) {
+                    Ok(Some((relation, 1))) if is_mistakable => {
+                        let namespace = relation.table.as_ref().map(|(table, _)| table.namespace.as_str());
+                        // Whatever stands before an alias is passed over.
+                        let mut whole = vec![quoted(namespace.unwrap_or("?"), written[0].span)];
+                        whole.extend_from_slice(written);
+                        return Some(Expr::CompoundIdentifier(whole));
+                    }
+                    Ok(None) => {}
+                    Ok(Some(_)) | Err(_) => return None,
+                }
+                is_mistakable |= scope.relations.iter().any(|relation| match &relation.source {
+                    Some(table) => has_column(table, name),
+                    None => true,
+                });
+            }
+            if scope.is_query {
+                is_hidden = scope.is_derived;
+            }
+        }
+        None
     }
 
     fn settle_wildcards(&self, items: &mut [ast::SelectItem]) -> Result<()> {
@@ -471,6 +549,8 @@ impl VisitorMut for Qualifiers<'_> {
             ctes,
             is_recursive,
             is_cte,
+            is_query: true,
+            is_derived: std::mem::take(&mut self.is_derived_next),
             relations: Vec::new(),
         });
         // ORDER BY reads what the one SELECT reads.
@@ -498,9 +578,9 @@ impl VisitorMut for Qualifiers<'_> {
     fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         let relations = self.relations(&select.from);
         self.open(relations);
-        match self.gathered {
-            Some(_) => ControlFlow::Continue(()),
-            None => flow(self.settle_wildcards(&mut select.projection)),
+        match (&self.gathered, self.has_column) {
+            (Some(_), _) | (_, Some(_)) => ControlFlow::Continue(()),
+            (None, None) => flow(self.settle_wildcards(&mut select.projection)),
         }
     }
 
@@ -510,6 +590,7 @@ impl VisitorMut for Qualifiers<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        self.is_derived_next = matches!(factor, TableFactor::Derived { lateral: false, .. });
         if let TableFactor::Table {
             name,
             alias: alias @ None,
@@ -530,6 +611,14 @@ impl VisitorMut for Qualifiers<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         if self.gathered.is_some() {
+            return ControlFlow::Continue(());
+        }
+        if let Some(has_column) = self.has_column {
+            if let Expr::CompoundIdentifier(written) = expr
+                && let Some(whole) = self.named_outer(written, has_column)
+            {
+                *expr = whole;
+            }
             return ControlFlow::Continue(());
         }
         match expr {

@@ -19,6 +19,7 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::scalar::ScalarValue;
 
+use crate::correlated_columns::CorrelatedColumns;
 use crate::memberships::{self, Outside};
 
 /// Replaces subqueries in the projections, filters and joins of a plan.
@@ -152,14 +153,16 @@ fn columns_with_subqueries(expr: &Expr) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// DataFusion's rules with [`Marks`] among them.
+/// DataFusion's rules with [`CorrelatedColumns`] and [`Marks`] among them.
 pub(crate) fn before_predicates(
     mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let predicates = rules
         .iter()
         .position(|rule| rule.name() == "decorrelate_predicate_subquery");
-    rules.insert(predicates.unwrap_or(0), Arc::new(Marks));
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 2] = [Arc::new(CorrelatedColumns), Arc::new(Marks)];
+    let at = predicates.unwrap_or(0);
+    rules.splice(at..at, ours);
     rules
 }
 
@@ -241,6 +244,7 @@ pub(crate) fn rows_alone(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::Projection(projection) => rows_alone(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => rows_alone(&alias.input),
+        LogicalPlan::Window(window) => rows_alone(&window.input),
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => rows_alone(&sort.input),
         LogicalPlan::Limit(limit) => {
             let some = |expr: &Option<Box<Expr>>, holds: fn(i64) -> bool| match expr.as_deref() {

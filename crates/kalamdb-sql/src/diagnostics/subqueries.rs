@@ -8,7 +8,7 @@ use kalamdb_core::{Error, ErrorCode, Position};
 use super::position;
 
 /// Begins the refusals of subqueries that read the columns of the query around them.
-const CORRELATED: &str = "a subquery that uses columns of the query around it is not supported in this form";
+pub(crate) const CORRELATED: &str = "a subquery that uses columns of the query around it is not supported in this form";
 
 /// Refuses other subqueries where they stand.
 const PREDICATES: &str = "IN, EXISTS, ANY and ALL with a subquery are not supported in this place; they may stand in WHERE, HAVING and \
