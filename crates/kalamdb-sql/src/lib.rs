@@ -62,6 +62,7 @@ mod names;
 mod null_lists;
 mod operations;
 mod operators;
+mod ordered_filters;
 mod ordered_limits;
 mod parameters;
 mod patterns;
