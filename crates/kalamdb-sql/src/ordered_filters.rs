@@ -16,7 +16,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
-use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -25,6 +25,9 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 
 use crate::scan_exec::ScanExec;
+
+/// Rows that a filter gathers at least before it hands them on.
+const FEWEST_ROWS: usize = 64;
 
 /// A sort with a limit becomes that limit above a scan in order, whatever filters are between.
 #[derive(Debug)]
@@ -115,10 +118,16 @@ pub(crate) fn in_order(
         return Ok(None);
     };
     let Some(order) = order else { return Ok(None) };
-    match in_order(input, &order, expected)? {
-        Some(input) => replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some),
-        None => Ok(None),
+    let Some(input) = in_order(input, &order, expected)? else {
+        return Ok(None);
+    };
+    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        // Below another filter it has no limit, and would gather a full batch.
+        let rows = filter.batch_size().min(expected.max(FEWEST_ROWS));
+        let filter = FilterExecBuilder::from(filter).with_input(input).with_batch_size(rows);
+        return Ok(Some(Arc::new(filter.build()?)));
     }
+    replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some)
 }
 
 /// The order by columns of the input, where all are columns of it.

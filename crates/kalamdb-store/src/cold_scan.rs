@@ -152,8 +152,8 @@ pub(crate) fn has_rows<C>(
         let rows = match implied_ids(&segment.entry, schema) {
             None => file.rows_about(scope, range),
             Some(_) => {
-                let rows = rows_in(&segment.entry, schema, &file, scope, range)?;
-                (rows.end - rows.start)..=(rows.end - rows.start)
+                let rows = length(&rows_in(&segment.entry, schema, &file, scope, range)?);
+                rows..=rows
             }
         };
         least += u64::from(*rows.start());
@@ -170,9 +170,13 @@ pub(crate) fn has_rows<C>(
     }
     for (segment, file, range, counted) in unsure {
         let rows = rows_in(&segment.entry, schema, &file, scope, range)?;
-        least += u64::from(rows.end - rows.start - counted);
+        least += u64::from(length(&rows).saturating_sub(counted));
     }
     Ok(least >= enough)
+}
+
+fn length(rows: &Range<u32>) -> u32 {
+    rows.end.saturating_sub(rows.start)
 }
 
 impl ColdScan {
