@@ -58,17 +58,27 @@ fn rewritten(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPl
     if plan.output_partitioning().partition_count() != 1 {
         return Ok(None);
     }
-    let merge = plan.downcast_ref::<SortPreservingMergeExec>();
-    let sort = match merge {
-        Some(merge) => merge.input().downcast_ref::<SortExec>(),
-        None => plan.downcast_ref::<SortExec>(),
-    };
-    let Some((sort, limit)) = sort.and_then(|sort| Some((sort, sort.fetch()?))) else {
+    match plan.downcast_ref::<SortPreservingMergeExec>() {
+        Some(merge) => without_sort(merge.input(), merge.fetch()),
+        None if plan.downcast_ref::<SortExec>().is_some() => without_sort(plan, None),
+        None => Ok(None),
+    }
+}
+
+/// The first rows of a sort, so many at most, or columns of them.
+fn without_sort(plan: &Arc<dyn ExecutionPlan>, limit: Option<usize>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        return match without_sort(projection.input(), limit)? {
+            Some(input) => replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some),
+            None => Ok(None),
+        };
+    }
+    let Some(sort) = plan.downcast_ref::<SortExec>() else {
         return Ok(None);
     };
-    let limit = merge
-        .and_then(SortPreservingMergeExec::fetch)
-        .map_or(limit, |fetch| fetch.min(limit));
+    let Some(limit) = [limit, sort.fetch()].into_iter().flatten().min() else {
+        return Ok(None);
+    };
     Ok(in_order(sort.input(), sort.expr(), limit)?.map(|plan| limited(plan, limit)))
 }
 
