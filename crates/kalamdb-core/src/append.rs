@@ -13,6 +13,7 @@ use crate::catalog::{Catalog, Table};
 use crate::define::{CreateMode, NewTable, Placement};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
+use crate::hot_limit::Room;
 use crate::key_names::{KeySources, key_columns};
 use crate::max_rows;
 use crate::rights::Action;
@@ -65,7 +66,7 @@ pub struct PreparedRows {
 }
 
 enum Prepared {
-    Rows(RowBuffer),
+    Rows(RowBuffer, Option<Room>),
     /// In segments that nobody sees.
     Load(Arc<Publication>),
 }
@@ -199,13 +200,11 @@ impl Appender {
                 Prepared::Load(finished.map_err(|error| self.of_store(error))?)
             }
             (Target::Existing, Load::Rows(buffer)) => {
-                if !buffer.rows.is_empty() {
-                    self.engine.wait_for_room(&self.table, buffer.rows.len()).await?;
-                }
-                Prepared::Rows(buffer)
+                let room = self.engine.wait_for_room(&self.table, buffer.bytes).await?;
+                Prepared::Rows(buffer, room)
             }
-            (Target::New(_), Load::Rows(buffer)) => Prepared::Rows(buffer),
-            (Target::Nowhere, _) => Prepared::Rows(RowBuffer::default()),
+            (Target::New(_), Load::Rows(buffer)) => Prepared::Rows(buffer, None),
+            (Target::Nowhere, _) => Prepared::Rows(RowBuffer::default(), None),
         };
         Ok(PreparedRows { appender: self, rows })
     }
@@ -494,9 +493,9 @@ impl PreparedRows {
         let target = std::mem::replace(&mut appender.target, Target::Nowhere);
         match (target, self.rows) {
             (Target::Nowhere, _) => Ok(0),
-            (Target::Existing, Prepared::Rows(buffer)) => appender.commit_rows(buffer).await,
+            (Target::Existing, Prepared::Rows(buffer, _room)) => appender.commit_rows(buffer).await,
             (Target::Existing, Prepared::Load(publication)) => appender.publish(publication).await,
-            (Target::New(placement), Prepared::Rows(buffer)) => appender.create_with_rows(*placement, buffer).await,
+            (Target::New(placement), Prepared::Rows(buffer, _)) => appender.create_with_rows(*placement, buffer).await,
             (Target::New(placement), Prepared::Load(publication)) => {
                 appender.create_with_load(*placement, publication).await
             }

@@ -247,7 +247,7 @@ impl Engine {
         &self.jobs
     }
 
-    pub(crate) fn held(&self) -> &HeldWriters {
+    pub(crate) fn held(&self) -> &Arc<HeldWriters> {
         &self.held
     }
 
@@ -371,13 +371,7 @@ impl View {
             // Whoever needs the rows says what became of the table.
             Ok(()) | Err(StoreError::Retired(_)) => Ok(()),
             Err(_) if mistake!(DamagedTablesAreServed) => Ok(()),
-            Err(error) => {
-                let error = Error::from(error);
-                Err(Error {
-                    message: format!("table {}: {}", table.name, error.message),
-                    ..error
-                })
-            }
+            Err(error) => Err(Error::in_table(error, table)),
         }
     }
 }

@@ -150,6 +150,15 @@ impl Error {
         }
     }
 
+    /// An error of the store about a table. What is damaged has the name of a file, which tells nobody of which table it is.
+    pub(crate) fn in_table(error: StoreError, table: &Table) -> Self {
+        let mut error = Error::from(error);
+        if error.code == ErrorCode::DataCorrupted {
+            error.message = format!("table {}: {}", table.name, error.message);
+        }
+        error
+    }
+
     /// The same with a position.
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {
@@ -184,6 +193,15 @@ impl From<StoreError> for Error {
                     format!(
                         "{error}; its table is refused, after a restart too, until the file is as it was written (put it back from \
                          a copy) and STORAGE CHECK TABLE has found it so, or until the table is truncated or dropped"
+                    ),
+                );
+            }
+            StoreError::HotDamaged { .. } => {
+                return Error::new(
+                    ErrorCode::DataCorrupted,
+                    format!(
+                        "{error}; its table is refused until that file of RocksDB is as it was written (put it back from a copy of the \
+                         same state while kalamdb is stopped), or until the table is truncated or dropped"
                     ),
                 );
             }

@@ -1,6 +1,9 @@
 //! The hot limit: a table whose rows wait in the hot tier beyond it takes no more until a flush has made room. Rows that a flush
-//! is moving count until it has published them: they are in memory and on disk until then. The writers that this holds back are
-//! listed here; what flushes is `movers`' matter.
+//! is moving count until it has published them: they are in memory and on disk until then; rows that are about to be committed
+//! count from before. The writers that this holds back are listed here; what flushes is `movers`' matter.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::channel::oneshot;
 use parking_lot::Mutex;
@@ -21,6 +24,8 @@ pub(crate) struct HeldWriters {
 #[derive(Default)]
 struct State {
     held: Vec<Held>,
+    /// Bytes of statements that were given room and have not committed yet, by table.
+    coming: HashMap<String, u64>,
     stopped: bool,
 }
 
@@ -45,6 +50,22 @@ impl HeldWriters {
             wake,
         });
         Some(woken)
+    }
+
+    /// Gives room for so many bytes, if what is hot and what is coming leave any of the limit. So a statement may go beyond it that is
+    /// alone, however large; no two may.
+    fn give_room(self: &Arc<Self>, table_id: &str, bytes: u64, hot_bytes: u64, limit_bytes: u64) -> Option<Room> {
+        let mut state = self.state.lock();
+        let coming = state.coming.get(table_id).copied().unwrap_or_default();
+        if hot_bytes.saturating_add(coming) >= limit_bytes {
+            return None;
+        }
+        state.coming.insert(table_id.to_owned(), coming.saturating_add(bytes));
+        Some(Room {
+            given_by: Arc::clone(self),
+            table_id: table_id.to_owned(),
+            bytes,
+        })
     }
 
     /// Lets the writers of a table look again whether there is room.
@@ -78,16 +99,40 @@ impl HeldWriters {
     }
 }
 
+/// Room in the hot tier of a table, for rows that are about to be committed; held until they are, or are not.
+pub(crate) struct Room {
+    given_by: Arc<HeldWriters>,
+    table_id: String,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        {
+            let mut state = self.given_by.state.lock();
+            if let Some(coming) = state.coming.get_mut(&self.table_id) {
+                *coming = coming.saturating_sub(self.bytes);
+                if *coming == 0 {
+                    state.coming.remove(&self.table_id);
+                }
+            }
+        }
+        self.given_by.look_again(&self.table_id);
+    }
+}
+
 impl Engine {
-    /// Waits until the table takes `rows` more rows, so that its hot tier does not outgrow the limit; called before a commit.
+    /// Waits until the table takes rows of so many bytes, so that its hot tier does not outgrow the limit; called before a commit, which
+    /// holds the room until it has happened. None for tables without a limit, and for no rows.
     /// The time is that of the engine's clock, and is looked at when [`Engine::run_due`] is called.
     ///
     /// # Errors
     /// TOO_MANY_REQUESTS if no flush makes room in time, UNAVAILABLE when the server is stopping.
-    pub(crate) async fn wait_for_room(&self, table: &Table, rows: usize) -> Result<()> {
-        if rows == 0 || !table.kind.flushes() {
-            return Ok(());
+    pub(crate) async fn wait_for_room(&self, table: &Table, bytes: usize) -> Result<Option<Room>> {
+        if bytes == 0 || !table.kind.flushes() {
+            return Ok(None);
         }
+        let (table_id, bytes) = (table.table_id.as_str(), bytes as u64);
         let limits = self.maintenance();
         let mut until_micros = None;
         loop {
@@ -97,8 +142,12 @@ impl Engine {
             if scheduler::flush_is_due(policy, &usage, limits.hot_limit_bytes, now_micros).is_some() {
                 self.wanted().tell();
             }
-            if usage.all_bytes() < limits.hot_limit_bytes {
-                return Ok(());
+            let given = |hot_bytes| {
+                self.held()
+                    .give_room(table_id, bytes, hot_bytes, limits.hot_limit_bytes)
+            };
+            if let Some(room) = given(usage.all_bytes()) {
+                return Ok(Some(room));
             }
             // No flush makes room in a table that is refused.
             self.view().check_usable(table)?;
@@ -111,13 +160,16 @@ impl Engine {
                 tracing::warn!(table = %table.name, hot_bytes = usage.all_bytes(), "a writer was held back until it gave up");
                 return Err(no_room(table, limits.hot_limit_wait_ms));
             }
-            let woken = self.held().hold(&table.table_id, until_micros).ok_or_else(stopping)?;
-            self.jobs().start_by_itself(Work::Flush, table, now_micros);
-            // A flush that ended before the writer was on the list has told nobody.
-            if self.store().hot_usage(table.store).all_bytes() >= limits.hot_limit_bytes {
-                // The sender goes only with its message or with the engine.
-                woken.await.map_err(|_| stopping())?;
+            let woken = self.held().hold(table_id, until_micros).ok_or_else(stopping)?;
+            if usage.all_bytes() >= limits.hot_limit_bytes {
+                self.jobs().start_by_itself(Work::Flush, table, now_micros);
             }
+            // A flush or a commit that ended before the writer was on the list has told nobody.
+            if let Some(room) = given(self.store().hot_usage(table.store).all_bytes()) {
+                return Ok(Some(room));
+            }
+            // The sender goes only with its message or with the engine.
+            woken.await.map_err(|_| stopping())?;
         }
     }
 }
@@ -136,6 +188,21 @@ fn no_room(table: &Table, wait_ms: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_about_to_be_committed_counts_as_hot() {
+        let held = Arc::new(HeldWriters::default());
+        let first = held.give_room("a", 70, 0, 100).expect("nothing is there yet");
+        let second = held.give_room("a", 1_000, 20, 100).expect("ten bytes are left");
+        assert!(held.give_room("a", 1, 20, 100).is_none());
+        let _of_another = held.give_room("b", 1, 99, 100).expect("each table has its own");
+        let mut waits = held.hold("a", 10).expect("held");
+        drop(second);
+        assert!(!matches!(waits.try_recv(), Ok(None)), "it is told");
+        assert!(held.give_room("a", 1, 20, 100).is_some());
+        drop(first);
+        assert!(!held.state.lock().coming.contains_key("a"));
+    }
 
     #[test]
     fn held_writers_are_woken_by_table_by_time_and_at_the_end() {

@@ -86,11 +86,11 @@ pub struct JobReport {
     pub problems: Vec<SegmentProblem>,
 }
 
-/// A segment that is missing or damaged.
+/// A segment that is missing or damaged, or what is wrong with rows that are in none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentProblem {
-    /// Which.
-    pub segment_id: String,
+    /// Which, if it is a segment.
+    pub segment_id: Option<String>,
     /// Its file, in its storage; unknown if it went meanwhile.
     pub path: Option<String>,
     /// What is wrong.
@@ -199,7 +199,8 @@ pub(crate) struct Job {
     created_at_micros: i64,
     started_at_micros: OnceLock<i64>,
     /// How many rows there are to move or read, if that is known.
-    expected_rows: OnceLock<u64>,
+    /// None, as long as nobody knows how many.
+    expected_rows: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
     /// Why it shall stop.
@@ -223,7 +224,7 @@ impl Job {
             table_name: table.name.clone(),
             created_at_micros,
             started_at_micros: OnceLock::new(),
-            expected_rows: OnceLock::new(),
+            expected_rows: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             cancelled: OnceLock::new(),
@@ -242,9 +243,9 @@ impl Job {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Said at most once.
+    /// So many rows more are to be done.
     pub(crate) fn expect_rows(&self, rows: u64) {
-        self.expected_rows.get_or_init(|| rows);
+        self.expected_rows.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// Why it shall stop, if it shall.
@@ -262,8 +263,8 @@ impl Job {
         let started_at_micros = self.started_at_micros.get().copied();
         let rows = self.rows.load(Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a fraction for people")]
-        let progress = match (started_at_micros, self.expected_rows.get()) {
-            (Some(_), Some(&expected)) if expected > 0 => Some((rows as f64 / expected as f64).min(1.0)),
+        let progress = match (started_at_micros, self.expected_rows.load(Ordering::Relaxed)) {
+            (Some(_), expected) if expected > 0 => Some((rows as f64 / expected as f64).min(1.0)),
             _ => None,
         };
         JobSnapshot {
@@ -322,11 +323,14 @@ impl Job {
 /// What a check found, in a sentence.
 fn found(report: &JobReport) -> Option<String> {
     let first = report.problems.first()?;
-    Some(format!(
-        "{} of {} segments are missing or damaged, the first: {}: {}",
-        report.problems.len(),
-        report.segments,
-        first.segment_id,
-        first.problem
-    ))
+    let damaged = report.problems.iter().filter(|problem| problem.segment_id.is_some());
+    Some(match &first.segment_id {
+        Some(segment_id) => format!(
+            "{} of {} segments are missing or damaged, the first: {segment_id}: {}",
+            damaged.count(),
+            report.segments,
+            first.problem
+        ),
+        None => first.problem.clone(),
+    })
 }

@@ -108,7 +108,7 @@ impl KeySources {
         match (&error, keys) {
             (StoreError::DuplicateKey { key }, Some(encoder)) => self.duplicate(table, encoder, key),
             (StoreError::Retired(_), _) => Error::gone(table, engine.store().state().catalog()),
-            _ => error.into(),
+            _ => Error::in_table(error, table),
         }
     }
 

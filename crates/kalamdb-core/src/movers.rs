@@ -178,9 +178,16 @@ impl Mover {
             }
             Work::CompactFully | Work::Check => {
                 let segments = state.segments(table.store)?;
-                job.expect_rows(segments.iter().map(|(segment, _)| u64::from(segment.rows)).sum());
+                let cold: u64 = segments.iter().map(|(segment, _)| u64::from(segment.rows)).sum();
+                let usage = self.store.hot_usage(table.store);
+                let hot = if job.work == Work::Check {
+                    usage.rows + usage.sealed_rows
+                } else {
+                    0
+                };
+                job.expect_rows(cold + hot);
             }
-            // How much of it is worth merging is the store's to say.
+            // How much of it is worth merging is the store's to say, merge by merge.
             Work::CompactAsNeeded => {}
         }
         Ok((table.clone(), options))
@@ -191,9 +198,9 @@ impl Mover {
         if !checked.problems.is_empty() {
             let segments = self.store.state().segments(table.store)?;
             for (segment_id, problem) in checked.problems {
-                let entry = segments.iter().find(|(entry, _)| entry.segment == segment_id);
+                let entry = segments.iter().find(|(entry, _)| Some(entry.segment) == segment_id);
                 problems.push(SegmentProblem {
-                    segment_id: segment_id.to_string(),
+                    segment_id: segment_id.map(|segment| segment.to_string()),
                     path: entry.map(|(entry, _)| entry.path.clone()),
                     problem,
                 });
@@ -248,6 +255,10 @@ struct Watched<'a> {
 }
 
 impl Progress for Watched<'_> {
+    fn expect(&self, rows: u64) {
+        self.job.expect_rows(rows);
+    }
+
     fn advance(&self, rows: u64, bytes: u64) {
         self.job.advance(rows, bytes);
         #[cfg(test)]

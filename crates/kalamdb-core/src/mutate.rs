@@ -15,6 +15,7 @@ use crate::append::{BULK_FROM_BYTES, BULK_FROM_ROWS};
 use crate::catalog::{Catalog, Table};
 use crate::engine::{Engine, View};
 use crate::error::{Error, ErrorCode, Result};
+use crate::hot_limit::Room;
 use crate::key_names::{KeySources, key_columns};
 use crate::rights::Action;
 use crate::row_buffer::row_cost_bytes;
@@ -50,6 +51,8 @@ pub struct PreparedChange {
     mutator: Mutator,
     /// Of a large statement, and how many rows it changes.
     publication: Option<(Arc<Publication>, u64)>,
+    /// For the rows of a small one.
+    _room: Option<Room>,
 }
 
 struct NewRow {
@@ -207,6 +210,7 @@ impl Mutator {
     /// # Errors
     /// DUPLICATE_KEY; CONFLICT when another commit changed a row since the view: run the statement again at a new view. CANCELLED.
     pub async fn prepare(mut self, give_up: GiveUp<'_>) -> Result<PreparedChange> {
+        let mut room = None;
         let publication = match self.load.take() {
             Some(load) => {
                 let changed = load.removed();
@@ -215,8 +219,8 @@ impl Mutator {
             }
             None => {
                 self.check_puts_differ()?;
-                if !self.removals.is_empty() {
-                    self.engine.wait_for_room(&self.table, self.puts.len()).await?;
+                if !self.puts.is_empty() {
+                    room = self.engine.wait_for_room(&self.table, self.bytes).await?;
                 }
                 None
             }
@@ -224,6 +228,7 @@ impl Mutator {
         Ok(PreparedChange {
             mutator: self,
             publication,
+            _room: room,
         })
     }
 

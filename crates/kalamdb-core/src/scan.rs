@@ -70,6 +70,7 @@ pub struct ScanRequest {
 /// A running scan; pull it on the query runtime.
 pub struct RowScan {
     schema: SchemaRef,
+    table: Arc<Table>,
     source: Source,
     filter: Option<Filtered>,
     /// Of a point read; of a filtered scan, the rows that pass.
@@ -201,6 +202,7 @@ impl RowScan {
         };
         Ok(RowScan {
             schema,
+            table: table.clone(),
             source,
             filter: filtered,
             counters: ScanCounters::default(),
@@ -259,13 +261,13 @@ impl RowScan {
     fn next_stored(&mut self) -> Result<Option<RecordBatch>> {
         match &mut self.source {
             Source::Nothing => Ok(None),
-            Source::Range(scan) => Ok(scan.next_batch()?),
+            Source::Range(scan) => scan.next_batch().map_err(|error| Error::in_table(error, &self.table)),
             Source::Point(read) => {
                 let read_row = read.state.get_counted(&read.table.schema.stored, &read.spec, &read.key);
                 let (batch, counters) = match read_row {
                     Ok(row) => row,
                     Err(StoreError::Retired(_)) => return Err(Error::gone(&read.table, read.state.catalog())),
-                    Err(other) => return Err(other.into()),
+                    Err(other) => return Err(Error::in_table(other, &read.table)),
                 };
                 self.source = Source::Nothing;
                 if self.filter.is_none() {
@@ -398,7 +400,7 @@ fn contains(keys: &Keys, key: &[u8]) -> bool {
 fn of_table(error: StoreError, table: &Table, view: &View) -> Error {
     match error {
         StoreError::Retired(_) => Error::gone(table, view.catalog()),
-        other => other.into(),
+        other => Error::in_table(other, table),
     }
 }
 

@@ -17,9 +17,9 @@ use kalamdb_core::{Claims, Error, ErrorCode, Result, UserRecord};
 use kalamdb_sql::{Database, Session, SessionOrigin, SessionValue};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
+use crate::connection::Caller;
 use crate::status::{broken_request, status, with_our_code};
 
 /// Go's ADBC driver leaves the padding out, everyone else puts it in.
@@ -287,10 +287,8 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            let peer = request
-                .extensions()
-                .get::<TcpConnectInfo>()
-                .and_then(TcpConnectInfo::remote_addr);
+            let caller = request.extensions().get::<Caller>().cloned();
+            let peer = caller.as_ref().and_then(|caller| caller.peer);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             let lease = {
                 let headers = request.headers();
@@ -306,6 +304,9 @@ where
                 Ok(lease) => lease,
                 Err(error) => return Ok(status(error).into_http()),
             };
+            if let Some(caller) = caller {
+                caller.login.succeeded();
+            }
             answer_in_kind(request.headers_mut());
             request.extensions_mut().insert(Arc::new(lease));
             // Every request stream passes here, so that none can take a reset for its end.

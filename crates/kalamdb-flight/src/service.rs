@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::action;
 use crate::auth::{AuthLayer, SessionLease, bearer_token};
 use crate::command::{MetadataCommand, Source, not_yet, qualified, source_of, source_of_ticket};
-use crate::connection::{Encryption, accept};
+use crate::connection::{Encryption, Limits, accept};
 use crate::kept::KeptRows;
 use crate::metadata::Constants;
 use crate::plan::{Plan, schema_message, table_schema};
@@ -52,6 +52,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A connection is closed that has brought no right credentials for so long: otherwise whoever reaches the door could take all places.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long connections that were broken off may take to notice.
 const BREAK_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,8 @@ pub struct FlightOptions {
     pub max_request_bytes: usize,
     /// The location put into FlightInfo, if any.
     pub advertise: Option<String>,
+    /// Connections at once; more wait until one closes.
+    pub max_connections: usize,
     /// How long a stopping server waits for calls under way, milliseconds.
     pub drain_ms: u64,
 }
@@ -96,6 +101,10 @@ pub async fn serve(
             stopping.cancel();
         }
     };
+    let limits = Limits {
+        connections: options.max_connections,
+        login: LOGIN_TIMEOUT,
+    };
     let mut server = pin!(
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -104,7 +113,7 @@ pub async fn serve(
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .layer(AuthLayer::new(database))
             .add_service(service)
-            .serve_with_incoming_shutdown(accept(listener, encryption, cord.clone()), stop)
+            .serve_with_incoming_shutdown(accept(listener, encryption, limits, cord.clone()), stop)
     );
     let too_long = async {
         stopping.cancelled().await;

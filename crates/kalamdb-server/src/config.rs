@@ -15,6 +15,12 @@ use crate::machine;
 use crate::settings::{Definition, OTHER_VARIABLES, SETTINGS, nearest, settings};
 use crate::telemetry::LogFormat;
 
+/// Connections of each door, unless the process may not open so many files.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// Descriptors that the store and everything else but connections may need.
+const OTHER_DESCRIPTORS: usize = 768;
+
 /// Each password that is hashed takes 19 MiB.
 const MOST_PASSWORDS_AT_ONCE: usize = 8;
 
@@ -59,6 +65,8 @@ pub struct Config {
     pub max_queries_per_user: usize,
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Connections of each door at once.
+    pub max_connections: usize,
     /// A session without a call ends after this.
     pub session_idle: Duration,
     /// A bearer token's life.
@@ -127,6 +135,11 @@ pub(crate) struct Sources {
     pub(crate) file: Option<(String, String)>,
 }
 
+/// Connections of each of the two doors.
+fn default_connections(descriptors: usize) -> usize {
+    (descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(64, MOST_CONNECTIONS)
+}
+
 impl Config {
     /// The defaults over this directory, on free ports of loopback: what a test starts from.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
@@ -163,6 +176,7 @@ impl Config {
             statement_write_limit_bytes: 256 << 20,
             max_queries_per_user: 16,
             max_sessions: 1000,
+            max_connections: machine::descriptors().map_or(MOST_CONNECTIONS, default_connections),
             session_idle: Duration::from_secs(30 * 60),
             token_life: Duration::from_secs(12 * 60 * 60),
             jwt_keys: None,
@@ -347,6 +361,7 @@ impl Config {
             message_bytes: self.message_bytes,
             max_request_bytes: self.max_request_bytes,
             advertise: self.advertise.clone(),
+            max_connections: self.max_connections,
             drain_ms: whole_millis(self.drain),
         }
     }
@@ -467,6 +482,13 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_to_the_store() {
+        for (descriptors, connections) in [(20_000, 4_096), (1_024, 128), (256, 64), (usize::MAX, 4_096)] {
+            assert_eq!(default_connections(descriptors), connections, "{descriptors}");
+        }
+    }
 
     fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &str) -> Sources {
         let pairs = environment

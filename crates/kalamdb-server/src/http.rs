@@ -30,9 +30,6 @@ use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::script;
 
-/// Connections at once; more wait in the listener's queue. Below the common limit of descriptors of a service.
-const MAX_CONNECTIONS: usize = 4096;
-
 /// A client has so long for the head of a request; idle connections end by it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -43,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Door {
     pub(crate) database: Arc<Database>,
     pub(crate) max_request_bytes: usize,
+    /// Connections at once; more wait in the listener's queue.
+    pub(crate) max_connections: usize,
     pub(crate) metrics: Arc<Metrics>,
     /// With it the door speaks HTTPS only.
     pub(crate) encryption: Option<Encryption>,
@@ -65,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, door: Arc<Door>, deadline: Canc
     loop {
         tokio::select! {
             () = door.stopping.cancelled() => break,
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < door.max_connections => match accepted {
                 Ok((stream, peer)) => {
                     connections.spawn(connection(stream, peer, router.clone(), Arc::clone(&door)));
                 }
@@ -159,7 +158,7 @@ async fn authenticated(State(door): State<Arc<Door>>, mut request: Request, next
         _ => false,
     };
     if open {
-        return next.run(request).await;
+        return closing(next.run(request).await);
     }
     let authorization = header_text(request.headers(), &header::AUTHORIZATION);
     let client = header_text(request.headers(), &header::USER_AGENT).unwrap_or_default();
@@ -169,8 +168,16 @@ async fn authenticated(State(door): State<Arc<Door>>, mut request: Request, next
             request.extensions_mut().insert(Arc::new(lease));
             next.run(request).await
         }
-        Err(error) => Refusal::from(error).into_response(),
+        Err(error) => closing(Refusal::from(error).into_response()),
     }
+}
+
+/// The last answer on its connection: whoever brings no credentials keeps no place.
+fn closing(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// A header that is not text is as good as a wrong one.
@@ -289,6 +296,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(&database)),
             database,
             max_request_bytes: config.max_request_bytes,
+            max_connections: config.max_connections,
             encryption: None,
             stopping: CancellationToken::new(),
         });

@@ -1,4 +1,4 @@
-//! What the machine gives this process: memory and cores, limits of its control group included.
+//! What the machine gives this process: memory, cores and descriptors, limits of its control group included.
 
 use std::fs;
 
@@ -23,6 +23,13 @@ pub(crate) fn memory_bytes() -> usize {
 /// Cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Files and connections that this process may have open; `None` where the machine does not tell.
+pub(crate) fn descriptors() -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Memory that this process holds, bytes; `None` where the machine does not tell.
@@ -52,9 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_has_memory_and_cores() {
+    fn the_machine_has_memory_cores_and_descriptors() {
         assert!(memory_bytes() > 64 << 20);
         assert!(cores() >= 1);
+        assert!(descriptors().is_none_or(|files| files >= 64));
         assert_eq!(
             total_of_meminfo("MemTotal:       24576 kB\nMemFree: 1 kB\n"),
             Some(24576 * 1024)

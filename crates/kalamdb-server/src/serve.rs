@@ -136,6 +136,7 @@ fn start(
     let door = Arc::new(Door {
         database: Arc::clone(&floors.database),
         max_request_bytes: config.max_request_bytes,
+        max_connections: config.max_connections,
         metrics: Arc::new(Metrics::new(&floors.database)),
         encryption: encryptions.as_ref().map(|encryptions| Arc::clone(&encryptions.http)),
         stopping: stopping.clone(),

@@ -177,6 +177,13 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Count(|config| &mut config.max_sessions, 1..=1_000_000),
     },
     Definition {
+        name: "max_connections",
+        about: "Connections open at once to Flight SQL, and as many to HTTP; one more waits until another closes. A connection over \
+                which nobody logs in is closed after a minute.",
+        default_in_words: Some("4096, or fewer where the process may not open so many files"),
+        field: Field::Count(|config| &mut config.max_connections, 1..=1_000_000),
+    },
+    Definition {
         name: "session_idle",
         about: "A session without a call for so long ends.",
         default_in_words: None,

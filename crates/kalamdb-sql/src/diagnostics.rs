@@ -1,5 +1,6 @@
 //! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
 
+pub(crate) mod late;
 mod places;
 pub(crate) mod subqueries;
 
@@ -12,6 +13,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use kalamdb_core::{Error, ErrorCode, Position, Quota};
 
 use crate::definition::data_type_name;
+use crate::diagnostics::late::{OF_CONDITIONS, SEVERAL_ROWS};
 use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
@@ -297,11 +299,11 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
     if let Some(data_type) = other_type {
         let error = Error::new(
             ErrorCode::TypeMismatch,
-            format!("a condition is BOOLEAN, and this one is {data_type}; write a comparison"),
+            format!("{OF_CONDITIONS}, and this one is {data_type}; write a comparison"),
         );
         return placed(error, text.and_then(|text| text.condition()));
     }
-    if let Some(error) = of_signature(&message) {
+    if let Some(error) = of_signature(&message).or_else(|| of_coercion(&message)) {
         return error;
     }
     let is_type_problem = [
@@ -337,6 +339,13 @@ fn of_repeated_name(message: &str) -> Option<Error> {
     };
     let message = format!("{which} have the same name; give one another with AS");
     Some(Error::new(ErrorCode::InvalidStatement, message))
+}
+
+/// What a function of ours says of arguments of no type that it takes.
+fn of_coercion(text: &str) -> Option<Error> {
+    let (_, ours) = text.split_once("user-defined coercion failed with: External error: TYPE_MISMATCH: ")?;
+    let reason = ours.split(". No function matches").next().unwrap_or(ours);
+    Some(Error::new(ErrorCode::TypeMismatch, reason))
 }
 
 /// Arguments of no type that a function takes: DataFusion lists what each of its signatures wants.
@@ -375,6 +384,9 @@ fn in_sql_words(text: &str) -> String {
 }
 
 fn from_execution(message: &str) -> Error {
+    if message.contains("Scalar subquery returned more than one row") {
+        return Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
+    }
     let text = in_sql_words(&tidy(message));
     let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {
         ErrorCode::TypeMismatch

@@ -30,6 +30,7 @@ use crate::queries::RunningQuery;
 use crate::returning::{Names, Readable, Returning};
 use crate::run::Ended;
 use crate::session::Session;
+use crate::statement::Named;
 use crate::system_columns;
 use crate::tree::walk;
 use crate::values::{self, Defaults};
@@ -45,8 +46,29 @@ const FOUND: [&str; 3] = [ROW_KEY, ROW_LOCATION, SEQ];
 /// An UPDATE or DELETE.
 #[derive(Clone, Copy)]
 pub(crate) enum Change<'a> {
-    Update(&'a ast::Update),
-    Delete(&'a ast::Delete),
+    Update(&'a Named<ast::Update>),
+    Delete(&'a Named<ast::Delete>),
+}
+
+impl Change<'_> {
+    /// What stands before it.
+    fn with(&self) -> Option<&ast::With> {
+        match self {
+            Change::Update(update) => update.with.as_ref(),
+            Change::Delete(delete) => delete.with.as_ref(),
+        }
+    }
+
+    /// The table that is changed, as FROM would have it.
+    fn target(&self) -> Option<&ast::TableFactor> {
+        match self {
+            Change::Update(update) => Some(&update.write.table.relation),
+            Change::Delete(delete) => {
+                let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.write.from;
+                from.first().map(|table| &table.relation)
+            }
+        }
+    }
 }
 
 /// A change with its names resolved.
@@ -83,6 +105,7 @@ enum NewValue {
 /// # Errors
 /// TABLE_NOT_FOUND, COLUMN_NOT_FOUND, PERMISSION_DENIED, INVALID_STATEMENT, UNSUPPORTED.
 pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
+    refuse_named_query(change)?;
     match change {
         Change::Update(update) => {
             let settled = qualifiers::of_update(update, planner.namespace())?;
@@ -95,9 +118,25 @@ pub(crate) fn plan(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> 
     }
 }
 
+/// A query that WITH names has no rows of its own to change.
+fn refuse_named_query(change: Change<'_>) -> Result<()> {
+    let Some(ast::TableFactor::Table { name, .. }) = change.target() else {
+        return Ok(());
+    };
+    let [ast::ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
+        return Ok(());
+    };
+    let mut named = change.with().into_iter().flat_map(|with| &with.cte_tables);
+    if !named.any(|cte| folded(&cte.alias.name) == folded(name)) {
+        return Ok(());
+    }
+    let message = format!("{name} is a query of WITH here, which cannot be changed; name the table with its namespace");
+    Err(placed(Error::new(ErrorCode::InvalidStatement, message), position(name)))
+}
+
 fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
     let (action, target, others, selection) = match change {
-        Change::Update(update) => {
+        Change::Update(Named { write: update, .. }) => {
             if !update.table.joins.is_empty() || !update.order_by.is_empty() || update.limit.is_some() {
                 return Err(unsupported("UPDATE with joins, ORDER BY or LIMIT"));
             }
@@ -108,7 +147,7 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
             };
             (Action::Update, &update.table.relation, others, &update.selection)
         }
-        Change::Delete(delete) => {
+        Change::Delete(Named { write: delete, .. }) => {
             let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
             let [ast::TableWithJoins { relation, joins }] = from.as_slice() else {
                 return Err(unsupported("DELETE from several tables"));
@@ -155,13 +194,13 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
     let mut projection: Vec<ast::Expr> = FOUND.iter().map(|column| of_target(column)).collect();
     let mut known: Vec<Option<FieldRef>> = Vec::new();
     let new_values = match change {
-        Change::Delete(delete) => {
+        Change::Delete(Named { write: delete, .. }) => {
             if delete.returning.is_some() {
                 projection.push(of_target(ROW_VALUES));
             }
             None
         }
-        Change::Update(update) => {
+        Change::Update(Named { write: update, .. }) => {
             let assigned = assignments(&table, update)?;
             let columns = visible(&table);
             if columns.iter().any(|index| assigned[*index].is_none()) {
@@ -194,8 +233,8 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
     }];
     from.extend(others);
     let returned = match change {
-        Change::Update(update) => update.returning.as_deref(),
-        Change::Delete(delete) => delete.returning.as_deref(),
+        Change::Update(update) => update.write.returning.as_deref(),
+        Change::Delete(delete) => delete.write.returning.as_deref(),
     };
     let mut readable = Vec::new();
     let joined_at = projection.len();
@@ -204,7 +243,7 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         planner.table(name, Action::Select)?;
         let qualifier = table_reference(&qualifier);
         if from.len() > 1 {
-            readable = joined_columns(planner, &from, &qualifier, &Names::of(items))?;
+            readable = joined_columns(planner, change.with(), &from, &qualifier, &Names::of(items))?;
             projection.extend(readable.iter().map(column_expr));
         }
         let own = table.schema.arrow.fields().iter().map(|field| Readable {
@@ -213,7 +252,8 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         });
         readable.splice(0..0, own);
     }
-    let query = select(projection, from, selection.clone());
+    let mut query = select(projection, from, selection.clone());
+    query.with = change.with().cloned();
     let planned = planner
         .plan(ast::Statement::Query(query.clone()), &known)
         .map_err(|error| match aggregate(planner, new_values.iter().flatten()) {
@@ -225,10 +265,14 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         })?;
     let returning = match returned {
         None => None,
-        Some(items) => Some(ChangeReturning {
-            clause: Returning::plan(planner, items, &readable, &planned.parameters)?,
-            joined_at,
-        }),
+        Some(items) => {
+            // Planned once more for queries in the clause alone: a parameter behind WITH would be one of the clause's.
+            let with = change.with().filter(|_| items.iter().any(values::has_subquery));
+            Some(ChangeReturning {
+                clause: Returning::plan(planner, items, &readable, &planned.parameters, with)?,
+                joined_at,
+            })
+        }
     };
     Ok(ChangePlan {
         table,
@@ -289,16 +333,18 @@ fn aggregate<'a>(planner: &Planner, mut values: impl Iterator<Item = &'a NewValu
 /// The columns of the tables beside the one that is changed, as far as RETURNING may name them.
 fn joined_columns(
     planner: &Planner,
+    with: Option<&ast::With>,
     from: &[ast::TableWithJoins],
     target: &TableReference,
     names: &Names,
 ) -> Result<Vec<Readable>> {
     let everything = ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
-    let query = values::query(ast::SetExpr::Select(Box::new(values::select(
+    let mut query = values::query(ast::SetExpr::Select(Box::new(values::select(
         vec![everything],
         from.to_vec(),
         None,
     ))));
+    query.with = with.cloned();
     let planned = planner.plan(ast::Statement::Query(query), &[])?;
     let joined = planned
         .plan

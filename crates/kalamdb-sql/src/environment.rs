@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 
 use crate::checked_sum::CheckedSum;
 use crate::database::DatabaseOptions;
+use crate::dependencies::before_relying;
 use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
@@ -56,6 +57,7 @@ use crate::pauses;
 use crate::session_zone::SessionZone;
 use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
+use crate::text_comparisons::TextBesideBoolean;
 use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
 use crate::types;
@@ -125,7 +127,11 @@ impl Environment {
             .with_optimizer_rules(pauses::of_optimizer(optimizer_rules()))
             .with_physical_optimizer_rules(pauses::of_physical_optimizer(physical_rules()))
             .build();
-        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(IntervalOperators), Arc::new(TimesOfDay)];
+        let planners: [Arc<dyn ExprPlanner>; 3] = [
+            Arc::new(IntervalOperators),
+            Arc::new(TimesOfDay),
+            Arc::new(TextBesideBoolean),
+        ];
         for planner in planners {
             base.register_expr_planner(planner)
                 .map_err(diagnostics::from_datafusion)?;
@@ -244,7 +250,8 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 
 /// DataFusion's rules, with ours before those that would misread a plan, and that for windows when their functions are settled.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = of_kept_types(before_predicates(before_merging(Optimizer::new().rules)));
+    let rules = before_relying(before_merging(Optimizer::new().rules));
+    let mut rules = of_kept_types(before_predicates(rules));
     rules.push(Arc::new(AskingWindows));
     rules
 }

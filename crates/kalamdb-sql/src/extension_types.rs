@@ -1,10 +1,12 @@
-//! UUID and JSON: Arrow's extension types over 16 bytes and over text, and the casts from and to them that a cast of bytes or
-//! text alone would not be.
+//! UUID and JSON: Arrow's extension types over 16 bytes and over text, and the casts from and to them, and from text to BYTEA, that
+//! a cast of bytes or text alone would not be.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, ListArray, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, ListArray, StringArray, UInt64Array,
+};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
@@ -18,7 +20,7 @@ use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
 use crate::kept_types::only_value;
-use crate::literals::fixed_binary;
+use crate::literals::{bytea, fixed_binary};
 
 /// Names the extension type in a field's metadata.
 const NAME: &str = "ARROW:extension:name";
@@ -96,6 +98,7 @@ pub(crate) fn conversion(
             (None, Some(ExtensionType::Uuid)) if given.data_type().is_string() => Kind::TextToUuid,
             (None, Some(ExtensionType::Json)) if given.data_type().is_string() => Kind::TextToJson,
             (Some(ExtensionType::Uuid), None) if item.data_type().is_string() => Kind::UuidToText,
+            (None, None) if given.data_type().is_string() && *item.data_type() == DataType::Binary => Kind::TextToBytes,
             _ => return Ok(None),
         };
         return Ok(Some(call(Conversion::of_items(kind, on_misfit), from.clone())));
@@ -106,13 +109,14 @@ pub(crate) fn conversion(
         (Some(_), Some(_)) => return Ok(None),
         (_, Some(ExtensionType::Uuid)) if source.data_type().is_string() => Kind::TextToUuid,
         (_, Some(ExtensionType::Json)) if *source.data_type() != DataType::Null => Kind::TextToJson,
+        (None, None) if source.data_type().is_string() && *to.data_type() == DataType::Binary => Kind::TextToBytes,
         (Some(_) | None, Some(_) | None) => return Ok(None),
     };
     let from = match kind {
         Kind::TextToJson if !source.data_type().is_string() => {
             Expr::Cast(Cast::new(Box::new(from.clone()), DataType::Utf8))
         }
-        Kind::TextToJson | Kind::TextToUuid | Kind::UuidToText => from.clone(),
+        Kind::TextToJson | Kind::TextToUuid | Kind::UuidToText | Kind::TextToBytes => from.clone(),
     };
     Ok(Some(call(Conversion::new(kind, on_misfit), from)))
 }
@@ -134,6 +138,8 @@ enum Kind {
     TextToUuid,
     UuidToText,
     TextToJson,
+    /// As PostgreSQL's input of BYTEA.
+    TextToBytes,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -168,6 +174,7 @@ impl Conversion {
             Kind::TextToUuid => ExtensionType::Uuid.field(name),
             Kind::TextToJson => ExtensionType::Json.field(name),
             Kind::UuidToText => Arc::new(Field::new(name, DataType::Utf8, true)),
+            Kind::TextToBytes => Arc::new(Field::new(name, DataType::Binary, true)),
         }
     }
 
@@ -221,6 +228,19 @@ impl Conversion {
                 }
                 Ok(Arc::new(uuids.finish()))
             }
+            Kind::TextToBytes => {
+                let texts = cast(values, &DataType::Utf8)?;
+                let texts = texts.as_string::<i32>();
+                let mut bytes = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+                for text in texts {
+                    let read = text.and_then(bytea);
+                    if let (Some(text), None) = (text, &read) {
+                        self.misfit(text, "BYTEA input such as '\\x00ff'")?;
+                    }
+                    bytes.append_option(read);
+                }
+                Ok(Arc::new(bytes.finish()))
+            }
             Kind::TextToJson => {
                 let texts = cast(values, &DataType::Utf8)?;
                 let checked = texts.as_string::<i32>().iter().map(|text| {
@@ -242,6 +262,7 @@ impl ScalarUDFImpl for Conversion {
             Kind::TextToUuid => "to_uuid",
             Kind::UuidToText => "uuid_to_text",
             Kind::TextToJson => "to_json",
+            Kind::TextToBytes => "to_bytea",
         }
     }
 

@@ -2,21 +2,25 @@
 //!
 //! Problem: DataFusion 55 compares floats by their bits in IEEE 754's total order, where −0.0 is less than 0.0 and a NaN with its
 //! sign bit set, which is what processors make of 0.0 / 0.0, is less than all numbers and not equal to NaN. Proper way: comparisons
-//! that know one zero and one NaN. Chosen: what computes gives the NaN without a sign, and a comparison with zero takes both.
-//! Zeros of two columns are told apart still, and so are NaN that came with a sign by a load: values are kept bit for bit.
-//! Evidence: `total_cmp` in arrow-ord 59 `cmp.rs`.
+//! that know one zero and one NaN. Its operators, joins and groups take zeros for equal; sorts, windows, `CASE x WHEN y` and key ranges
+//! do not. Chosen: what computes gives the NaN without a sign, a comparison with zero takes both, and what is sorted by, or compared
+//! by a CASE, becomes the zero and the NaN without a sign before. Values themselves are kept bit for bit, and so a NaN that came with
+//! a sign by a load is less than all numbers for operators. Evidence: `total_cmp` in arrow-ord 59 `cmp.rs`, `normalize_float_zero` in
+//! datafusion-common 55 `utils/mod.rs`.
 
+use std::iter;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::utils::normalize_float_zero;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -77,16 +81,92 @@ pub(crate) fn called(call: ScalarFunction, schema: &DFSchema) -> Transformed<Exp
 }
 
 fn plain(expr: Expr, data_type: DataType) -> Expr {
+    call(expr, data_type, OfZero::Kept)
+}
+
+fn call(expr: Expr, data_type: DataType, sign: OfZero) -> Expr {
     let function = PlainNan {
         // Exact: rules that try an expression with NULL for its columns then give the NULL the type.
         signature: Signature::exact(vec![data_type.clone()], Volatility::Immutable),
         data_type,
+        sign,
     };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![expr]))
 }
 
+/// A float as what it is compared by. Whether it is one.
+fn compare_by(expr: &mut Expr, schema: &DFSchema) -> bool {
+    // A sort by a constant is for other rules to drop.
+    let is_done =
+        matches!(expr, Expr::Literal(..)) || plain_of(expr).is_some_and(|plain| plain.sign == OfZero::Dropped);
+    let data_type = if is_done { None } else { float_of(expr, schema) };
+    match data_type {
+        Some(data_type) => {
+            *expr = call(std::mem::take(expr), data_type, OfZero::Dropped);
+            true
+        }
+        None => false,
+    }
+}
+
+/// The same for several. Whether there is one among them.
+fn compare_all_by<'a>(exprs: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> bool {
+    let mut changed = false;
+    for expr in exprs {
+        changed |= compare_by(expr, schema);
+    }
+    changed
+}
+
+/// Sorts zeros as one.
+pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Sort(mut sort) => {
+            for key in &mut sort.expr {
+                compare_by(&mut key.expr, sort.input.schema());
+            }
+            LogicalPlan::Sort(sort)
+        }
+        other => other,
+    }
+}
+
+/// The same inside of a window or an aggregate. Whether there are floats to sort by.
+pub(crate) fn order_inside(expr: &mut Expr, schema: &DFSchema) -> bool {
+    let (order_by, partition_by): (_, &mut [Expr]) = match expr {
+        Expr::WindowFunction(window) => (&mut window.params.order_by, &mut window.params.partition_by),
+        Expr::AggregateFunction(aggregate) => (&mut aggregate.params.order_by, &mut []),
+        _ => return false,
+    };
+    let keys = order_by.iter_mut().map(|key| &mut key.expr).chain(partition_by);
+    compare_all_by(keys, schema)
+}
+
+/// The same for what `CASE x WHEN y` compares.
+pub(crate) fn in_case(case: &mut Case, schema: &DFSchema) -> bool {
+    let Some(compared) = case.expr.as_deref_mut() else {
+        return false;
+    };
+    let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+    compare_all_by(iter::once(compared).chain(whens), schema)
+}
+
+/// Floats as what they are compared by, and other values as they are.
+pub(crate) fn ordered(values: &ArrayRef) -> ArrayRef {
+    normalize_float_zero(&PlainNan::clear(values))
+}
+
+/// Of a zero the one with the other sign.
+pub(crate) fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Float32(Some(number)) if *number == 0.0 => Some(ScalarValue::Float32(Some(-number))),
+        ScalarValue::Float64(Some(number)) if *number == 0.0 => Some(ScalarValue::Float64(Some(-number))),
+        _ => None,
+    }
+}
+
 fn within(expr: Expr) -> Expr {
-    if plain_of(&expr).is_none() {
+    if plain_of(&expr).is_none_or(|plain| plain.sign == OfZero::Dropped) {
         return expr;
     }
     match expr {
@@ -187,10 +267,18 @@ fn is_zero(expr: &Expr) -> bool {
     }
 }
 
+/// What becomes of the sign of a zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum OfZero {
+    Kept,
+    Dropped,
+}
+
 /// Its argument, in which every NaN is the one without a sign.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PlainNan {
     data_type: DataType,
+    sign: OfZero,
     signature: Signature,
 }
 
@@ -203,6 +291,13 @@ impl PlainNan {
             DataType::Float32 => cleared::<Float32Type>(values, |value| if value.is_nan() { f32::NAN } else { value }),
             DataType::Float64 => cleared::<Float64Type>(values, |value| if value.is_nan() { f64::NAN } else { value }),
             _ => Arc::clone(values),
+        }
+    }
+
+    fn apply(&self, values: &ArrayRef) -> ArrayRef {
+        match self.sign {
+            OfZero::Kept => PlainNan::clear(values),
+            OfZero::Dropped => ordered(values),
         }
     }
 }
@@ -235,9 +330,9 @@ impl ScalarUDFImpl for PlainNan {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
-            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(PlainNan::clear(values))),
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(self.apply(values))),
             [ColumnarValue::Scalar(value)] => {
-                let cleared = PlainNan::clear(&value.to_array()?);
+                let cleared = self.apply(&value.to_array()?);
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&cleared, 0)?))
             }
             _ => Err(DataFusionError::Internal("a NaN is of one number".to_owned())),

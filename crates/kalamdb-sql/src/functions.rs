@@ -12,7 +12,9 @@ use kalamdb_core::{Clock, Engine, Principal};
 
 use crate::identifiers;
 use crate::patterns::PatternFunction;
+use crate::quantified::Quantified;
 use crate::time_zones::AtTimeZone;
+use crate::told_casts::ToldCast;
 
 /// DataFusion's functions that say something of the server's host.
 const HOST_FUNCTIONS: &[&str] = &["version"];
@@ -27,6 +29,10 @@ pub(crate) fn register(context: &SessionContext, engine: &Arc<Engine>, principal
     }
     context.register_udf(AtTimeZone::strict());
     for function in PatternFunction::all() {
+        context.register_udf(ScalarUDF::from(function));
+    }
+    context.register_udf(ScalarUDF::from(ToldCast::new()));
+    for function in Quantified::all() {
         context.register_udf(ScalarUDF::from(function));
     }
     let user = PrincipalFunction::new("current_user", &["session_user"], &principal.user_id);

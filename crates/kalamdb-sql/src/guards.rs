@@ -7,6 +7,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::far_bins;
 use crate::far_times;
 use crate::float_order;
 use crate::formatted_times;
@@ -58,8 +59,9 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         Expr::ScalarFunction(call) => {
             let typed = formatted_times::typed(call);
             let far = far_times::truncated(typed.data);
-            let bounded = growth::bounded(far.data);
-            let changed = typed.transformed || far.transformed || bounded.transformed;
+            let binned = far_bins::binned(far.data);
+            let bounded = growth::bounded(binned.data);
+            let changed = typed.transformed || far.transformed || binned.transformed || bounded.transformed;
             Ok(match bounded.data {
                 Expr::ScalarFunction(call) => {
                     let plain = float_order::called(call, schema);

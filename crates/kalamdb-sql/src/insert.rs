@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields};
 use datafusion::sql::sqlparser::ast::{self, Spanned};
 use futures::StreamExt;
-use kalamdb_core::{Action, Appender, Error, ErrorCode, OnConflict, Result, Table, TableKind};
+use kalamdb_core::{Action, Appender, Error, ErrorCode, OnConflict, Position, Result, Table, TableKind};
 
 use crate::assignment::{Target, assign};
 use crate::database::Database;
@@ -41,7 +41,8 @@ enum Source {
     /// Evaluated here.
     Values(Vec<Vec<ast::Expr>>),
     /// Planned and run by DataFusion.
-    Query(Box<ast::Query>, Box<Planned>),
+    /// With where the values of each target stand, as far as one SELECT lists them.
+    Query(Box<ast::Query>, Box<Planned>, Vec<Option<Position>>),
     /// One row of defaults.
     Defaults,
 }
@@ -71,7 +72,7 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
     };
     let parameters = match &source {
         Source::Values(rows) => values::parameters(planner, &table, &targets, rows)?,
-        Source::Query(_, planned) => planned.parameters.clone(),
+        Source::Query(_, planned, _) => planned.parameters.clone(),
         Source::Defaults => Fields::empty(),
     };
     let returning = match &insert.returning {
@@ -86,7 +87,7 @@ pub(crate) fn plan(planner: &Planner, insert: &ast::Insert) -> Result<InsertPlan
                 field: Arc::clone(field),
             });
             let columns: Vec<Readable> = columns.collect();
-            Some(Returning::plan(planner, &items, &columns, &parameters)?)
+            Some(Returning::plan(planner, &items, &columns, &parameters, None)?)
         }
     };
     Ok(InsertPlan {
@@ -115,7 +116,7 @@ impl InsertPlan {
     /// The query whose rows it inserts, for EXPLAIN.
     pub(crate) fn query(&self) -> Result<Box<ast::Query>> {
         match &self.source {
-            Source::Query(query, _) => Ok(query.clone()),
+            Source::Query(query, ..) => Ok(query.clone()),
             Source::Values(rows) => values::as_query(&self.table, &self.targets, rows),
             Source::Defaults => Err(Error::new(
                 ErrorCode::Unsupported,
@@ -168,13 +169,13 @@ pub(crate) async fn run(
                     .await?;
             }
         }
-        Source::Query(_, planned) => {
+        Source::Query(_, planned, places) => {
             for row in 0..given.num_rows() {
                 let bound = planner.bind((*planned).clone(), parameters::row(&given, row)?)?;
                 let mut running = planner.run(bound).await?;
                 while let Some(batch) = running.stream.next().await {
                     let batch = batch.map_err(diagnostics::from_datafusion)?;
-                    let columns = assigned(&table, &targets, &batch, planner.time_zone())?;
+                    let columns = assigned(&table, &targets, &places, &batch, planner.time_zone())?;
                     into.push(&defaults.complete(&targets, &columns, batch.num_rows())?)
                         .await?;
                 }
@@ -226,12 +227,33 @@ impl Destination<'_> {
 }
 
 /// A query's columns as those that they are for.
-fn assigned(table: &Table, targets: &[usize], batch: &RecordBatch, zone: &Arc<str>) -> Result<Vec<ArrayRef>> {
-    targets
-        .iter()
-        .zip(batch.columns())
-        .map(|(index, values)| assign(values, &Target::column(&table.schema.columns[*index], zone)))
-        .collect()
+fn assigned(
+    table: &Table,
+    targets: &[usize],
+    places: &[Option<Position>],
+    batch: &RecordBatch,
+    zone: &Arc<str>,
+) -> Result<Vec<ArrayRef>> {
+    let columns = targets.iter().zip(batch.columns()).enumerate();
+    let columns = columns.map(|(at, (index, values))| {
+        let assigned = assign(values, &Target::column(&table.schema.columns[*index], zone));
+        assigned.map_err(|error| placed(error, places.get(at).copied().flatten()))
+    });
+    columns.collect()
+}
+
+/// Where a query's SELECT lists what becomes of its columns; nothing for what stands for several.
+fn places_of_values(query: &ast::Query) -> Vec<Option<Position>> {
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return Vec::new();
+    };
+    let items = select.projection.iter().map_while(|item| match item {
+        ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => {
+            Some(position_of(expr.span()))
+        }
+        _ => None,
+    });
+    items.collect()
 }
 
 /// `3 rows inserted`.
@@ -379,7 +401,8 @@ fn planned_source(planner: &Planner, table: &Table, targets: &[usize], query: Bo
     let planned = planner.plan(ast::Statement::Query(query.clone()), &known)?;
     check_count(table, planned.plan.schema().fields().len(), targets.len())
         .map_err(|error| placed(error, position_of(query.span())))?;
-    Ok(Source::Query(query, Box::new(planned)))
+    let places = places_of_values(&query);
+    Ok(Source::Query(query, Box::new(planned), places))
 }
 
 /// Parameters that a SELECT hands straight to a column have that column's type.

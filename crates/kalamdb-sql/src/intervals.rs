@@ -32,7 +32,7 @@ const NANOSECONDS_OF_A_DAY: i64 = 86_400_000_000_000;
 const DAYS_OF_A_MONTH: i32 = 30;
 
 /// What DataFusion gives expressions of the type INTERVAL.
-const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+pub(crate) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 /// Whether values of a type last.
 fn is_lasting(data_type: &DataType) -> bool {

@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StructArray, new_null_array};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{is_null as is_null_row, nullif};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::utils::{normalize_float_zero, normalize_float_zero_scalar};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
@@ -22,8 +25,9 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::definition::data_type_name;
 use crate::extension_types::{ExtensionType, OnMisfit, UUID_BYTES, check_json, conversion};
-use crate::intervals::has_parts;
+use crate::intervals::{INTERVAL, has_parts, lengths};
 
 /// Functions that give one of their arguments.
 const CHOOSING: &[&str] = &["coalesce", "nullif", "nvl", "greatest", "least"];
@@ -310,8 +314,79 @@ impl ScalarUDFImpl for Typed {
     }
 }
 
+/// The one type of arguments that are intervals, texts and NULLs.
+///
+/// # Errors
+/// TYPE_MISMATCH for other arguments.
+fn intervals_alone(name: &str, given: &[DataType]) -> Result<Vec<DataType>> {
+    let is_other = |given: &&DataType| !matches!(given, DataType::Interval(_) | DataType::Null) && !given.is_string();
+    match given.iter().find(is_other) {
+        None => Ok(vec![INTERVAL; given.len()]),
+        Some(other) => {
+            let message = format!(
+                "{name} takes no {} beside an INTERVAL; cast one of them",
+                data_type_name(other)
+            );
+            let error = Error::new(ErrorCode::TypeMismatch, message);
+            Err(DataFusionError::External(Box::new(error)))
+        }
+    }
+}
+
+/// The interval that lasts longest, or shortest, of each row, NULLs aside. Of equal ones it is the first.
+fn extreme_interval(args: &ScalarFunctionArgs, is_greatest: bool) -> Result<ColumnarValue> {
+    let are_constants = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+    let rows = if are_constants { 1 } else { args.number_rows };
+    let mut best = new_null_array(args.return_field.data_type(), rows);
+    let mut best_length = lengths(&best)?;
+    for arg in &args.args {
+        let other = arg.to_array(rows)?;
+        let length = lengths(&other)?;
+        let beats: BooleanArray = length
+            .iter()
+            .zip(&best_length)
+            .map(|(other, best)| {
+                Some(match (other, best) {
+                    (None, _) => false,
+                    (Some(_), None) => true,
+                    (Some(other), Some(best)) if is_greatest => other > best,
+                    (Some(other), Some(best)) => other < best,
+                })
+            })
+            .collect();
+        best = zip(&beats, &other, &best)?;
+        best_length = lengths(&best)?;
+    }
+    Ok(match are_constants {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&best, 0)?),
+        false => ColumnarValue::Array(best),
+    })
+}
+
+/// NULLIF of floats as their `=` is, and with the first one as it is.
+fn null_if_equal(inner: &ScalarUDF, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let rows = args.number_rows;
+    let Some(given) = args.args.first().cloned() else {
+        return inner.invoke_with_args(args);
+    };
+    for arg in &mut args.args {
+        *arg = match arg {
+            ColumnarValue::Array(values) => ColumnarValue::Array(normalize_float_zero(values)),
+            ColumnarValue::Scalar(value) => ColumnarValue::Scalar(normalize_float_zero_scalar(value.clone())),
+        };
+    }
+    match inner.invoke_with_args(args)? {
+        ColumnarValue::Scalar(value) if value.is_null() => Ok(ColumnarValue::Scalar(value)),
+        ColumnarValue::Scalar(_) => Ok(given),
+        ColumnarValue::Array(chosen) => {
+            let given = given.into_array(rows)?;
+            Ok(ColumnarValue::Array(nullif(&given, &is_null_row(&chosen)?)?))
+        }
+    }
+}
+
 /// A function that chooses one of its arguments and takes texts beside UUIDs: they are read as UUIDs before the arguments are
-/// coerced.
+/// coerced. Of intervals, and of zeros, it chooses as SQL orders them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Choosing {
     inner: Arc<ScalarUDF>,
@@ -353,6 +428,12 @@ impl ScalarUDFImpl for Choosing {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if matches!(self.name(), "greatest" | "least") && has_parts(args.return_field.data_type()) {
+            return extreme_interval(&args, self.name() == "greatest");
+        }
+        if self.name() == "nullif" && args.return_field.data_type().is_floating() {
+            return null_if_equal(self.inner.as_ref(), args);
+        }
         self.inner.invoke_with_args(args)
     }
 
@@ -381,14 +462,7 @@ impl ScalarUDFImpl for Choosing {
             return Ok(vec![common; given.len()]);
         }
         if matches!(self.name(), "greatest" | "least") && given.iter().any(has_parts) {
-            let message = format!(
-                "{} of intervals is not supported; write CASE WHEN a > b THEN a ELSE b END",
-                self.name()
-            );
-            return Err(DataFusionError::External(Box::new(Error::new(
-                ErrorCode::Unsupported,
-                message,
-            ))));
+            return intervals_alone(self.name(), given);
         }
         let fields = given.iter().map(|given| Arc::new(Field::new("", given.clone(), true)));
         let taken = fields_with_udf(&fields.collect::<Vec<FieldRef>>(), self.inner.as_ref())?;

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::iter;
 use std::ops::ControlFlow;
 
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
-use datafusion::common::DFSchema;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
@@ -26,6 +26,8 @@ use crate::kept_types;
 use crate::mixed_numbers;
 use crate::names::{placed, position_of};
 use crate::plan_expressions::{self, is_comparison};
+use crate::quantified::Quantified;
+use crate::text_comparisons::truth;
 use crate::time_units;
 use crate::tree::walk_mut;
 
@@ -293,7 +295,7 @@ impl AnalyzerRule for TypedLiterals {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(
                 |plan| {
-                    let plan = mixed_numbers::in_plan(intervals::sorted(plan))?;
+                    let plan = mixed_numbers::in_plan(float_order::sorted(intervals::sorted(plan)))?;
                     kept_types::of_unnest(plan.recompute_schema()?)
                 },
             )
@@ -404,6 +406,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
                 changed |= mixed_numbers::harmonize(iter::once(compared).chain(whens), schema);
             }
+            changed |= float_order::in_case(&mut case, schema);
             let kept = kept_types::of_case(case, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
@@ -415,6 +418,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 changed |= written_as_others(&mut args, schema)?;
                 changed |= mixed_numbers::harmonize(args, schema);
             }
+            changed |= beside_elements(&mut call, schema)?;
             let kept = kept_types::of_call(call, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
@@ -453,7 +457,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
-            let changed = intervals::order_inside(&mut other, schema);
+            let changed = intervals::order_inside(&mut other, schema) | float_order::order_inside(&mut other, schema);
             Ok(Transformed::new_transformed(other, changed))
         }
     }
@@ -486,6 +490,34 @@ fn written_as_others(operands: &mut [&mut Expr], schema: &DFSchema) -> DataFusio
         }
     }
     Ok(changed)
+}
+
+/// A literal that is compared with the elements of a list, as beside one of them. Whether it was written otherwise.
+fn beside_elements(call: &mut ScalarFunction, schema: &DFSchema) -> DataFusionResult<bool> {
+    if !Quantified::is_called(call) {
+        return Ok(false);
+    }
+    let [list, value] = call.args.as_mut_slice() else {
+        return Ok(false);
+    };
+    if !matches!(value, Expr::Literal(..)) {
+        return Ok(false);
+    }
+    // What has no type here is for other rules to refuse.
+    let Ok(DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _)) =
+        list.get_type(schema)
+    else {
+        return Ok(false);
+    };
+    let operand = Expr::Column(Column::new_unqualified(element.name()));
+    let elements = DFSchema::try_from(Schema::new(vec![element]))?;
+    match replacement(&operand, value, &elements)? {
+        Some(typed) => {
+            *value = typed;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
 }
 
 /// The number of places of `round` and `trunc` in the type that the function takes, so that nothing is cast before it: of a constant
@@ -566,6 +598,7 @@ fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionR
             Ok(text_beside_decimal(text, &data_type).map(|value| Expr::Literal(value, None)))
         }
         Ok(data_type) if is_binary(&data_type) => Ok(Some(Expr::Literal(binary_or_error(text, &data_type)?, None))),
+        Ok(DataType::Boolean) => Ok(Some(Expr::Literal(truth(text)?, None))),
         // What has no type here is not ours to refuse: later rules say what is wrong with it.
         Ok(_) | Err(_) => Ok(None),
     }

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use datafusion::common::TableReference;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use kalamdb_core::{Error, ErrorCode, Position, Result, TableName};
 
@@ -140,6 +140,15 @@ pub(crate) fn nearest_table<N: Borrow<TableName> + Ord>(
 /// `; did you mean x?`, or nothing.
 pub(crate) fn suggestion<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// Where an expression begins: the span of its first operand. (That of the whole is asked for from operand to operand, however many.)
+pub(crate) fn first_span(expr: &ast::Expr) -> Span {
+    let mut first = expr;
+    while let ast::Expr::BinaryOp { left, .. } = first {
+        first = left;
+    }
+    first.span()
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ fn checked(schema: SchemaRef, reports: &[JobReport]) -> Result<RecordBatch> {
             text(|report| &report.table.namespace),
             text(|report| &report.table.table),
             Arc::new(StringArray::from_iter_values(status)),
-            problem(|problem| Some(&problem.segment_id)),
+            problem(|problem| problem.segment_id.as_deref()),
             problem(|problem| problem.path.as_deref()),
             problem(|problem| Some(&problem.problem)),
             count(|report| report.segments),
@@ -228,7 +228,6 @@ fn segment_count(segments: u64) -> String {
 fn completion(kind: JobKind, reports: &[JobReport]) -> Completion {
     let rows: u64 = reports.iter().map(|report| report.rows).sum();
     let segments: u64 = reports.iter().map(|report| report.segments).sum();
-    let problems: usize = reports.iter().map(|report| report.problems.len()).sum();
     let (rows, message) = match kind {
         JobKind::Flush => (
             Some(rows),
@@ -238,10 +237,19 @@ fn completion(kind: JobKind, reports: &[JobReport]) -> Completion {
             Some(rows),
             format!("{} merged into {}", row_count(rows), segment_count(segments)),
         ),
-        JobKind::Check => (
-            None,
-            format!("{} read, {problems} missing or damaged", segment_count(segments)),
-        ),
+        JobKind::Check => {
+            let problems = reports.iter().flat_map(|report| &report.problems);
+            let (damaged, others): (Vec<_>, Vec<_>) = problems.partition(|problem| problem.segment_id.is_some());
+            let mut message = format!("{} read, {} missing or damaged", segment_count(segments), damaged.len());
+            if !others.is_empty() {
+                let tables = if others.len() == 1 { "table" } else { "tables" };
+                message = format!(
+                    "{message}; {} {tables} with other rows that cannot be read",
+                    others.len()
+                );
+            }
+            (None, message)
+        }
     };
     Completion { rows, message }
 }
@@ -276,18 +284,26 @@ mod tests {
             crate::testing::texts(&flushed),
             ["job of a|n|a|10|100|3", "job of b|n|b|10|100|3"]
         );
-        let problem = |segment_id: &str, path: Option<&str>| SegmentProblem {
-            segment_id: segment_id.to_owned(),
+        let problem = |segment_id: Option<&str>, path: Option<&str>| SegmentProblem {
+            segment_id: segment_id.map(str::to_owned),
             path: path.map(str::to_owned),
             problem: "torn".to_owned(),
         };
-        let damaged = report("a", vec![problem("7", Some("db/1/7-x")), problem("8", None)]);
+        let damaged = report(
+            "a",
+            vec![
+                problem(Some("7"), Some("db/1/7-x")),
+                problem(Some("8"), None),
+                problem(None, None),
+            ],
+        );
         let check = schema(&operation("STORAGE CHECK TABLE n.a"));
         assert_eq!(
             crate::testing::texts(&checked(Arc::clone(&check), std::slice::from_ref(&damaged)).expect("rows")),
             [
                 "job of a|n|a|damaged|7|db/1/7-x|torn|3|10|100",
                 "job of a|n|a|damaged|8|NULL|torn|3|10|100",
+                "job of a|n|a|damaged|NULL|NULL|torn|3|10|100",
             ]
         );
         assert_eq!(
@@ -302,7 +318,7 @@ mod tests {
         );
         assert_eq!(
             message(JobKind::Check, &[damaged]),
-            "3 segments read, 2 missing or damaged"
+            "3 segments read, 2 missing or damaged; 1 table with other rows that cannot be read"
         );
     }
 

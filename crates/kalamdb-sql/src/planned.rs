@@ -9,8 +9,9 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use kalamdb_core::TableName;
+use kalamdb_core::{Error, TableName};
 
+use crate::diagnostics::late::LatePlaces;
 use crate::diagnostics::subqueries::Correlation;
 use crate::provider;
 
@@ -26,6 +27,8 @@ pub(crate) struct Planned {
     pub(crate) names: Option<Arc<[String]>>,
     /// What there is of subqueries that use columns of the query around them.
     pub(crate) correlation: Correlation,
+    /// For errors that come later.
+    pub(crate) places: Arc<LatePlaces>,
 }
 
 impl Planned {
@@ -48,6 +51,11 @@ impl Planned {
             })
         });
         Ok(Arc::new(Schema::new(fields.collect::<Fields>())))
+    }
+
+    /// An error of the rules with its place.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        self.places.explain(self.correlation.explain(error))
     }
 
     /// For each output column the table it comes straight from.

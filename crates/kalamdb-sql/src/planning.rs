@@ -30,6 +30,7 @@ use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
 use crate::diagnostics;
+use crate::diagnostics::late::LatePlaces;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::execute_as;
@@ -51,6 +52,7 @@ use crate::planned::{Planned, plain_batch};
 use crate::planning::parameter_types::Typed;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
+use crate::quantified;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::row_comparisons;
@@ -62,6 +64,7 @@ use crate::single_value;
 use crate::struct_fields;
 use crate::subquery_values;
 use crate::system_columns;
+use crate::text_comparisons;
 use crate::time_units;
 use crate::time_zones;
 use crate::values;
@@ -340,6 +343,7 @@ impl Planner {
                 "a statement that is not a query reached the planner of queries",
             ));
         }
+        let mut places = LatePlaces::of(&mut statement);
         self.prepare(&mut statement)?;
         values::queries_in_values(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
@@ -374,6 +378,7 @@ impl Planner {
         if names.any_read(|name| self.view.catalog().view(name).is_some()) {
             // A place in the text of a view is none in the statement's.
             correlation.forget_place();
+            places = LatePlaces::default();
         }
         Ok(Planned {
             plan,
@@ -381,6 +386,7 @@ impl Planner {
             follows_bound_types,
             names: output,
             correlation,
+            places: Arc::new(places),
         })
     }
 
@@ -404,7 +410,7 @@ impl Planner {
             }
             Err(error) => return Err(error),
         };
-        for which in [Renamed::Repeated, Renamed::All] {
+        for which in [Renamed::Repeated, Renamed::All, Renamed::AllAndCasts] {
             let mut renamed = statement.clone();
             let any = repeated_names::rename(&mut renamed, which);
             if !any.map_err(|error| DataFusionError::External(Box::new(error)))? {
@@ -443,7 +449,9 @@ impl Planner {
         struct_fields::name_fields(node);
         named_windows::resolve(node)?;
         patterns::translate(node)?;
+        quantified::as_calls(node);
         row_comparisons::as_scalars(node, &self.state)?;
+        text_comparisons::as_equality(node);
         parameters::arrays_as_calls(node);
         function_clauses::check(node, &self.state)
     }
@@ -502,7 +510,7 @@ impl Planner {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => planned.schema_of(&planned.plan),
             plan => {
                 let analyzed = self.analyze(plan.clone());
-                let analyzed = analyzed.map_err(|error| planned.correlation.explain(error))?;
+                let analyzed = analyzed.map_err(|error| planned.explain(error))?;
                 planned.schema_of(&analyzed)
             }
         }
@@ -522,13 +530,17 @@ impl Planner {
     /// # Errors
     /// Whatever coercion and physical planning say.
     pub(crate) async fn run(&self, planned: Planned) -> Result<Running> {
+        let places = Arc::clone(&planned.places);
         let (schema, state, physical) = self.physical(planned).await?;
         let (runtime, memory) = self.database.environment().query_runtime(&self.interruption);
         let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;
         let batches = {
             let schema = Arc::clone(&schema);
-            stream.map(move |batch| plain_batch(batch?, &schema))
+            stream.map(move |batch| {
+                let batch = batch.and_then(|batch| plain_batch(batch, &schema));
+                batch.map_err(|error| placed_by(&places, error))
+            })
         };
         Ok(Running {
             stream: Box::pin(RecordBatchStreamAdapter::new(schema, batches)),
@@ -538,7 +550,7 @@ impl Planner {
 
     /// The result's schema, the plan, and the state that it is planned with and is to be run with.
     async fn physical(&self, planned: Planned) -> Result<(SchemaRef, Cow<'_, SessionState>, Arc<dyn ExecutionPlan>)> {
-        let correlation = planned.correlation;
+        let (correlation, places) = (planned.correlation, Arc::clone(&planned.places));
         let physical = aside_waiting(async {
             let (schema, optimized) = self.optimize(planned)?;
             let state = self.state_for(&optimized)?;
@@ -548,7 +560,9 @@ impl Planner {
             };
             Ok((schema, state, physical.map_err(diagnostics::from_datafusion)?))
         });
-        physical.await.map_err(|error| correlation.explain(error))
+        physical
+            .await
+            .map_err(|error| places.explain(correlation.explain(error)))
     }
 
     fn optimize(&self, mut planned: Planned) -> Result<(SchemaRef, LogicalPlan)> {
@@ -628,6 +642,12 @@ impl Planner {
         }
         Ok(planned)
     }
+}
+
+/// An error of running with its place, if the statement tells it.
+fn placed_by(places: &LatePlaces, error: DataFusionError) -> DataFusionError {
+    let ours = diagnostics::from_datafusion(error);
+    DataFusionError::External(Box::new(places.explain(ours)))
 }
 
 /// An expression outside a plan as the rules make those inside: coerced, guarded, simplified.

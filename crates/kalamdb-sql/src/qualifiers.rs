@@ -14,6 +14,7 @@ use kalamdb_core::{Error, ErrorCode, Result, TableName};
 
 use crate::names::{CATALOG, folded, name_position, placed, position, suggestion, table_name};
 use crate::returning::MARK;
+use crate::statement::Named;
 use crate::tree::walk_mut;
 
 /// Settles the qualifiers of a query; `namespace` completes the names of tables.
@@ -21,16 +22,20 @@ use crate::tree::walk_mut;
 /// # Errors
 /// INVALID_STATEMENT for a name that several tables have, TABLE_NOT_FOUND for `n.t.*` of a table that FROM has not.
 pub(crate) fn settle(statement: &mut ast::Statement, namespace: &str) -> Result<()> {
-    settle_among(statement, namespace, &|_| Vec::new()).map(|_| ())
+    settle_among(&mut None, statement, namespace, &|_| Vec::new()).map(|_| ())
 }
 
 /// The same of an UPDATE.
 ///
 /// # Errors
 /// As [`settle`].
-pub(crate) fn of_update(update: &ast::Update, namespace: &str) -> Result<ast::Update> {
-    let mut settled = update.clone();
-    let settling = settle_among(&mut settled, namespace, &|names| {
+pub(crate) fn of_update(update: &Named<ast::Update>, namespace: &str) -> Result<Named<ast::Update>> {
+    let Named {
+        mut with,
+        write: mut settled,
+    } = update.clone();
+    let update = &update.write;
+    let settling = settle_among(&mut with, &mut settled, namespace, &|names| {
         let from = match &update.from {
             Some(ast::UpdateTableFromKind::AfterSet(tables) | ast::UpdateTableFromKind::BeforeSet(tables)) => tables,
             None => &Vec::new(),
@@ -59,23 +64,27 @@ pub(crate) fn of_update(update: &ast::Update, namespace: &str) -> Result<ast::Up
             }
         }
     }
-    Ok(settled)
+    Ok(Named { with, write: settled })
 }
 
 /// The same of a DELETE.
 ///
 /// # Errors
 /// As [`settle`].
-pub(crate) fn of_delete(delete: &ast::Delete, namespace: &str) -> Result<ast::Delete> {
-    let mut settled = delete.clone();
-    let settling = settle_among(&mut settled, namespace, &|names| {
+pub(crate) fn of_delete(delete: &Named<ast::Delete>, namespace: &str) -> Result<Named<ast::Delete>> {
+    let Named {
+        mut with,
+        write: mut settled,
+    } = delete.clone();
+    let delete = &delete.write;
+    let settling = settle_among(&mut with, &mut settled, namespace, &|names| {
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
         names.relations(from.iter().chain(delete.using.iter().flatten()))
     })?;
     if let Some(items) = &mut settled.returning {
         settling.settle_wildcards(items)?;
     }
-    Ok(settled)
+    Ok(Named { with, write: settled })
 }
 
 /// The same of what an INSERT into `table` gives back, and under which name that has the table's columns.
@@ -88,7 +97,7 @@ pub(crate) fn of_returning(
     namespace: &str,
 ) -> Result<(Vec<ast::SelectItem>, Vec<Ident>)> {
     let mut settled = items.to_vec();
-    let settling = settle_among(&mut settled, namespace, &|names| vec![names.table(table)])?;
+    let settling = settle_among(&mut None, &mut settled, namespace, &|names| vec![names.table(table)])?;
     settling.settle_wildcards(&mut settled)?;
     let relations = settling.scopes.iter().flat_map(|scope| &scope.relations);
     let alias = relations.filter_map(|relation| relation.alias.as_ref()).next();
@@ -99,8 +108,9 @@ pub(crate) fn of_returning(
     Ok((settled, qualifier))
 }
 
-/// Settles `node` beside the tables that `around` gives.
+/// Settles `node` behind what `with` names and beside the tables that `around` gives.
 fn settle_among<'a>(
+    with: &mut Option<ast::With>,
     node: &mut impl VisitMut,
     namespace: &'a str,
     around: &dyn Fn(&Qualifiers<'_>) -> Vec<Relation>,
@@ -111,6 +121,7 @@ fn settle_among<'a>(
         gathered: Some(BTreeMap::new()),
         scopes: Vec::new(),
     };
+    gathering.settle_with(with)?;
     let relations = around(&gathering);
     gathering.open(relations);
     walk_mut(node, &mut gathering)?;
@@ -125,6 +136,7 @@ fn settle_among<'a>(
         gathered: None,
         scopes: Vec::new(),
     };
+    settling.settle_with(with)?;
     let relations = around(&settling);
     settling.open(relations);
     walk_mut(node, &mut settling)?;
@@ -207,6 +219,18 @@ struct Qualifiers<'a> {
 }
 
 impl Qualifiers<'_> {
+    /// What stands behind WITH, and then the names that it gives.
+    fn settle_with(&mut self, with: &mut Option<ast::With>) -> Result<()> {
+        let Some(with) = with else { return Ok(()) };
+        let names = with.cte_tables.iter().map(|cte| folded(&cte.alias.name));
+        self.scopes.push(Scope {
+            ctes: names.collect(),
+            is_recursive: with.recursive,
+            ..Scope::default()
+        });
+        walk_mut(with, self)
+    }
+
     fn open(&mut self, relations: Vec<Relation>) {
         if let Some(gathered) = &mut self.gathered {
             for relation in &relations {

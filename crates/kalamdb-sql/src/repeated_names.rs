@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{self, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
 use crate::names::{folded, placed, position};
+use crate::told_casts::{self, without_marks};
 use crate::tree::{walk, walk_mut};
 
 /// Which columns are planned under another name.
@@ -26,6 +27,8 @@ pub(crate) enum Renamed {
     Repeated,
     /// All that are written.
     All,
+    /// Those, and casts in them, so that aggregates and groups are told apart, too.
+    AllAndCasts,
 }
 
 /// Whether a statement is refused for columns of one name.
@@ -74,7 +77,7 @@ pub(crate) fn given_back(plan: &LogicalPlan) -> DataFusionResult<Option<Vec<Stri
                 && let Some(written) = written_name(&alias.name)
             {
                 let name = match written {
-                    "" => alias.expr.qualified_name().1,
+                    "" => without_marks(&alias.expr.qualified_name().1),
                     written => written.to_owned(),
                 };
                 names.entry(alias.name.clone()).or_insert(name);
@@ -115,6 +118,11 @@ struct Renaming {
 impl Renaming {
     /// The SELECTs that the result comes from.
     fn outermost(&mut self, query: &mut ast::Query) -> Result<()> {
+        if self.which == Renamed::AllAndCasts
+            && let Some(ordered) = &mut query.order_by
+        {
+            told_casts::mark(ordered);
+        }
         let ordered = query.order_by.as_ref();
         match query.body.as_mut() {
             ast::SetExpr::Query(inner) => self.outermost(inner),
@@ -175,7 +183,7 @@ impl Renaming {
                     has_wildcard && alias.is_none() && is_column(expr)
                 }
             };
-            if repeats || self.which == Renamed::All {
+            if repeats || self.which != Renamed::Repeated {
                 *item = ast::SelectItem::ExprWithAlias {
                     alias: own_name(index + 1, alias),
                     expr: expr.clone(),
@@ -184,6 +192,12 @@ impl Renaming {
             }
         }
         select.projection = projection;
+        if self.which == Renamed::AllAndCasts {
+            told_casts::mark(&mut select.projection);
+            told_casts::mark(&mut select.group_by);
+            told_casts::mark(&mut select.having);
+            told_casts::mark(&mut select.qualify);
+        }
         Ok(())
     }
 

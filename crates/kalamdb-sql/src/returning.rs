@@ -61,7 +61,8 @@ pub(crate) struct Returning {
 }
 
 impl Returning {
-    /// Plans the clause over rows of these columns; `known` are the parameters of the rest of the statement.
+    /// Plans the clause over rows of these columns; `known` are the parameters of the rest of the statement, and `with` names the
+    /// queries that those in the clause may read.
     ///
     /// # Errors
     /// COLUMN_NOT_FOUND, INVALID_STATEMENT, UNSUPPORTED, …
@@ -70,6 +71,7 @@ impl Returning {
         items: &[ast::SelectItem],
         columns: &[Readable],
         known: &Fields,
+        with: Option<&ast::With>,
     ) -> Result<Self> {
         refuse_system_columns(items)?;
         let rows = Arc::new(WrittenRows::new(columns));
@@ -78,7 +80,8 @@ impl Returning {
             joins: Vec::new(),
         };
         let select = values::select(items.to_vec(), vec![from], None);
-        let query = values::query(ast::SetExpr::Select(Box::new(select)));
+        let mut query = values::query(ast::SetExpr::Select(Box::new(select)));
+        query.with = with.cloned();
         let known: Vec<Option<FieldRef>> = known.iter().map(|field| Some(Arc::clone(field))).collect();
         let relation = Arc::new(WrittenRelation {
             columns: columns.to_vec(),

@@ -311,6 +311,7 @@ fn explained(
         parameters,
         follows_bound_types,
         correlation,
+        places,
         names: _,
     } = planner.plan(query, &[])?;
     let option = ExplainOption::default()
@@ -326,6 +327,7 @@ fn explained(
         follows_bound_types,
         names: None,
         correlation,
+        places,
     })
 }
 

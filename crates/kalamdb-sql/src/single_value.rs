@@ -20,6 +20,8 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::diagnostics::late::SEVERAL_ROWS;
+
 static SINGLE_VALUE: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::from(SingleValue::new())));
 
 /// Aggregates the scalar subqueries of a plan that need it.
@@ -158,10 +160,7 @@ impl Single {
     fn add(&mut self, values: &ArrayRef, row: usize, rows: u64) -> Result<()> {
         self.rows += rows;
         if self.rows > 1 {
-            let error = Error::new(
-                ErrorCode::InvalidStatement,
-                "a subquery used as a value gives more than one row",
-            );
+            let error = Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
             return Err(DataFusionError::External(Box::new(error)));
         }
         self.value = ScalarValue::try_from_array(values, row)?;

@@ -52,9 +52,9 @@ pub(crate) enum Statement {
     /// INSERT; `source` is `None` for DEFAULT VALUES.
     Insert(Box<ast::Insert>),
     /// UPDATE of one table, perhaps with FROM.
-    Update(Box<ast::Update>),
+    Update(Box<Named<ast::Update>>),
     /// DELETE from one table, perhaps with USING.
-    Delete(Box<ast::Delete>),
+    Delete(Box<Named<ast::Delete>>),
     /// DDL.
     Definition(Definition),
     /// Users, sessions, operations.
@@ -65,6 +65,13 @@ pub(crate) enum Statement {
     Show(Show),
     /// FLUSH, COMPACT, CHECK: done once, with rows that say what was done.
     Operation(Operation),
+}
+
+/// A write, and the queries that WITH names before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named<W> {
+    pub(crate) with: Option<ast::With>,
+    pub(crate) write: W,
 }
 
 /// A statement, and on whose behalf it runs.

@@ -91,8 +91,8 @@ pub(crate) fn default_keyword(expr: &ast::Expr) -> bool {
     is_default(expr)
 }
 
-/// Whether an expression contains a query.
-pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
+/// Whether an expression, or what else it is, contains a query.
+pub(crate) fn has_subquery(part: &impl ast::Visit) -> bool {
     struct Queries(bool);
     impl Visitor for Queries {
         type Break = Error;
@@ -102,7 +102,7 @@ pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
         }
     }
     let mut queries = Queries(false);
-    walk(expr, &mut queries).expect("this visitor does not break");
+    walk(part, &mut queries).expect("this visitor does not break");
     queries.0
 }
 

@@ -1,11 +1,12 @@
 //! Bulk loads: rows go straight into segments that one step publishes, or that nobody ever sees.
 //!
 //! Rows that come in the order of their keys are written as they come. Others are gathered, sorted and written as runs of their
-//! own, which are merged in the end. Then the keys are looked up in the table: without a lock for the most part, what others
-//! insert or remove meanwhile is heard of and settled, the last of it in the committer.
+//! own, which are merged in the end. Then the keys are looked up in the table (`look_up`): without a lock for the most part, what others
+//! do meanwhile is heard of and settled, the last of it in the committer.
 //!
 //! A large UPDATE is a load that removes rows as well, a large DELETE one that brings none.
 
+mod look_up;
 mod removals;
 mod resolver;
 
@@ -16,7 +17,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
 use arrow::compute::{interleave, take};
 use parking_lot::Mutex;
 
-use crate::bulk::removals::{Removals, Table};
+use crate::bulk::look_up::LookUp;
+use crate::bulk::removals::Removals;
 use crate::bulk::resolver::{Loaded, Resolver};
 use crate::decode::RowBuffer;
 use crate::deletion_vector::Deleted;
@@ -35,10 +37,7 @@ use crate::schema::{Lifetime, StoreSchema};
 use crate::segment::{SegmentFile, SegmentShape};
 use crate::snapshot::DbState;
 use crate::store::Store;
-use crate::tuning::{
-    LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MOVE_BATCH_ROWS, WATCH_REST_KEYS, WATCH_ROUNDS,
-};
-use crate::watch::Concern;
+use crate::tuning::{LOAD_CHUNK_BYTES, LOAD_CHUNK_ROWS, MERGE_BATCH_BYTES, MOVE_BATCH_ROWS, WATCH_ROUNDS};
 
 /// Bytes of rows that are sorted together at most, unless they came together: half of what the offsets of a column hold.
 const CHUNK_OFFSETS_BYTES: usize = 1 << 30;
@@ -281,9 +280,7 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         // A store that is not created yet has no keys; new ids are nobody's.
         let meets_rows = self.encoder.is_some() || self.removals.rows() > 0;
         if meets_rows && self.store.state().table(self.target).is_some() {
-            // From here to the publication rows stay where they are found, unless a commit of rows removes them.
-            publication._gate = Some(self.store.publishers().enter(self.target).await);
-            self.resolve(&mut publication, give_up)?;
+            self.resolve(&mut publication, give_up).await?;
         }
         if self.on_duplicate == OnDuplicate::Ignore {
             let resolution = publication.resolution.lock();
@@ -451,21 +448,14 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
         SegmentFile::open(self.store.engine().files(), &self.entry_of(output), &self.schema).map(Arc::new)
     }
 
-    /// Finds the keys that exist, and has what others do from now on settled.
-    fn resolve(&mut self, publication: &mut Publication, give_up: GiveUp<'_>) -> Result<(), StoreError> {
+    /// Finds the keys that exist, and has what others do from now on settled. The table's gate is held only for the end of it, so that
+    /// from then on rows stay where they were found, unless a commit of rows removes them.
+    async fn resolve(&mut self, publication: &mut Publication, give_up: GiveUp<'_>) -> Result<(), StoreError> {
         let outputs = publication.outputs.iter();
         let loaded = outputs.map(|output| Loaded {
             entry: self.entry_of(output),
             damage: output.damage.clone(),
         });
-        let loaded = loaded.collect();
-        let watch = self.store.watch(self.target, Concern::Everything)?;
-        let state = self.store.state();
-        self.store.engine().moment("load-begun");
-        let watch = match mistake!(LoadsWatchTooLate) {
-            true => self.store.watch(self.target, Concern::Everything)?,
-            false => watch,
-        };
         let resolver = Resolver {
             shared: Arc::downgrade(self.store.shared()),
             target: self.target,
@@ -473,33 +463,29 @@ impl<C: Send + Sync + 'static> BulkLoad<C> {
             schema: self.schema.clone(),
             on_duplicate: self.on_duplicate,
             removes: self.removals.rows() > 0,
-            loaded,
+            loaded: loaded.collect(),
         };
+        let enter = || self.store.publishers().enter(self.target);
+        let mut early = None;
+        if mistake!(LoadsLookUpBehindTheGate) {
+            early = Some(enter().await);
+        }
         let removals = std::mem::take(&mut self.removals);
-        let mut resolution = publication.resolution.lock();
-        let table = Table {
-            state: &state,
-            schema: &self.schema,
-            store: self.target,
-            scope: self.scope,
-        };
-        *resolution = removals.locate(&table, give_up)?;
-        resolver.resolve_all(&state, &mut resolution, give_up)?;
-        drop(resolution);
-        self.store.engine().moment("load-resolved");
-        publication.watch = Some(watch.clone());
-        publication.settle = Box::new(move |news, resolution| resolver.settle(news, resolution));
+        let mut look_up = LookUp::begin(&self.store, resolver, removals, give_up)?;
+        drop(early);
+        let mut gate = enter().await;
         for _ in 0..WATCH_ROUNDS {
-            if watch.len() <= WATCH_REST_KEYS {
+            if !look_up.is_behind() {
                 break;
             }
-            go_on(give_up)?;
-            publication.catch_up()?;
+            drop(gate);
+            self.store.engine().moment("load-behind");
+            look_up.follow(give_up)?;
+            gate = enter().await;
         }
-        if mistake!(LoadsGiveTheGateBack) {
-            publication._gate = None;
-        }
-        Ok(())
+        look_up.follow(give_up)?;
+        publication._gate = Some(gate).filter(|_| !mistake!(LoadsGiveTheGateBack));
+        look_up.hand_over(publication, give_up)
     }
 }
 

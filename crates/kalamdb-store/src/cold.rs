@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::ids::{ScopeId, Seq, StoreId};
 use crate::key;
 use crate::location::Location;
-use crate::manifest::{Segment, SegmentEntry, SegmentSeqs};
+use crate::manifest::{Segment, SegmentEntry, SegmentSeqs, Segments};
 use crate::row::RowView;
 use crate::scan::{ScanColumn, ScanCounters, ScanSpec};
 use crate::schema::StoreSchema;
@@ -181,14 +181,27 @@ pub(crate) fn find<C>(
     scope: ScopeId,
     keys: &[&[u8]],
 ) -> Result<Vec<Option<Found>>, StoreError> {
+    let segments = state.table(store).map(|table| table.segments.clone());
+    find_among(state, schema, store, scope, &segments.unwrap_or_default(), keys)
+}
+
+/// The same in some of the store's segments.
+pub(crate) fn find_among<C>(
+    state: &DbState<C>,
+    schema: &Arc<StoreSchema>,
+    store: StoreId,
+    scope: ScopeId,
+    segments: &Segments,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<Found>>, StoreError> {
     let mut answers = vec![None; keys.len()];
-    let (table, visible) = state.live(store, scope)?;
-    if !visible || table.segments.is_empty() {
+    let (_, visible) = state.live(store, scope)?;
+    if !visible || segments.is_empty() {
         return Ok(answers);
     }
     let mut missing: Vec<usize> = (0..keys.len()).collect();
     // The newest run first: what was written lately is asked for most.
-    for run in table.segments.runs().iter().rev() {
+    for run in segments.runs().iter().rev() {
         if missing.is_empty() {
             break;
         }
@@ -425,7 +438,7 @@ pub(crate) fn hot_overlaps<C>(
         {
             return Ok(true);
         }
-        iterator.end()?;
+        iterator.end().map_err(|error| state.of_hot(store, error))?;
     }
     Ok(false)
 }

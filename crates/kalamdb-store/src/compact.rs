@@ -59,6 +59,7 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
     }
     // Each merge makes fewer runs or fewer dead rows, so this ends.
     while let Some(inputs) = next_inputs(&store.state(), target, schema)? {
+        progress.expect(inputs.iter().map(|segment| u64::from(segment.entry.rows)).sum());
         moved.add(merge(store, target, schema, options, &inputs, progress)?);
     }
     Ok(moved)

@@ -1,21 +1,26 @@
 //! What is known to be wrong with a segment's file. Whoever meets damage in it notes it here, and from then on, restarts included,
-//! the whole table is refused: half of a table is no answer. A check that finds the file as it was written takes it back.
+//! the whole table is refused: half of a table is no answer. A check that finds the file as it was written takes it back. Of hot rows,
+//! which share RocksDB's files, it is known which table they are of.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, FILES};
 use crate::error::StoreError;
-use crate::ids::SegmentId;
+use crate::ids::{SegmentId, StoreId};
 use crate::meta;
 
-/// How many segments of a database are known to be damaged, for the many who ask and find none; and where that is kept.
+/// How many segments of a database are known to be damaged, or tables' hot rows, for the many who ask and find none; and where
+/// that is kept.
 #[derive(Clone, Default)]
 pub(crate) struct Damages {
     count: Arc<AtomicUsize>,
+    /// Stores whose hot rows cannot all be read, and why. A restart forgets them: whoever meets the damage again notes it again.
+    hot: Arc<Mutex<HashMap<StoreId, String>>>,
     /// Weak, because the engine has its open segments, and these have their damage.
     engine: Arc<OnceLock<Weak<Engine>>>,
 }
@@ -23,6 +28,35 @@ pub(crate) struct Damages {
 impl Damages {
     pub(crate) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Takes an error of a read of a store's hot rows. If a file of RocksDB is damaged, the store is refused from here on.
+    pub(crate) fn of_hot(&self, store: StoreId, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Corrupt { object, problem } if object == FILES => {
+                if !mistake!(DamageOfHotRowsIsForgotten) && self.hot.lock().insert(store, problem.clone()).is_none() {
+                    self.count.fetch_add(1, Ordering::Release);
+                    tracing::error!(%store, problem, "hot rows cannot be read; their table is refused");
+                }
+                hot_error(store, problem)
+            }
+            other => other,
+        }
+    }
+
+    /// An error if a store's hot rows are known to be damaged.
+    pub(crate) fn check_hot(&self, store: StoreId) -> Result<(), StoreError> {
+        match self.hot.lock().get(&store) {
+            None => Ok(()),
+            Some(problem) => Err(hot_error(store, problem.clone())),
+        }
+    }
+
+    /// All of a store's hot rows were read, or it is gone.
+    pub(crate) fn hot_is_sound(&self, store: StoreId) {
+        if self.hot.lock().remove(&store).is_some() {
+            self.count.fetch_sub(1, Ordering::Release);
+        }
     }
 
     /// Where damage is kept from now on.
@@ -39,6 +73,10 @@ impl Damages {
         change(&engine, &mut batch);
         engine.write_synced(batch).map_err(StoreError::from)
     }
+}
+
+fn hot_error(store: StoreId, problem: String) -> StoreError {
+    StoreError::HotDamaged { store, problem }
 }
 
 impl std::fmt::Debug for Damages {

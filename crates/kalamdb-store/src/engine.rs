@@ -11,6 +11,7 @@ use rocksdb::{
 };
 
 use crate::damage::Damages;
+use crate::damaged_files::DamagedFiles;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
@@ -39,6 +40,10 @@ pub(crate) struct Engine {
     files: Arc<Files>,
     opened: OpenSegments,
     damages: Damages,
+    damaged_files: DamagedFiles,
+    /// Of all column families.
+    cache: Cache,
+    cache_bytes: usize,
     /// Holds the statistics.
     common: Options,
     log_syncs_at_open: u64,
@@ -91,7 +96,9 @@ impl Engine {
         let directory = Directory::open(&options.path)?;
         crate::crash::point("open-directory");
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let common = common_options(options);
+        let mut common = common_options(options);
+        let damaged_files = DamagedFiles::open(directory.path())?;
+        common.set_disable_auto_compactions(damaged_files.any());
         let files = Arc::new(Files::new());
         // Before recovery, which drops what it cannot read and deletes the logs.
         log_damage::check(&directory.rocksdb(), || {
@@ -110,6 +117,9 @@ impl Engine {
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             damages: Damages::default(),
+            damaged_files,
+            cache,
+            cache_bytes: options.block_cache_bytes,
             log_syncs_at_open: common.get_ticker_count(Ticker::WalFileSynced),
             common,
             directory,
@@ -119,6 +129,7 @@ impl Engine {
             moments: parking_lot::Mutex::default(),
         };
         crate::crash::point("open-rocksdb");
+        engine.damaged_files.look_again(&engine.db, &engine.all_families())?;
         engine.database = engine.check_format()?;
         Ok(engine)
     }
@@ -180,6 +191,25 @@ impl Engine {
         }
     }
 
+    fn all_families(&self) -> [(&'static str, &ColumnFamily); 5] {
+        ["default", META, HOT, STREAM, DELETION_VECTORS].map(|name| (name, self.family(name)))
+    }
+
+    /// RocksDB's error of a read or a write as ours. A damaged file that it names is noted.
+    pub(crate) fn error(&self, error: &rocksdb::Error) -> StoreError {
+        if error.kind() == ErrorKind::Corruption {
+            self.damaged_files.note(&self.db, &self.all_families(), error.as_ref());
+        }
+        storage(error)
+    }
+
+    /// Has blocks read from their files again that are in memory now. Everybody's: there is one cache.
+    pub(crate) fn forget_blocks(&self) {
+        let mut cache = self.cache.clone();
+        cache.set_capacity(0);
+        cache.set_capacity(self.cache_bytes);
+    }
+
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db
             .cf_handle(name)
@@ -201,7 +231,7 @@ impl Engine {
 
     /// Writes a batch that may be lost in a power failure, because start-up would do its work again.
     pub(crate) fn write_unsynced(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.db.write(batch).map_err(|error| storage(&error))
+        self.db.write(batch).map_err(|error| self.error(&error))
     }
 
     fn write_with(&self, mut batch: WriteBatch, sync: bool) -> Result<(), WriteError> {
@@ -219,7 +249,10 @@ impl Engine {
             | ErrorKind::Busy
             | ErrorKind::TryAgain
             | ErrorKind::ColumnFamilyDropped => WriteError::Refused(error.to_string()),
-            ErrorKind::Corruption => WriteError::Damaged(error.to_string()),
+            ErrorKind::Corruption => {
+                self.damaged_files.note(&self.db, &self.all_families(), error.as_ref());
+                WriteError::Damaged(error.to_string())
+            }
             ErrorKind::NotFound
             | ErrorKind::IOError
             | ErrorKind::MergeInProgress
@@ -310,6 +343,7 @@ impl Engine {
         }
         records.status().map_err(|error| storage(&error))?;
         drop(records);
+        self.directory.refuse_lost_rows()?;
         let identity = self.db.get_db_identity().map_err(|error| storage(&error))?;
         let record = FormatRecord {
             format: FORMAT_VERSION,
@@ -328,18 +362,21 @@ impl From<WriteError> for StoreError {
         match error {
             WriteError::Refused(message) | WriteError::Unknown(message) => Self::Storage(message),
             WriteError::Damaged(problem) => Self::Corrupt {
-                object: "RocksDB's files".to_string(),
+                object: FILES.to_string(),
                 problem,
             },
         }
     }
 }
 
+/// What is damaged if RocksDB says that something is.
+pub(crate) const FILES: &str = "RocksDB's files";
+
 /// RocksDB's error as ours.
 pub(crate) fn storage(error: &rocksdb::Error) -> StoreError {
     match error.kind() {
         ErrorKind::Corruption => StoreError::Corrupt {
-            object: "RocksDB's files".to_string(),
+            object: FILES.to_string(),
             problem: error.to_string(),
         },
         _ => StoreError::Storage(error.to_string()),

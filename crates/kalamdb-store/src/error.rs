@@ -45,6 +45,15 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of RocksDB that has rows of this store is not as it was written. The store is refused until it is opened again, or
+    /// [`crate::Store::check`] can read all of its hot rows.
+    #[error("the rows of store {store} that are not in segments cannot all be read: {problem}")]
+    HotDamaged {
+        /// Whose rows.
+        store: StoreId,
+        /// What RocksDB says; it names the file.
+        problem: String,
+    },
     /// The directory of a storage is not there, or another one is in its place: nothing is read, written or erased there.
     #[error("the storage directory {directory} is away: {problem}")]
     Away {

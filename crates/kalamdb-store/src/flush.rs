@@ -9,6 +9,7 @@ use futures::executor::block_on;
 use parking_lot::Mutex;
 
 use crate::committer::{Step, TableChange};
+use crate::damage::Damages;
 use crate::decode::{self, RowBuffer, RowDecoder};
 use crate::error::{CommitError, StoreError};
 use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
@@ -64,7 +65,10 @@ where
 {
     let state = store.state();
     let current = table(&state, target)?.current();
-    Ok(EpochRows::iterator(&state, target, current).key().is_some())
+    let rows = EpochRows::iterator(&state, target, current);
+    let is_there = rows.key().is_some();
+    rows.end().map_err(|error| state.of_hot(target, error))?;
+    Ok(is_there)
 }
 
 fn table<C>(state: &DbState<C>, target: StoreId) -> Result<Arc<TableVersion>, StoreError> {
@@ -232,6 +236,7 @@ pub(crate) struct EpochRows {
     schema: Arc<StoreSchema>,
     epoch: Epoch,
     iterator: PinnedIterator,
+    damages: Damages,
     decoders: Decoders,
 }
 
@@ -314,6 +319,7 @@ impl EpochRows {
             schema: schema.clone(),
             epoch,
             iterator: Self::iterator(state, target, epoch),
+            damages: state.pinned().engine().damages().clone(),
             decoders: Decoders::new(target, schema),
         }
     }
@@ -331,9 +337,14 @@ impl EpochRows {
         iterator
     }
 
+    fn end(&self) -> Result<(), StoreError> {
+        let of_hot = |error| self.damages.of_hot(self.target, error);
+        self.iterator.end().map_err(of_hot)
+    }
+
     pub(crate) fn next(&mut self) -> Result<Option<EpochPart>, StoreError> {
         let Some(first) = self.iterator.key() else {
-            return self.iterator.end().map(|()| None);
+            return self.end().map(|()| None);
         };
         let scope = scope_of(first)?;
         let prefix = key::scope_prefix(self.target, self.epoch, scope);
@@ -341,7 +352,7 @@ impl EpochRows {
         let mut rows = RowBuffer::default();
         while rows.rows() < MOVE_BATCH_ROWS && rows.bytes() < SCAN_BATCH_BYTES {
             let Some((whole, value)) = self.iterator.item(true) else {
-                self.iterator.end()?;
+                self.end()?;
                 break;
             };
             if !whole.starts_with(&prefix) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 use crate::files::make_directories;
+use crate::storage_marker;
 
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
 pub(crate) const FORMAT_VERSION: u32 = 2;
@@ -43,8 +44,27 @@ impl Directory {
             _lock: lock,
         };
         let rocksdb = directory.rocksdb();
+        // What RocksDB begins with. Where it is missing, nothing is made: a disk may be mounted there later.
+        if !rocksdb.join("CURRENT").exists() {
+            directory.refuse_lost_rows()?;
+        }
         make_directories(&rocksdb).map_err(|error| io(&rocksdb, &error))?;
         Ok(directory)
+    }
+
+    /// Called where RocksDB has nothing: refuses that if there was a database, which marks its default storage once it is made.
+    pub(crate) fn refuse_lost_rows(&self) -> Result<(), StoreError> {
+        match storage_marker::database_of(&self.segments())? {
+            Some(database) if !mistake!(LostRowsAreANewDatabase) => Err(StoreError::Corrupt {
+                object: self.rocksdb().display().to_string(),
+                problem: format!(
+                    "it is empty, but {} says that database {database} is here. Mount its disk, or put back what was in it; to \
+                     begin anew, start with another --data-dir",
+                    self.segments().display()
+                ),
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -92,6 +92,47 @@ fn other_formats_are_refused_and_a_broken_marker_named() {
 }
 
 #[test]
+fn hazard_20_a_database_whose_rows_are_away_is_no_new_one() {
+    let opened = |path: &std::path::Path| Store::open(options(path), 0u64, |_, _| Ok::<_, StoreError>(0));
+    let refused = |path: &std::path::Path| match opened(path).err() {
+        Some(StoreError::Corrupt { object, problem }) => {
+            assert!(object.ends_with("rocksdb"), "{object}");
+            assert!(problem.contains("Mount its disk"), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let (directory, store) = new_store();
+    insert(&store, T, 1, "kept").expect("commits");
+    drop(store);
+    let (rows, away) = (directory.path().join("rocksdb"), directory.path().join("away"));
+    std::fs::rename(&rows, &away).expect("moved");
+    refused(directory.path());
+    assert!(!rows.exists(), "nothing is made where it was");
+    std::fs::create_dir(&rows).expect("made");
+    refused(directory.path());
+    assert_eq!(std::fs::read_dir(&rows).expect("reads").count(), 0, "nor in it");
+    std::fs::remove_dir(&rows).expect("removed");
+
+    // Its log alone is lost, in which everything was.
+    std::fs::rename(&away, &rows).expect("moved back");
+    let kept = tempfile::tempdir().expect("a directory");
+    for entry in std::fs::read_dir(&rows).expect("reads") {
+        let path = entry.expect("reads").path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let copy = kept.path().join(path.file_name().expect("a name"));
+            std::fs::copy(&path, copy).expect("copied");
+            std::fs::remove_file(&path).expect("removed");
+        }
+    }
+    refused(directory.path());
+    for entry in std::fs::read_dir(kept.path()).expect("reads") {
+        let path = entry.expect("reads").path();
+        std::fs::copy(&path, rows.join(path.file_name().expect("a name"))).expect("copied back");
+    }
+    assert_eq!(ids(&open(directory.path()), T), [1]);
+}
+
+#[test]
 fn a_directory_with_something_in_it_that_does_not_say_its_format_is_refused() {
     let opened = |path: &std::path::Path| Store::open(options(path), 0u64, |_, _| Ok::<_, StoreError>(0));
     let refused = |path: &std::path::Path, named: &str| match opened(path).err() {

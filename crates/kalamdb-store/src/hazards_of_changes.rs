@@ -47,7 +47,14 @@ fn hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one() {
     };
     let cases: [(Change, bool); 3] = [(changes, true), (removes, false), (makes_anew, true)];
     // Before the large change looks its rows up, where they were or moved meanwhile; while it does; and after that.
-    for moment in ["planned", "moved", "load-begun", "load-resolved", "finished"] {
+    for moment in [
+        "planned",
+        "moved",
+        "load-begun",
+        "load-resolved",
+        "load-following",
+        "finished",
+    ] {
         for (cold, replaces) in [(false, false), (false, true), (true, false), (true, true)] {
             for (number, (small, stays)) in cases.into_iter().enumerate() {
                 let described = format!("case {number}, cold: {cold}, replaces: {replaces}, {moment}");

@@ -61,7 +61,7 @@ fn hazard_17_what_others_do_at_any_moment_of_a_load_is_met() {
         (OnDuplicate::Ignore, removes, "loaded 1", "loaded 2"),
         (OnDuplicate::Ignore, makes_anew, "anew", "loaded 2"),
     ];
-    for moment in ["load-begun", "load-resolved", "finished"] {
+    for moment in ["load-begun", "load-resolved", "load-following", "finished"] {
         for cold in [false, true] {
             for (number, (on_duplicate, change, first, second)) in cases.into_iter().enumerate() {
                 let (_directory, store) = new_store();
@@ -94,20 +94,27 @@ fn hazard_17_what_others_do_at_any_moment_of_a_load_is_met() {
 
 #[test]
 fn hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate() {
-    for moment in ["load-begun", "load-resolved", "finished"] {
+    for moment in ["load-begun", "load-resolved", "load-following", "finished"] {
         let (_directory, store) = new_store();
         at(&store, moment, |store| {
             insert(store, T, 2, "inserted").expect("commits");
         });
-        let publication = prepared(&store, OnDuplicate::Fail, &[1, 2, 3]).expect("finishes");
+        let finished = prepared(&store, OnDuplicate::Fail, &[1, 2, 3]);
         store.engine().moment("finished");
+        assert_eq!(ids(&store, T), [2]);
+        if moment != "finished" {
+            assert!(
+                matches!(finished, Err(StoreError::DuplicateKey { .. })),
+                "{moment}: {:?}",
+                finished.map(|_| ())
+            );
+            continue;
+        }
+        let publication = finished.expect("finishes");
         // Each time anew, however often.
         for _ in 0..2 {
             let refused = publish(&store, publication.clone());
-            assert!(
-                matches!(refused, Err(CommitError::DuplicateKey { .. })),
-                "{moment}: {refused:?}"
-            );
+            assert!(matches!(refused, Err(CommitError::DuplicateKey { .. })), "{refused:?}");
         }
         assert_eq!(ids(&store, T), [2]);
         // Whoever takes it away again opens the way.

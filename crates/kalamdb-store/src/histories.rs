@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use kalamdb_histories::Random;
+use parking_lot::Mutex;
 
 use crate::testing::{
-    T, TestStore, begin_load, collect, compact_while, create, flush, key, load_all, options, put, removal, request,
-    schema, spec, step,
+    T, TestStore, begin_change, begin_load, collect, compact_while, create, finish, flush, key, load_all, options, put,
+    removal, request, schema, spec, step,
 };
 use crate::{DbState, Durability, OnDuplicate, ScanOrder, ScopeId, Store, StoreError, StoreOptions, TableChange};
 
@@ -64,8 +65,9 @@ impl History {
                 }
                 format!("delete {scope} {id}")
             }
-            50..65 => self.load(scope, number),
-            65..80 => {
+            50..63 => self.load(scope, number),
+            63..70 => self.change(number),
+            70..80 => {
                 flush(self.store());
                 "flush".to_string()
             }
@@ -93,27 +95,21 @@ impl History {
     }
 
     fn load(&mut self, scope: ScopeId, number: usize) -> String {
-        let on_duplicate = match self.random.below(3) {
-            0 => OnDuplicate::Fail,
-            1 => OnDuplicate::Replace,
-            _ => OnDuplicate::Ignore,
-        };
-        let count = 1 + self.random.below(12);
-        let ids: Vec<i64> = (0..count).map(|_| self.id()).collect();
+        let (on_duplicate, ids) = self.ids_to_load();
+        let meanwhile = self.meanwhile(number);
+        let before = self.model.clone();
         let mut load = begin_load(self.store(), scope, on_duplicate);
-        let loaded = load_all(&mut load, &ids, &format!("{number}")).and_then(|()| block_on(load.finish()));
-        let mut after = self.model.clone();
-        let mut duplicate = false;
-        for &id in &ids {
-            let known = after.contains_key(&(scope.0, id));
-            duplicate |= known;
-            if !known || on_duplicate == OnDuplicate::Replace {
-                after.insert((scope.0, id), format!("{number} {id}"));
-            }
-        }
+        let loaded = load_all(&mut load, &ids, &format!("{number}")).and_then(|()| finish(load));
+        let (others, model) = self.done_meanwhile(meanwhile);
+        self.model = model;
+        let (after, duplicate) = with_loaded(&self.model, on_duplicate, scope, &ids, number);
         match loaded {
             Err(StoreError::DuplicateKey { .. }) => {
-                assert!(duplicate && on_duplicate == OnDuplicate::Fail, "{ids:?} is refused");
+                let was = with_loaded(&before, on_duplicate, scope, &ids, number).1;
+                assert!(
+                    (duplicate || was) && on_duplicate == OnDuplicate::Fail,
+                    "{ids:?} is refused"
+                );
             }
             Err(error) => panic!("{error}"),
             Ok(publication) => {
@@ -122,7 +118,95 @@ impl History {
                 self.model = after;
             }
         }
-        format!("load {on_duplicate:?} {scope} {ids:?}")
+        format!("load {on_duplicate:?} {scope} {ids:?}, meanwhile {others:?}")
+    }
+
+    /// A large UPDATE or DELETE: rows that nobody else touches are changed, or the statement conflicts.
+    fn change(&mut self, number: usize) -> String {
+        let chosen = self.random.below(3) as i64;
+        let there = self.model.range((0, i64::MIN)..=(0, i64::MAX)).map(|((_, id), _)| *id);
+        let ids: Vec<i64> = there.filter(|id| id.rem_euclid(3) == chosen).collect();
+        let replaces = self.random.below(2) == 0;
+        let meanwhile = self.meanwhile(number);
+        let planned = self.store().state();
+        let mut load = begin_change(self.store(), &planned, &ids);
+        let rows = if replaces { ids.as_slice() } else { &[] };
+        let text = format!("{number}");
+        let changed = load_all(&mut load, rows, &text).and_then(|()| finish(load));
+        let (others, model) = self.done_meanwhile(meanwhile);
+        self.model = model;
+        let keys: Vec<Vec<u8>> = ids.iter().map(|&id| key(id)).collect();
+        let seqs = |state: &DbState<u64>| {
+            let found = state.find_all(&schema(), T, ScopeId::GLOBAL, &keys).expect("reads");
+            found.into_iter().map(|found| Some(found?.row.seq)).collect::<Vec<_>>()
+        };
+        let touched = seqs(&planned) != seqs(&self.store().state());
+        match changed {
+            Err(StoreError::Conflict) => assert!(touched, "{ids:?} conflict with nobody"),
+            Err(error) => panic!("{error}"),
+            Ok(publication) => {
+                assert!(!touched, "{ids:?} are changed although others did");
+                step(self.store(), vec![TableChange::Publish(publication)]).expect("publishes");
+                for id in &ids {
+                    self.model.remove(&(0, *id));
+                }
+                self.model
+                    .extend(rows.iter().map(|id| ((0, *id), format!("{number} {id}"))));
+            }
+        }
+        format!("change {ids:?}, replaces {replaces}, meanwhile {others:?}")
+    }
+
+    fn ids_to_load(&mut self) -> (OnDuplicate, Vec<i64>) {
+        let on_duplicate = match self.random.below(3) {
+            0 => OnDuplicate::Fail,
+            1 => OnDuplicate::Replace,
+            _ => OnDuplicate::Ignore,
+        };
+        let count = 1 + self.random.below(12);
+        (on_duplicate, (0..count).map(|_| self.id()).collect())
+    }
+
+    /// Has others do something while a load looks its keys up, and again while it follows what they did.
+    fn meanwhile(&mut self, number: usize) -> Meanwhile {
+        let meanwhile = Meanwhile::default();
+        *meanwhile.model.lock() = self.model.clone();
+        for moment in ["load-begun", "load-behind"] {
+            let others: Vec<Other> = (0..self.random.below(4)).map(|_| self.other()).collect();
+            let (store, meanwhile) = (Arc::downgrade(self.store()), meanwhile.clone());
+            self.store().engine().at(moment, move || {
+                let store = store.upgrade().expect("the load has it");
+                for (index, other) in others.into_iter().enumerate() {
+                    let number = 1000 * (1 + index) + number;
+                    other.act(&store, &mut meanwhile.model.lock(), number);
+                    meanwhile.done.lock().push(other);
+                }
+            });
+        }
+        meanwhile
+    }
+
+    fn done_meanwhile(&self, meanwhile: Meanwhile) -> (Vec<Other>, Model) {
+        for moment in ["load-begun", "load-behind"] {
+            self.store().engine().at(moment, || {});
+        }
+        let done = std::mem::take(&mut *meanwhile.done.lock());
+        let model = std::mem::take(&mut *meanwhile.model.lock());
+        (done, model)
+    }
+
+    fn other(&mut self) -> Other {
+        let (scope, id) = (self.scope(), self.id());
+        match self.random.below(10) {
+            0..2 => Other::Put(scope, id),
+            2..4 => Other::Delete(scope, id),
+            4..6 => Other::Flush,
+            6..8 => Other::Compact,
+            _ => {
+                let (on_duplicate, ids) = self.ids_to_load();
+                Other::Load(on_duplicate, scope, ids)
+            }
+        }
     }
 
     fn check(&mut self) {
@@ -132,6 +216,73 @@ impl History {
             check(state, model, low, id);
         }
     }
+}
+
+/// What others do while a load is under way, and what the table is with it.
+#[derive(Clone, Default)]
+struct Meanwhile {
+    model: Arc<Mutex<Model>>,
+    done: Arc<Mutex<Vec<Other>>>,
+}
+
+#[derive(Debug)]
+enum Other {
+    Put(ScopeId, i64),
+    Delete(ScopeId, i64),
+    Flush,
+    Compact,
+    Load(OnDuplicate, ScopeId, Vec<i64>),
+}
+
+impl Other {
+    fn act(&self, store: &Arc<TestStore>, model: &mut Model, number: usize) {
+        match self {
+            Self::Put(scope, id) | Self::Delete(scope, id) => {
+                let text = format!("{number}");
+                let mut change = request(store, vec![]);
+                if model.remove(&(scope.0, *id)).is_some() {
+                    change.removals = vec![removal(&store.state(), T, *scope, *id)];
+                }
+                if let Self::Put(..) = self {
+                    change.puts = vec![put(T, *scope, *id, &text)];
+                    model.insert((scope.0, *id), text);
+                }
+                block_on(store.commit(change)).expect("commits");
+            }
+            Self::Flush => {
+                flush(store);
+            }
+            Self::Compact => {
+                compact_while(store, |_, _| {});
+            }
+            Self::Load(on_duplicate, scope, ids) => {
+                let mut load = begin_load(store, *scope, *on_duplicate);
+                let loaded = load_all(&mut load, ids, &format!("{number}")).and_then(|()| finish(load));
+                let (after, duplicate) = with_loaded(model, *on_duplicate, *scope, ids, number);
+                match loaded {
+                    Ok(publication) => {
+                        step(store, vec![TableChange::Publish(publication)]).expect("publishes");
+                        *model = after;
+                    }
+                    Err(error) => assert!(duplicate, "{error}"),
+                }
+            }
+        }
+    }
+}
+
+/// The table after a load, and whether it met a key that was there.
+fn with_loaded(model: &Model, on_duplicate: OnDuplicate, scope: ScopeId, ids: &[i64], number: usize) -> (Model, bool) {
+    let mut after = model.clone();
+    let mut duplicate = false;
+    for &id in ids {
+        let known = after.contains_key(&(scope.0, id));
+        duplicate |= known;
+        if !known || on_duplicate == OnDuplicate::Replace {
+            after.insert((scope.0, id), format!("{number} {id}"));
+        }
+    }
+    (after, duplicate)
 }
 
 fn check(state: &Arc<DbState<u64>>, model: &Model, low: i64, id: i64) {
@@ -195,7 +346,7 @@ pub(crate) fn memory_directory() -> tempfile::TempDir {
 }
 
 /// Without syncing: a history is about what is there, and the disk would set its pace.
-fn open_relaxed(path: &std::path::Path) -> Arc<TestStore> {
+pub(crate) fn open_relaxed(path: &std::path::Path) -> Arc<TestStore> {
     let options = StoreOptions {
         durability: Durability::Relaxed,
         ..options(path)

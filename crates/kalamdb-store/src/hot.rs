@@ -57,12 +57,13 @@ pub(crate) fn edges<C>(state: &Arc<DbState<C>>, spec: &ScanSpec) -> Result<Vec<E
         let Some(options) = range(spec, epoch) else { break };
         let mut iterator = pinned.iterate(pinned.engine().rows(table.lifetime), &options);
         let own = |key: Option<&[u8]>| key.and_then(|key| key.get(key::PREFIX_BYTES..)).map(<[u8]>::to_vec);
+        let end = |iterator: &PinnedIterator| iterator.end().map_err(|error| state.of_hot(spec.store, error));
         iterator.seek(&options.lower);
         let first = own(iterator.key());
-        iterator.end()?;
+        end(&iterator)?;
         iterator.seek_to_last();
         let last = own(iterator.key());
-        iterator.end()?;
+        end(&iterator)?;
         if let (Some(first), Some(last)) = (first, last) {
             found.push(EpochKeys { epoch, first, last });
         }
@@ -207,7 +208,9 @@ impl HotScan {
                 }
             }
             let Some((key, value)) = iterator.item(with_value) else {
-                return iterator.end().map(|()| false);
+                let damages = self.pinned.engine().damages();
+                let ended = iterator.end().map_err(|error| damages.of_hot(self.spec.store, error));
+                return ended.map(|()| false);
             };
             self.keys_read += 1;
             self.decoder

@@ -64,6 +64,7 @@ mod crash;
 #[cfg(test)]
 mod crashes;
 mod damage;
+mod damaged_files;
 mod decode;
 mod deletion_vector;
 mod engine;
@@ -84,9 +85,13 @@ mod hazards_of_commits;
 #[cfg(test)]
 mod hazards_of_files;
 #[cfg(test)]
+mod hazards_of_hot_files;
+#[cfg(test)]
 mod hazards_of_limits;
 #[cfg(test)]
 mod hazards_of_loads;
+#[cfg(test)]
+mod hazards_of_look_ups;
 #[cfg(test)]
 mod hazards_of_movers;
 #[cfg(test)]

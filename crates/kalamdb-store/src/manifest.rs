@@ -216,6 +216,13 @@ impl Segments {
         self.by_id.is_empty()
     }
 
+    /// Whether one of them may have a `scope | key` between these, ends included.
+    pub(crate) fn overlap(&self, min_key: &[u8], max_key: &[u8]) -> bool {
+        let overlaps =
+            |segment: &Arc<Segment>| *segment.entry.min_key <= *max_key && *min_key <= *segment.entry.max_key;
+        self.by_id.values().any(overlaps)
+    }
+
     /// In the order of runs, and of keys in each.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.runs.iter().flatten()

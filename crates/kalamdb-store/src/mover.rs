@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::ids::{SegmentId, StorageId, StoreId};
+use crate::key;
+use crate::pinned::IterateOptions;
 use crate::schema::StoreSchema;
 use crate::segment::SegmentFile;
+use crate::snapshot::DbState;
 use crate::store::Store;
+use crate::tuning::{MOVE_BATCH_ROWS, SCAN_READAHEAD_BYTES};
 
 /// How segments of a table are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum SegmentCompression {
 
 /// Hears how far a mover is, and tells it to stop.
 pub trait Progress: Sync {
+    /// So many rows more are to be done. A compaction that goes from merge to merge learns of each when it is its turn.
+    fn expect(&self, rows: u64);
     /// So many rows and bytes more are done.
     fn advance(&self, rows: u64, bytes: u64);
     /// Whether to give up: what was written is erased, nothing has changed.
@@ -58,8 +64,8 @@ pub struct Checked {
     pub rows: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Segments that are missing or damaged, and how.
-    pub problems: Vec<(SegmentId, String)>,
+    /// Segments that are missing or damaged, and how; without a segment what is wrong with hot rows.
+    pub problems: Vec<(Option<SegmentId>, String)>,
 }
 
 /// The hot rows of a store: those of the current epoch, which the next flush moves, and those that one is moving.
@@ -67,13 +73,14 @@ pub struct Checked {
 pub struct HotUsage {
     /// Rows of the current epoch.
     pub rows: u64,
-    /// Bytes of their keys and values.
+    /// Bytes of the keys and values that were put into it, of rows that have gone since as well: their versions stay in memory and on
+    /// disk, and how long they were is not known. 0 without rows.
     pub bytes: u64,
     /// When the oldest of them was committed, µs; 0 without rows.
     pub since_micros: i64,
     /// Rows of the sealed epoch of a durable store, until a flush has moved them.
     pub sealed_rows: u64,
-    /// Bytes of their keys and values.
+    /// Bytes that were put into it; 0 without rows.
     pub sealed_bytes: u64,
 }
 
@@ -122,8 +129,8 @@ impl<C: Send + Sync + 'static> Store<C> {
         matches!(crate::compact::next_inputs(&self.state(), target, schema), Ok(Some(_)))
     }
 
-    /// Reads every segment of a store and verifies all its checksums: the table of one that is missing or damaged is refused from
-    /// then on, and one that is sound is no reason any more. Blocks.
+    /// Reads every segment of a store and all its hot rows, and verifies all checksums: the table of what is missing or damaged is
+    /// refused from then on, and what is sound is no reason any more. Blocks.
     ///
     /// # Errors
     /// As [`Store::flush`], and if a storage cannot be used, of which nothing is known then; damage is no error but in the answer.
@@ -152,10 +159,52 @@ impl<C: Send + Sync + 'static> Store<C> {
                 Ok(bytes) => checked.bytes += bytes,
                 // What went away while it was read is not damaged.
                 Err(error @ (StoreError::Cancelled | StoreError::Away { .. })) => return Err(error),
-                Err(error) => checked.problems.push((segment.entry.segment, error.to_string())),
+                Err(error) => checked.problems.push((Some(segment.entry.segment), error.to_string())),
             }
         }
+        match self.check_hot_rows(&state, target, progress) {
+            Ok((rows, bytes)) => {
+                checked.rows += rows;
+                checked.bytes += bytes;
+                self.engine().damages().hot_is_sound(target);
+            }
+            Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
+            Err(error) => checked.problems.push((None, error.to_string())),
+        }
         Ok(checked)
+    }
+
+    /// Reads all hot rows from where they are, and not from what is in memory of their files; how many and how many bytes.
+    fn check_hot_rows(
+        &self,
+        state: &Arc<DbState<C>>,
+        target: StoreId,
+        progress: &dyn Progress,
+    ) -> Result<(u64, u64), StoreError> {
+        let table = state.table(target).ok_or(StoreError::Retired(target))?;
+        self.engine().forget_blocks();
+        let (mut rows, mut bytes) = (0, 0);
+        for &epoch in &table.epochs {
+            let lower = key::epoch_prefix(target, epoch).to_vec();
+            let options = IterateOptions {
+                upper: key::successor(&lower),
+                lower,
+                readahead_bytes: SCAN_READAHEAD_BYTES,
+            };
+            let mut iterator = state.pinned().iterate(self.engine().rows(table.lifetime), &options);
+            iterator.seek(&options.lower);
+            while let Some((key, value)) = iterator.item(true) {
+                if rows % MOVE_BATCH_ROWS as u64 == 0 && progress.cancelled() {
+                    return Err(StoreError::Cancelled);
+                }
+                rows += 1;
+                bytes += (key.len() + value.len()) as u64;
+                iterator.next();
+            }
+            iterator.end().map_err(|error| state.of_hot(target, error))?;
+        }
+        progress.advance(rows, bytes);
+        Ok((rows, bytes))
     }
 
     /// The hot rows of a live store.

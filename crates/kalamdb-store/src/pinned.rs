@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ReadOptions, Snapshot};
 
-use crate::engine::{Engine, storage};
+use crate::engine::Engine;
 use crate::error::StoreError;
 
 /// A snapshot that keeps its database open.
@@ -20,7 +20,7 @@ pub(crate) struct Pinned {
 pub(crate) struct PinnedIterator {
     // Dropped before what it reads.
     iterator: DBRawIterator<'static>,
-    _pinned: Arc<Pinned>,
+    pinned: Arc<Pinned>,
 }
 
 /// What an iterator may expect.
@@ -70,7 +70,7 @@ impl Pinned {
         self.engine
             .db()
             .get_pinned_cf_opt(family, key, &self.read)
-            .map_err(|error| storage(&error))
+            .map_err(|error| self.engine.error(&error))
     }
 
     pub(crate) fn get_all<'a>(
@@ -82,7 +82,7 @@ impl Pinned {
             .db()
             .batched_multi_get_cf_opt(family, keys, false, &self.read)
             .into_iter()
-            .map(|found| found.map_err(|error| storage(&error)))
+            .map(|found| found.map_err(|error| self.engine.error(&error)))
             .collect()
     }
 
@@ -101,7 +101,7 @@ impl Pinned {
         let iterator = unbounded(&self.engine).raw_iterator_cf_opt(family, read);
         PinnedIterator {
             iterator,
-            _pinned: self.clone(),
+            pinned: self.clone(),
         }
     }
 }
@@ -140,6 +140,6 @@ impl PinnedIterator {
 
     /// Why there is no item: the end, or an error.
     pub(crate) fn end(&self) -> Result<(), StoreError> {
-        self.iterator.status().map_err(|error| storage(&error))
+        self.iterator.status().map_err(|error| self.pinned.engine.error(&error))
     }
 }

@@ -31,7 +31,7 @@ pub struct Publication {
     pub(crate) resolution: Mutex<Resolution>,
     pub(crate) watch: Option<Arc<Watch>>,
     pub(crate) settle: Settle,
-    /// Held from the resolution to the end, so that rows stay where they were found.
+    /// Held from the end of the resolution on, so that rows stay where they were found.
     pub(crate) _gate: Option<GateGuard>,
 }
 
@@ -139,6 +139,11 @@ impl Publication {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.outputs.iter().map(|output| output.summary.size_bytes).sum()
+    }
+
+    /// Whether it brings rows, and does not move them only.
+    pub(crate) fn is_load(&self) -> bool {
+        self.inputs.epoch.is_none() && self.inputs.segments.is_empty()
     }
 
     pub(crate) fn is_armed(&self) -> bool {

@@ -297,7 +297,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             }
             let hot = group.hot.entry(put.store).or_default();
             hot.rows += 1;
-            hot.bytes += i64::try_from(whole.len() + put.value.len()).unwrap_or(i64::MAX);
+            hot.bytes += (whole.len() + put.value.len()) as u64;
             group.batch.put_cf(engine.rows(table.lifetime), &whole, &put.value);
         }
         Ok(())
@@ -407,8 +407,9 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
                 Ok(())
             }
             Err(WriteError::Damaged(message)) => Err(CommitError::Storage(format!(
-                "no write is possible since one failed ({cause}): RocksDB writes nothing to a database with a damaged file: \
-                 {message}; reads of what is not in it go on; check the disk, and restore the data directory from a copy"
+                "no write is possible since one failed ({cause}): RocksDB writes nothing once it has met a damaged file: {message}; \
+                 reads of what is not in it go on; restart kalamdb, which then leaves that file as it is, check the disk, and see \
+                 by STORAGE CHECK ALL which tables it is about"
             ))),
             Err(WriteError::Refused(message) | WriteError::Unknown(message)) => Err(CommitError::Storage(format!(
                 "no write is possible since one failed ({cause}): {message}; reads go on; check the disk, then restart kalamdb"

@@ -180,20 +180,26 @@ impl<C> DbState<C> {
             .collect()
     }
 
-    /// Whether a live store can be read and written, as far as is known of its segments.
+    /// Whether a live store can be read and written, as far as is known of its segments and its hot rows.
     ///
     /// # Errors
-    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`].
+    /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`], [`StoreError::HotDamaged`].
     pub fn check_segments(&self, store: StoreId) -> Result<(), StoreError> {
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
-        self.check_segments_of(table)
+        self.check_damage(store, table)
     }
 
-    fn check_segments_of(&self, table: &TableVersion) -> Result<(), StoreError> {
-        match self.pinned.engine().damages().any() {
+    fn check_damage(&self, store: StoreId, table: &TableVersion) -> Result<(), StoreError> {
+        let damages = self.pinned.engine().damages();
+        match damages.any() {
             false => Ok(()),
-            true => table.segments.check(),
+            true => table.segments.check().and_then(|()| damages.check_hot(store)),
         }
+    }
+
+    /// Takes what went wrong as hot rows of a store were read.
+    pub(crate) fn of_hot(&self, store: StoreId, error: StoreError) -> StoreError {
+        self.pinned.engine().damages().of_hot(store, error)
     }
 
     /// Every live store.
@@ -212,7 +218,7 @@ impl<C> DbState<C> {
     /// A live store, or the error that says that it is not; and whether the scope's rows can be seen.
     pub(crate) fn live(&self, store: StoreId, scope: ScopeId) -> Result<(&TableVersion, bool), StoreError> {
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
-        self.check_segments_of(table)?;
+        self.check_damage(store, table)?;
         let visible = !self.retired_scopes.contains(&scope) || mistake!(RetiredScopesAreShown);
         Ok((table, visible))
     }
@@ -285,7 +291,8 @@ impl<C> DbState<C> {
                         out
                     })
                     .collect();
-                let values = self.pinned.get_all(family, &whole)?;
+                let values = self.pinned.get_all(family, &whole);
+                let values = values.map_err(|error| self.of_hot(store, error))?;
                 for ((&index, whole), value) in part.iter().zip(&whole).zip(values) {
                     match value {
                         Some(value) => answers[index] = Some(view(schema, epoch, whole, &value)?),
@@ -376,7 +383,8 @@ impl<C> DbState<C> {
                 continue;
             }
             key::hot_key(store, epoch, scope, key, &mut whole);
-            if let Some(value) = self.pinned.get(family, &whole)? {
+            let value = self.pinned.get(family, &whole);
+            if let Some(value) = value.map_err(|error| self.of_hot(store, error))? {
                 return read(epoch, &whole, &value).map(Some);
             }
         }

@@ -155,6 +155,14 @@ pub(crate) fn away(root: &Path, problem: String) -> StoreError {
 }
 
 /// What a directory says that it is; nothing if it is not there.
+/// The database of which a directory says that it is a storage, if it says so.
+///
+/// # Errors
+/// [`StoreError::Away`] if it says something else, [`StoreError::Storage`] if it cannot be read.
+pub(crate) fn database_of(root: &Path) -> Result<Option<String>, StoreError> {
+    Ok(read(root)?.map(|found| found.database))
+}
+
 fn read(root: &Path) -> Result<Option<Found>, StoreError> {
     let path = root.join(MARKER_FILE);
     let text = match fs::read_to_string(&path) {

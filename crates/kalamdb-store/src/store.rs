@@ -97,7 +97,7 @@ pub struct Store<C> {
     /// ... and one compaction. Neither waits for the other: they move different rows, and a flush must not take as long as a
     /// compaction does.
     compactions: Arc<Gate>,
-    /// While rows are found that a publication removes, no other publication moves them.
+    /// From when it is settled which rows a publication removes, no other publication moves them.
     publishers: Arc<Gate>,
 }
 

@@ -317,6 +317,8 @@ pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
 pub(crate) struct Meanwhile<F>(pub(crate) F);
 
 impl<F: Fn(u64, u64) + Sync> Progress for Meanwhile<F> {
+    fn expect(&self, _rows: u64) {}
+
     fn advance(&self, rows: u64, bytes: u64) {
         (self.0)(rows, bytes);
     }
@@ -353,6 +355,8 @@ impl<F: Fn(At) + Sync> AtEach<F> {
 }
 
 impl<F: Fn(At) + Sync> Progress for AtEach<F> {
+    fn expect(&self, _rows: u64) {}
+
     fn advance(&self, rows: u64, _bytes: u64) {
         self.written.store(rows == 0, Ordering::SeqCst);
         (self.meanwhile)(if rows == 0 { At::Written } else { At::Rows });

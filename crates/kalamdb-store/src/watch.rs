@@ -24,7 +24,7 @@ pub(crate) struct Watch {
 /// anyway, so nothing bounds that.
 #[derive(Debug)]
 pub(crate) enum Concern {
-    /// Of a load: all that is inserted or removed, up to a bound.
+    /// Of a load: all that is inserted or removed, up to a bound, and which segments other loads bring.
     Everything,
     /// Of a flush: rows that go from this epoch.
     Epoch(Epoch),
@@ -42,6 +42,8 @@ pub(crate) struct News {
     pub(crate) gone: Vec<Fingerprint>,
     /// Rows of segments that were removed: for compactions, and all that another publication removes.
     pub(crate) deleted: HashMap<SegmentId, Deleted>,
+    /// What other loads brought, for loads: rows of which nobody is told.
+    pub(crate) loaded: Vec<SegmentId>,
     /// More than is gathered: something is missing here.
     pub(crate) overflowed: bool,
 }
@@ -83,6 +85,13 @@ impl Watch {
     pub(crate) fn note_inserted(&self, news: &mut News, scope: ScopeId, key: &[u8]) {
         if matches!(self.concern, Concern::Everything) {
             news.inserted.push((scope, key.to_vec()));
+        }
+    }
+
+    /// Adds the segments of another load.
+    pub(crate) fn note_loaded(&self, news: &mut News, segments: impl Iterator<Item = SegmentId>) {
+        if matches!(self.concern, Concern::Everything) && !mistake!(LoadsAreNotHeard) {
+            news.loaded.extend(segments);
         }
     }
 
@@ -138,6 +147,7 @@ impl News {
         self.inserted.extend(other.inserted);
         self.removed.extend(other.removed);
         self.gone.extend(other.gone);
+        self.loaded.extend(other.loaded);
         for (segment, rows) in other.deleted {
             self.deleted.entry(segment).or_default().union(&rows);
         }

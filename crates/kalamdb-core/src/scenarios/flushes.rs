@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 
 use super::*;
-use crate::testing::{Database, SECOND, START, found, many, rows_of};
+use crate::testing::{Database, SECOND, START, batch, found, many, rows_of};
 
 /// What [`SystemTable::Segments`] shows of a table: run, rows, deleted rows.
 fn segments(db: &Database, table: &Table) -> Vec<(u32, u64, u64)> {
@@ -123,7 +123,7 @@ fn a_check_reads_everything_and_names_what_is_damaged() {
     std::fs::write(&file, bytes).expect("written");
     let damaged = check();
     assert_eq!(damaged.problems.len(), 1, "{damaged:?}");
-    assert_eq!(damaged.problems[0].segment_id, shown[1].segment_id);
+    assert_eq!(damaged.problems[0].segment_id.as_ref(), Some(&shown[1].segment_id));
     assert_eq!(damaged.problems[0].path.as_ref(), Some(&shown[1].path));
     let job = db.engine.job_snapshots().pop().expect("a job");
     assert_eq!(job.status, JobStatus::Finished);
@@ -326,7 +326,12 @@ fn the_schedule_compacts_what_is_worth_it() {
     assert_eq!(db.engine.run_due(), 0);
     db.insert(&db.root, &table, &[("a", 8)]).expect("inserted");
     flush(&db, &table);
+    let compaction = Stopped::next(&db, JobKind::Compact);
     assert_eq!(db.engine.run_due(), 1);
+    compaction.wait();
+    let running = db.engine.job_snapshots().pop().expect("a job");
+    assert!(running.progress.is_some_and(|done| done > 0.0), "{running:?}");
+    compaction.go_on();
     db.wait_for_jobs();
     let runs: std::collections::HashSet<u32> = segments(&db, &table).into_iter().map(|(run, ..)| run).collect();
     assert!(runs.len() <= 8, "{runs:?}");
@@ -580,6 +585,29 @@ impl Stuck {
         self.db.clock.advance_micros(SECOND);
         self.db.engine.run_due()
     }
+}
+
+#[test]
+fn rows_that_are_about_to_be_committed_take_room() {
+    let db = limited(4 << 10, 30_000);
+    let table = db.table("t", TableKind::Shared, &[]);
+    let prepared = |id: i64| {
+        let mut appender = db.engine.append(&db.root, &table, OnConflict::Error).expect("starts");
+        appender.push(&batch(&[(&"x".repeat(8 << 10), id)])).expect("taken");
+        block_on(appender.prepare(&|| false))
+    };
+    let first = prepared(1).expect("there is room");
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| block_on(prepared(2).expect("there is room").commit()));
+        while db.engine.held().count() == 0 && !second.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(db.engine.held().count(), 1, "nothing is hot, and nobody else gets room");
+        // Given up, it takes none.
+        drop(first);
+        assert_eq!(second.join().expect("no panic").expect("committed"), 1);
+    });
+    assert_eq!(db.rows(&db.root, &table).len(), 1);
 }
 
 #[test]

@@ -28,12 +28,33 @@ pub(crate) enum OutputFormat {
     Parquet,
 }
 
+impl OutputFormat {
+    /// As `\format` names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            OutputFormat::Table => "table",
+            OutputFormat::Record => "record",
+            OutputFormat::Csv => "csv",
+            OutputFormat::Json => "json",
+            OutputFormat::Parquet => "parquet",
+        }
+    }
+
+    /// Whether a file that has rows in this format may have rows in the other one, too.
+    fn goes_with(self, other: OutputFormat) -> bool {
+        use OutputFormat::{Record, Table};
+        self == other || matches!((self, other), (Table | Record, Table | Record))
+    }
+}
+
 /// Prints results one after the other.
 pub(crate) struct Printer {
     format: OutputFormat,
     place: Place,
     result: Option<Form>,
     rows: u64,
+    /// How the rows are printed that the file has, if it is one.
+    held: Option<OutputFormat>,
     /// How long the file was when the result began, until that has come to its end.
     began_at: Option<u64>,
 }
@@ -71,6 +92,7 @@ impl Printer {
             place: standard(),
             result: None,
             rows: 0,
+            held: None,
             began_at: None,
         };
         printer.redirect(path);
@@ -87,6 +109,7 @@ impl Printer {
 
     /// From now on to another place; `None` is standard output.
     pub(crate) fn redirect(&mut self, path: Option<PathBuf>) {
+        self.held = None;
         self.place = match path {
             Some(path) => Place::File {
                 path,
@@ -118,6 +141,15 @@ impl Printer {
             return Err(
                 "the output holds a result, and a Parquet file holds one only; name another one with \\o".to_owned(),
             );
+        }
+        if let Some(held) = self.held
+            && !held.goes_with(self.format)
+        {
+            let (held, wanted) = (held.as_str(), self.format.as_str());
+            return Err(format!(
+                "the output holds rows as {held}, which no reader takes with {wanted} after them; name another file with \\o, or go \
+                 back with \\format {held}"
+            ));
         }
         if is_terminal && self.format == OutputFormat::Parquet {
             return Err("Parquet is not for a terminal; name a file with --output or \\o".to_owned());
@@ -160,6 +192,7 @@ impl Printer {
         if !matches!(form, Form::Parquet(_)) {
             // A file is there even if no rows come.
             self.place.text()?;
+            self.held = self.path().map(|_| self.format);
         }
         self.result = Some(form);
         Ok(())
@@ -376,6 +409,29 @@ mod tests {
         let mut printer = Printer::new(OutputFormat::Csv, Some(directory.path().join("whole")));
         print(&mut printer, &[batch()]).expect("prints");
         assert_eq!(printer.abandon(), None);
+    }
+
+    #[test]
+    fn a_file_holds_rows_of_one_format() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        let mut printer = Printer::new(OutputFormat::Csv, Some(path.clone()));
+        print(&mut printer, &[batch()]).expect("prints");
+        for other in [OutputFormat::Json, OutputFormat::Table, OutputFormat::Parquet] {
+            printer.set_format(other);
+            printer.check().expect_err("the file holds CSV");
+        }
+        printer.set_format(OutputFormat::Csv);
+        printer.check().expect("as before");
+        printer.set_format(OutputFormat::Json);
+        printer.redirect(Some(directory.path().join("other")));
+        printer.check().expect("nothing is in it yet");
+        printer.redirect(Some(path));
+        printer.check().expect("it is overwritten");
+        let mut printer = Printer::new(OutputFormat::Table, Some(directory.path().join("read")));
+        print(&mut printer, &[batch()]).expect("prints");
+        printer.set_format(OutputFormat::Record);
+        printer.check().expect("people read both");
     }
 
     #[test]

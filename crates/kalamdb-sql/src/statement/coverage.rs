@@ -161,6 +161,7 @@ fn forms_of(statement: &Statement) -> Vec<(Form, Vec<ast::ObjectName>)> {
             vec![(form, table)]
         }
         Statement::Update(update) => {
+            let update = &update.write;
             let form = match (&update.returning, &update.from) {
                 (Some(_), _) => Form::UpdateReturning,
                 (None, Some(_)) => Form::UpdateFrom,
@@ -169,6 +170,7 @@ fn forms_of(statement: &Statement) -> Vec<(Form, Vec<ast::ObjectName>)> {
             vec![(form, factor_name(&update.table.relation))]
         }
         Statement::Delete(delete) => {
+            let delete = &delete.write;
             let form = match (&delete.returning, &delete.using) {
                 (Some(_), _) => Form::DeleteReturning,
                 (None, Some(_)) => Form::DeleteUsing,

@@ -86,8 +86,8 @@ fn explain(source: &mut Source<'_>) -> Result<Statement> {
     let original = match &inner {
         Statement::Query(query) => query.clone(),
         Statement::Insert(insert) => Box::new(ast::Statement::Insert((**insert).clone())),
-        Statement::Update(update) => Box::new(ast::Statement::Update((**update).clone())),
-        Statement::Delete(delete) => Box::new(ast::Statement::Delete((**delete).clone())),
+        Statement::Update(update) => Box::new(ast::Statement::Update(update.write.clone())),
+        Statement::Delete(delete) => Box::new(ast::Statement::Delete(delete.write.clone())),
         Statement::Explain { .. }
         | Statement::Definition(_)
         | Statement::Administration(_)

@@ -12,8 +12,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use kalamdb_core::{Error, ErrorCode, Position, Result};
 
-use super::Statement;
 use super::syntax::{find_word, position};
+use super::{Named, Statement};
 use crate::names::placed;
 use crate::tree::{walk, walk_mut};
 use crate::values;
@@ -22,9 +22,13 @@ use crate::values;
 ///
 /// # Errors
 /// UNSUPPORTED, INVALID_STATEMENT.
-pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statement> {
+pub(super) fn check(statement: ast::Statement, sql: &str) -> Result<Statement> {
     let mut refusals = Refusals { sql };
-    statement = with_inside(statement);
+    let (mut with, mut statement) = with_before(statement);
+    if let Some(with) = &mut with {
+        refusals.names(with)?;
+        walk_mut(with, &mut refusals)?;
+    }
     walk_mut(&mut statement, &mut refusals)?;
     Ok(match statement {
         ast::Statement::Query(_) => Statement::Query(Box::new(statement)),
@@ -34,35 +38,43 @@ pub(super) fn check(mut statement: ast::Statement, sql: &str) -> Result<Statemen
         }
         ast::Statement::Update(update) => {
             refusals.update(&update)?;
-            Statement::Update(Box::new(update))
+            Statement::Update(Box::new(Named { with, write: update }))
         }
         ast::Statement::Delete(delete) => {
             refusals.delete(&delete)?;
-            Statement::Delete(Box::new(delete))
+            Statement::Delete(Box::new(Named { with, write: delete }))
         }
         _ => return Err(Error::new(ErrorCode::Unsupported, "this statement is not supported")),
     })
 }
 
-/// `WITH … INSERT INTO t SELECT …` as `INSERT INTO t WITH … SELECT …`, which is the same.
-fn with_inside(statement: ast::Statement) -> ast::Statement {
+/// A write with the WITH before it. That of an INSERT goes into its source, `WITH … INSERT INTO t SELECT …` being
+/// `INSERT INTO t WITH … SELECT …`.
+fn with_before(statement: ast::Statement) -> (Option<ast::With>, ast::Statement) {
     let ast::Statement::Query(mut query) = statement else {
-        return statement;
+        return (None, statement);
     };
-    if query.with.is_some()
-        && let SetExpr::Insert(ast::Statement::Insert(insert)) = query.body.as_mut()
-        && let Some(source) = insert.source.take()
-    {
-        let mut source = match source.with {
-            None => source,
-            // Its own names go before those of the statement.
-            Some(_) => values::query(SetExpr::Query(source)),
-        };
-        source.with = query.with.take();
-        insert.source = Some(source);
-        return ast::Statement::Insert(insert.clone());
+    if query.with.is_none() {
+        return (None, ast::Statement::Query(query));
     }
-    ast::Statement::Query(query)
+    match query.body.as_mut() {
+        SetExpr::Insert(ast::Statement::Insert(insert)) => {
+            if let Some(source) = insert.source.take() {
+                let mut source = match source.with {
+                    None => source,
+                    // Its own names go before those of the statement.
+                    Some(_) => values::query(SetExpr::Query(source)),
+                };
+                source.with = query.with.take();
+                insert.source = Some(source);
+                return (None, ast::Statement::Insert(insert.clone()));
+            }
+        }
+        SetExpr::Update(update @ ast::Statement::Update(_)) => return (query.with.take(), update.clone()),
+        SetExpr::Delete(delete @ ast::Statement::Delete(_)) => return (query.with.take(), delete.clone()),
+        _ => {}
+    }
+    (None, ast::Statement::Query(query))
 }
 
 /// Checks a query inside a statement of our own.
@@ -183,17 +195,8 @@ impl Refusals<'_> {
             format_clause,
             pipe_operators,
         } = query;
-        for cte in with.iter().flat_map(|with| &with.cte_tables) {
-            let Cte {
-                alias,
-                query: _,
-                from,
-                materialized,
-                closing_paren_token: _,
-            } = cte;
-            self.alias(Some(alias))?;
-            self.unless(from.is_some(), "FROM in WITH", &["FROM"])?;
-            self.unless(materialized.is_some(), "AS [NOT] MATERIALIZED", &["MATERIALIZED"])?;
+        if let Some(with) = with {
+            self.names(with)?;
         }
         self.body(body)?;
         if let Some(OrderBy { kind, interpolate }) = order_by {
@@ -241,6 +244,23 @@ impl Refusals<'_> {
         self.unless(!pipe_operators.is_empty(), "the pipe operator |>", &[])
     }
 
+    /// What WITH names; the queries are visited on their own.
+    fn names(&self, with: &ast::With) -> Result<()> {
+        for Cte {
+            alias,
+            query: _,
+            from,
+            materialized,
+            closing_paren_token: _,
+        } in &with.cte_tables
+        {
+            self.alias(Some(alias))?;
+            self.unless(from.is_some(), "FROM in WITH", &["FROM"])?;
+            self.unless(materialized.is_some(), "AS [NOT] MATERIALIZED", &["MATERIALIZED"])?;
+        }
+        Ok(())
+    }
+
     /// The set operations of one query; what they hold is visited on its own.
     fn body(&self, body: &SetExpr) -> Result<()> {
         let mut open = vec![body];
@@ -264,13 +284,18 @@ impl Refusals<'_> {
                 SetExpr::Insert(_) => {
                     return Err(self.refuse("WITH before INSERT (write INSERT INTO t WITH … SELECT …)", &["INSERT"]));
                 }
-                SetExpr::Update(_) => return Err(self.refuse("WITH before UPDATE (use subqueries)", &["UPDATE"])),
-                SetExpr::Delete(_) => return Err(self.refuse("WITH before DELETE (use subqueries)", &["DELETE"])),
+                SetExpr::Update(_) => return Err(self.write_inside("UPDATE")),
+                SetExpr::Delete(_) => return Err(self.write_inside("DELETE")),
                 SetExpr::Merge(_) => return Err(self.later("MERGE", &["MERGE"])),
                 SetExpr::Table(_) => return Err(self.refuse("TABLE as a query (write SELECT * FROM t)", &["TABLE"])),
             }
         }
         Ok(())
+    }
+
+    fn write_inside(&self, verb: &str) -> Error {
+        let what = format!("{verb} inside of a query (a statement writes once; its RETURNING gives the rows)");
+        self.refuse(&what, &[verb])
     }
 
     fn select(&self, select: &Select) -> Result<()> {

@@ -495,6 +495,7 @@ impl<'a> Source<'a> {
         let hides_words = !secrets::hidden(&tokens).is_empty();
         let found_place = match found {
             "EOF" => "at the end of the text".to_string(),
+            _ if found.starts_with(char::is_control) => unprintable(found),
             _ if hides_words && !secrets::is_grammar(found) => "here".to_string(),
             _ => format!("at '{}'", Shortened(found)),
         };
@@ -536,6 +537,13 @@ impl<'a> Source<'a> {
         let message = format!("syntax error {found_place}: expected {expected}{hint}");
         placed(Error::new(ErrorCode::SyntaxError, message), at)
     }
+}
+
+/// A character that no screen shows, and SQL has outside of literals only as white space.
+fn unprintable(found: &str) -> String {
+    let code = found.chars().next().map_or(0, u32::from);
+    let name = if code == 0 { " (a NUL byte)" } else { "" };
+    format!("at the character U+{code:04X}{name}, which may stand in literals alone")
 }
 
 /// The place of the first of these unquoted words in the text: where a clause that the tree gives no place for stands.

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// WITH before a write.
+fn names(with: Option<&ast::With>) -> String {
+    with.map_or_else(String::new, |with| format!("{with} "))
+}
+
 /// A statement in one line.
 pub(super) fn shown(statement: &Statement) -> String {
     match statement {
@@ -21,8 +26,8 @@ pub(super) fn shown(statement: &Statement) -> String {
             )
         }
         Statement::Insert(insert) => format!("insert {insert}"),
-        Statement::Update(update) => format!("update {update}"),
-        Statement::Delete(delete) => format!("delete {delete}"),
+        Statement::Update(update) => format!("update {}{}", names(update.with.as_ref()), update.write),
+        Statement::Delete(delete) => format!("delete {}{}", names(delete.with.as_ref()), delete.write),
         Statement::Definition(Definition::CreateTable(table)) => {
             let columns = table.columns.iter().map(|column| {
                 let null = if column.nullable { "" } else { " not null" };

@@ -173,7 +173,7 @@ fn mistakes_are_named_with_their_place() {
     check(
         "SELECT id + DATE '2024-01-01' FROM chat.messages WHERE at = true",
         ErrorCode::TypeMismatch,
-        None,
+        Some((1, 56)),
         "",
     );
     check(
@@ -594,4 +594,84 @@ fn what_is_not_there_is_named() {
         row.split('|').nth(3).expect("a level").to_owned()
     };
     assert_eq!((level("u"), level("k")), ("NULL".to_owned(), "private".to_owned()));
+}
+
+#[test]
+fn errors_of_rules_and_of_running_have_their_place() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, s TEXT, b BOOLEAN, a INT[], u UUID)",
+        "INSERT INTO t (id, s) VALUES (1, 'x'), (2, 'y')",
+    ]);
+    use ErrorCode::{InvalidStatement, SyntaxError, TypeMismatch, Unsupported};
+    for (sql, code, column, part) in [
+        ("SELECT (SELECT id FROM t)", InvalidStatement, 9, "more than one row"),
+        (
+            "SELECT id FROM t WHERE id = (SELECT id FROM t)",
+            InvalidStatement,
+            30,
+            "more than one row",
+        ),
+        (
+            "UPDATE t SET s = (SELECT s FROM t)",
+            InvalidStatement,
+            19,
+            "more than one row",
+        ),
+        (
+            "INSERT INTO t (id, b) SELECT 7, s FROM t",
+            TypeMismatch,
+            33,
+            "does not fit column b",
+        ),
+        (
+            "INSERT INTO t (id, b) SELECT id + 7, 7 FROM t",
+            TypeMismatch,
+            38,
+            "column b",
+        ),
+        (
+            "INSERT INTO t (s, id) SELECT s, 3000000000 FROM t",
+            TypeMismatch,
+            33,
+            "does not fit column id",
+        ),
+        ("SELECT 1 FROM t p JOIN t q ON p.id = q.a", TypeMismatch, 31, "INTEGER"),
+        (
+            "SELECT 1 FROM t p JOIN t q ON p.id",
+            TypeMismatch,
+            31,
+            "a condition is BOOLEAN",
+        ),
+        (
+            "SELECT 1 FROM t p JOIN t q ON p.u > q.id WHERE p.id = 1",
+            TypeMismatch,
+            31,
+            "INTEGER",
+        ),
+        ("SELECT id FROM t WHERE id > b", TypeMismatch, 24, "BOOLEAN"),
+        (
+            "SELECT id, (SELECT max(q.id) FROM t q WHERE q.id < t.id) FROM t",
+            Unsupported,
+            13,
+            "write a JOIN",
+        ),
+        (
+            "SELECT t.id, z.id FROM t, LATERAL (SELECT q.id FROM t q WHERE q.id < t.id ORDER BY q.id LIMIT 1) AS z",
+            Unsupported,
+            36,
+            "write a JOIN",
+        ),
+        ("SELECT 1\0", SyntaxError, 9, "U+0000 (a NUL byte)"),
+    ] {
+        fixture.check_error(sql, code, Some((1, column)), part);
+    }
+    // Of two it could be either.
+    fixture.check_error(
+        "SELECT (SELECT id FROM t), (SELECT id FROM t WHERE id = 1)",
+        InvalidStatement,
+        None,
+        "more than one row",
+    );
+    fixture.check("SELECT octet_length('1\0')", &["2"]);
 }

@@ -160,3 +160,22 @@ fn lists_structs_and_maps_have_them_inside() {
         fixture.check_error_part(&sql, ErrorCode::TypeMismatch, &format!("column {column}"));
     }
 }
+
+#[test]
+fn texts_become_bytes_as_literals_do() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, s TEXT)",
+        "INSERT INTO t VALUES (1, '\\x00ff'), (2, 'a\\\\b'), (3, 'abc'), (4, NULL)",
+    ]);
+    fixture.check(
+        "SELECT id, s::BYTEA = '\\x00ff', s::BYTEA = 'a\\\\b' FROM t ORDER BY id",
+        &["1|true|false", "2|false|true", "3|false|false", "4|NULL|NULL"],
+    );
+    fixture.run(&["INSERT INTO t VALUES (5, '\\x0')"]);
+    fixture.check_error_part("SELECT s::BYTEA FROM t", ErrorCode::TypeMismatch, "is not BYTEA input");
+    fixture.check(
+        "SELECT TRY_CAST(s AS BYTEA) IS NULL FROM t ORDER BY id",
+        &["false", "false", "false", "true", "true"],
+    );
+}

@@ -132,3 +132,35 @@ fn moments_beside_dates_are_local() {
         &["2299-12-31T23:00:00Z"],
     );
 }
+
+#[test]
+fn far_times_are_binned() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, at TIMESTAMP, s TIMESTAMP(0))",
+        "INSERT INTO t VALUES (1, '2500-01-01 12:34:56', '9999-12-31 23:59:59'), (2, '1500-03-04 00:00:01', '0001-01-01'), \
+         (3, '2020-01-01 12:34:56', '2020-02-29'), (4, NULL, NULL)",
+    ]);
+    fixture.check(
+        "SELECT date_bin(INTERVAL '1 day', at), date_bin(INTERVAL '15 minutes', at, TIMESTAMP '2001-01-01 00:05:00') FROM t ORDER BY id",
+        &[
+            "2500-01-01T00:00:00|2500-01-01T12:20:00",
+            "1500-03-04T00:00:00|1500-03-03T23:50:00",
+            "2020-01-01T00:00:00|2020-01-01T12:20:00",
+            "NULL|NULL",
+        ],
+    );
+    fixture.check(
+        "SELECT date_bin(INTERVAL '5 months', s), date_bin(INTERVAL '1 month', s, TIMESTAMP '2001-01-31') FROM t ORDER BY id",
+        &[
+            "9999-08-01T00:00:00|9999-12-31T00:00:00",
+            "0000-11-01T00:00:00|0000-12-31T00:00:00",
+            "2020-01-01T00:00:00|2020-02-29T00:00:00",
+            "NULL|NULL",
+        ],
+    );
+    fixture.check(
+        "SELECT date_bin(INTERVAL '1 day', TIMESTAMP '2500-01-01 12:00:00', TIMESTAMP '2001-01-01 06:00:00')",
+        &["2500-01-01T06:00:00"],
+    );
+}

@@ -140,3 +140,28 @@ fn numbers_scale_them() {
         fixture.check_error_part(&format!("SELECT {expression}"), code, message);
     }
 }
+
+#[test]
+fn the_greatest_and_the_least_last_longest_and_shortest() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, a INTERVAL, b INTERVAL)",
+        "INSERT INTO t VALUES (1, '1 day', '23 hours'), (2, NULL, '1 month'), (3, '1 month', '31 days'), (4, NULL, NULL)",
+    ]);
+    fixture.check(
+        "SELECT id, greatest(a, b) = coalesce(a, b), least(a, b) = coalesce(b, a), greatest(a, b, '1 year') = INTERVAL '1 year' \
+         FROM t ORDER BY id",
+        &["1|true|true|true", "2|true|true|true", "3|false|false|true", "4|NULL|NULL|true"],
+    );
+    fixture.check(
+        "SELECT greatest(INTERVAL '1 month', INTERVAL '29 days') = INTERVAL '30 days', least(INTERVAL '1 day', NULL) = INTERVAL '1 day', \
+         greatest(NULL::INTERVAL, NULL) IS NULL",
+        &["true|true|true"],
+    );
+    fixture.check("SELECT id FROM t WHERE greatest(a, b) > INTERVAL '30 days'", &["3"]);
+    fixture.check_error_part(
+        "SELECT greatest(a, 1) FROM t",
+        ErrorCode::TypeMismatch,
+        "takes no BIGINT beside an INTERVAL",
+    );
+}

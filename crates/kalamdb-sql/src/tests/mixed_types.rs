@@ -206,3 +206,42 @@ fn texts_among_bytes_are_bytes() {
         ],
     );
 }
+
+#[test]
+fn a_text_literal_beside_a_boolean_or_a_uuid_is_one() {
+    let fixture = Fixture::new();
+    let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, b BOOLEAN, u UUID)",
+        &format!("INSERT INTO t VALUES (1, true, '{uuid}'), (2, false, 'ffffffff-4455-6677-8899-aabbccddeeff'), (3, NULL, NULL)"),
+    ]);
+    check_found(
+        &fixture,
+        &[
+            ("b = 'true'", "1"),
+            ("'f' = b", "2"),
+            ("b <> ' YES '", "2"),
+            ("b IN ('t', 'off')", "1,2"),
+            ("b IS DISTINCT FROM 'true'", "2,3"),
+            ("b IS NOT DISTINCT FROM 'true'", "1"),
+            (&format!("u IS DISTINCT FROM '{uuid}'"), "2,3"),
+            (&format!("'{uuid}' IS NOT DISTINCT FROM u"), "1"),
+        ],
+    );
+    fixture.check(
+        &format!("SELECT b = 'true', b IS DISTINCT FROM 'no', u IS DISTINCT FROM '{uuid}' FROM t ORDER BY id"),
+        &["true|true|false", "false|false|true", "NULL|true|true"],
+    );
+    for sql in [
+        "SELECT b = 'nonsense' FROM t",
+        "SELECT id FROM t WHERE b = 'nonsense'",
+        "SELECT b IS DISTINCT FROM 'nonsense' FROM t",
+    ] {
+        fixture.check_error_part(sql, ErrorCode::TypeMismatch, "'nonsense' is not a BOOLEAN");
+    }
+    fixture.check_error_part(
+        "SELECT u IS DISTINCT FROM '1' FROM t",
+        ErrorCode::TypeMismatch,
+        "not a UUID",
+    );
+}

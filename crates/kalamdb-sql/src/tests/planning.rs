@@ -132,7 +132,7 @@ fn a_statement_that_is_described_is_registered() {
                 "failed",
                 Some("TABLE_NOT_FOUND")
             ),
-            ("SELEC".to_owned(), "failed", Some("SYNTAX_ERROR")),
+            ("…".to_owned(), "failed", Some("SYNTAX_ERROR")),
         ]
     );
     // As when it is run.

@@ -119,3 +119,34 @@ fn parameters_are_those_of_the_text() {
         ["2|2|2"]
     );
 }
+
+#[test]
+fn aggregates_and_groups_that_differ_by_a_cast_are_told_apart() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (v INT PRIMARY KEY, w REAL)",
+        "INSERT INTO t VALUES (1, 0.5), (2, 0.25)",
+    ]);
+    check_names(
+        &fixture,
+        "SELECT sum(v), sum(v::BIGINT) FROM t",
+        &["sum(t.v)", "sum(t.v)"],
+    );
+    fixture.check(
+        "SELECT sum(v), sum(v::BIGINT), max(v::TEXT), max(v), max(v::DOUBLE) FROM t",
+        &["3|3|2|2|2.0"],
+    );
+    fixture.check(
+        "SELECT sum(v), sum(v::BIGINT) + 1 FROM t HAVING sum(v::BIGINT) > 0 ORDER BY sum(v::BIGINT)",
+        &["3|4"],
+    );
+    fixture.check(
+        "SELECT sum(w), sum(w::DOUBLE) OVER () FROM t GROUP BY w ORDER BY 1",
+        &["0.25|0.75", "0.5|0.75"],
+    );
+    check_names(
+        &fixture,
+        "SELECT sum(v), sum(v::BIGINT), 7 FROM t",
+        &["sum(t.v)", "sum(t.v)", "Int64(7)"],
+    );
+}

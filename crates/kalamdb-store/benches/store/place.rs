@@ -207,6 +207,8 @@ fn spec(shape: &Shape, table: StoreId, columns: &[usize]) -> ScanSpec {
 struct Quiet;
 
 impl Progress for Quiet {
+    fn expect(&self, _: u64) {}
+
     fn advance(&self, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {

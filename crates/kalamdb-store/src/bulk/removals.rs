@@ -17,7 +17,7 @@ use crate::manifest::{Segment, SegmentSeqs};
 use crate::publication::Resolution;
 use crate::schema::StoreSchema;
 use crate::segment::SegmentColumn;
-use crate::snapshot::DbState;
+use crate::snapshot::{DbState, Found};
 use crate::tuning::MOVE_BATCH_ROWS;
 
 /// Rows to remove, where and what they were when they were found: hot ones by key, others a bit each.
@@ -90,16 +90,16 @@ impl Removals {
 
     /// Where the rows are now. A flush or a compaction may have moved them since they were found; a row that is gone or was
     /// changed is a conflict.
-    pub(super) fn locate<C>(self, table: &Table<'_, C>, give_up: GiveUp<'_>) -> Result<Resolution, StoreError> {
+    pub(super) fn locate<C>(&self, table: &Table<'_, C>, give_up: GiveUp<'_>) -> Result<Resolution, StoreError> {
         let version = table.state.table(table.store);
         let segments = &version.ok_or(StoreError::Retired(table.store))?.segments;
         let mut resolution = Resolution::default();
-        for (id, cold) in self.cold {
+        for (&id, cold) in &self.cold {
             if segments.get(id).is_none() {
                 if mistake!(MovedRowsConflictWithLoads) {
                     return Err(StoreError::Conflict);
                 }
-                follow(&cold, table, give_up, &mut resolution)?;
+                follow(cold, Wanted::TheSame, table, give_up, &mut resolution)?;
                 continue;
             }
             let gone = Deleted::load(table.state.pinned(), id, &(0..cold.segment.entry.rows))?;
@@ -108,23 +108,63 @@ impl Removals {
             }
             resolution.deleted.entry(id).or_default().union(&cold.rows);
         }
-        let (mut keys, mut seqs) = (Vec::new(), Vec::new());
-        let mut hot = self.hot.into_iter().peekable();
-        while let Some((key, (_, seq))) = hot.next() {
-            keys.push(key);
-            seqs.push(seq);
-            if keys.len() == MOVE_BATCH_ROWS || hot.peek().is_none() {
-                find(std::mem::take(&mut keys), &seqs, table, give_up, &mut resolution)?;
-                seqs.clear();
-            }
-        }
+        let hot = self.hot.iter().map(|(key, (_, seq))| (key.clone(), Some(*seq)));
+        find(hot, table, give_up, &mut resolution)?;
         Ok(resolution)
     }
+
+    /// Corrects a resolution that was right in `before`: rows that movers took elsewhere since are found where they are in `table`. One
+    /// that the load was planned with has to be the same still. Of one that is only replaced it is the key that counts.
+    pub(super) fn relocate<C>(
+        &self,
+        resolution: &mut Resolution,
+        before: &DbState<C>,
+        table: &Table<'_, C>,
+        give_up: GiveUp<'_>,
+    ) -> Result<(), StoreError> {
+        let retired = || StoreError::Retired(table.store);
+        let before = before.table(table.store).ok_or_else(retired)?;
+        let now = table.state.table(table.store).ok_or_else(retired)?;
+        if mistake!(LoadsForgetWhatMoved) {
+            return Ok(());
+        }
+        // The load's own segments are in neither.
+        let moved =
+            |id: &SegmentId, _: &mut Deleted| before.segments.get(*id).is_some() && now.segments.get(*id).is_none();
+        let cold: Vec<(SegmentId, Deleted)> = resolution.deleted.extract_if(moved).collect();
+        let moved = |_: &(ScopeId, Vec<u8>), epoch: &mut Epoch| !now.epochs.contains(epoch);
+        let hot: Vec<((ScopeId, Vec<u8>), Epoch)> = resolution.hot.extract_if(moved).collect();
+        let wanted = match self.rows {
+            0 => Wanted::Whatever,
+            _ => Wanted::TheSame,
+        };
+        for (id, rows) in cold {
+            let Some(segment) = before.segments.get(id).cloned() else {
+                continue;
+            };
+            follow(&ColdRows { segment, rows }, wanted, table, give_up, resolution)?;
+        }
+        let hot = hot.into_iter().map(|((_, key), _)| {
+            let seq = self.hot.get(&key).map(|(_, seq)| *seq);
+            (key, seq)
+        });
+        find(hot, table, give_up, resolution)
+    }
+}
+
+/// Which row is looked for at a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The very row that it was.
+    TheSame,
+    /// Whichever is there, if any.
+    Whatever,
 }
 
 /// Finds rows of a segment that the table has no more.
 fn follow<C>(
     cold: &ColdRows,
+    wanted: Wanted,
     table: &Table<'_, C>,
     give_up: GiveUp<'_>,
     resolution: &mut Resolution,
@@ -151,42 +191,48 @@ fn follow<C>(
         .get(&cold.segment, table.schema)?;
     let mut read = file.read(&columns, ranges.collect(), MOVE_BATCH_ROWS)?;
     while let Some((numbers, arrays, _)) = read.next()? {
-        let (mut keys, mut seqs) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
         for (index, row) in numbers.iter().enumerate().filter(|(_, row)| cold.rows.contains(*row)) {
             let based = cold::based(entry, row).0;
-            keys.push(match keys_at {
+            let key = match keys_at {
                 Some(at) => arrays[at].as_binary::<i32>().value(index).to_vec(),
                 None => based.0.to_be_bytes().to_vec(),
-            });
-            seqs.push(seqs_at.map_or(based, |at| Seq(arrays[at].as_primitive::<UInt64Type>().value(index))));
+            };
+            let seq = seqs_at.map_or(based, |at| Seq(arrays[at].as_primitive::<UInt64Type>().value(index)));
+            rows.push((key, (wanted == Wanted::TheSame).then_some(seq)));
         }
-        find(keys, &seqs, table, give_up, resolution)?;
+        find(rows.into_iter(), table, give_up, resolution)?;
     }
     Ok(())
 }
 
-/// Finds rows by key, the very same that they were.
+/// Finds rows by key: the very same that they were, where it is said which number that row had.
 fn find<C>(
-    keys: Vec<Vec<u8>>,
-    seqs: &[Seq],
+    mut rows: impl Iterator<Item = (Vec<u8>, Option<Seq>)>,
     table: &Table<'_, C>,
     give_up: GiveUp<'_>,
     resolution: &mut Resolution,
 ) -> Result<(), StoreError> {
-    go_on(give_up)?;
-    let found = table.state.find_all(table.schema, table.store, table.scope, &keys)?;
-    for ((key, &seq), found) in keys.into_iter().zip(seqs).zip(found) {
-        match found {
-            Some(found) if found.row.seq == seq || mistake!(LoadsRemoveWhateverIsThere) => match found.location {
-                Location::Hot(epoch) => {
+    loop {
+        let (keys, seqs): (Vec<Vec<u8>>, Vec<Option<Seq>>) = rows.by_ref().take(MOVE_BATCH_ROWS).unzip();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        go_on(give_up)?;
+        let found = table.state.find_all(table.schema, table.store, table.scope, &keys)?;
+        for ((key, seq), found) in keys.into_iter().zip(seqs).zip(found) {
+            let is_wanted =
+                |found: &Found| seq.is_none_or(|seq| found.row.seq == seq) || mistake!(LoadsRemoveWhateverIsThere);
+            match found.filter(is_wanted).map(|found| found.location) {
+                Some(Location::Hot(epoch)) => {
                     resolution.hot.insert((table.scope, key), epoch);
                 }
-                Location::Cold(segment, row) => {
+                Some(Location::Cold(segment, row)) => {
                     resolution.deleted.entry(segment).or_default().insert(row);
                 }
-            },
-            Some(_) | None => return Err(StoreError::Conflict),
+                None if seq.is_none() => {}
+                None => return Err(StoreError::Conflict),
+            }
         }
     }
-    Ok(())
 }

@@ -8,16 +8,17 @@ use arrow::array::AsArray;
 use crate::bulk::{GiveUp, OnDuplicate, go_on};
 use crate::cold;
 use crate::damage::Damage;
+use crate::deletion_vector::Deleted;
 use crate::engine::Engine;
 use crate::error::{CommitError, StoreError};
 use crate::ids::{ScopeId, SegmentId, StoreId};
 use crate::location::Location;
-use crate::manifest::SegmentEntry;
+use crate::manifest::{SegmentEntry, Segments};
 use crate::publication::Resolution;
 use crate::schema::StoreSchema;
 use crate::segment::{SegmentColumn, SegmentFile};
 use crate::sequencer::Shared;
-use crate::snapshot::DbState;
+use crate::snapshot::{DbState, Found};
 use crate::tuning::MOVE_BATCH_ROWS;
 use crate::watch::News;
 
@@ -66,35 +67,70 @@ impl<C: Send + Sync + 'static> Resolver<C> {
         resolution: &mut Resolution,
         give_up: GiveUp<'_>,
     ) -> Result<(), StoreError> {
+        let segments = &state
+            .table(self.target)
+            .ok_or(StoreError::Retired(self.target))?
+            .segments;
         for loaded in &self.loaded {
-            let entry = &loaded.entry;
-            let table = state.table(self.target).ok_or(StoreError::Retired(self.target))?;
-            let overlaps_cold = table
-                .segments
-                .iter()
-                .any(|segment| segment.entry.min_key <= entry.max_key && entry.min_key <= segment.entry.max_key);
-            let overlaps_hot = cold::hot_overlaps(state, self.target, &entry.min_key, &entry.max_key)?;
-            if !overlaps_cold && !overlaps_hot || mistake!(LoadsDoNotLookUp) {
+            let (min_key, max_key) = (&loaded.entry.min_key, &loaded.entry.max_key);
+            let overlaps =
+                segments.overlap(min_key, max_key) || cold::hot_overlaps(state, self.target, min_key, max_key)?;
+            if !overlaps || mistake!(LoadsDoNotLookUp) {
                 continue;
             }
-            let mut read = loaded.open(state.pinned().engine(), &self.schema)?.read(
-                &[SegmentColumn::Key],
-                std::iter::once(0..entry.rows).collect(),
-                MOVE_BATCH_ROWS,
-            )?;
-            while let Some((numbers, arrays, _)) = read.next()? {
-                go_on(give_up)?;
-                let keys: Vec<Vec<u8>> = arrays[0]
-                    .as_binary::<i32>()
-                    .iter()
-                    .flatten()
-                    .map(<[u8]>::to_vec)
-                    .collect();
-                let found = state.find_all(&self.schema, self.target, self.scope, &keys)?;
-                for ((key, row), found) in keys.into_iter().zip(numbers.iter()).zip(found) {
-                    if let Some(found) = found {
-                        self.clash(resolution, entry.segment, row, key, found.location)?;
-                    }
+            self.resolve_keys(loaded, state, resolution, give_up, |keys| {
+                state.find_all(&self.schema, self.target, self.scope, keys)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks all keys of the load up in some segments of the table.
+    pub(super) fn resolve_among(
+        &self,
+        segments: &Segments,
+        state: &Arc<DbState<C>>,
+        resolution: &mut Resolution,
+        give_up: GiveUp<'_>,
+    ) -> Result<(), StoreError> {
+        for loaded in &self.loaded {
+            if !segments.overlap(&loaded.entry.min_key, &loaded.entry.max_key) {
+                continue;
+            }
+            self.resolve_keys(loaded, state, resolution, give_up, |keys| {
+                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                cold::find_among(state, &self.schema, self.target, self.scope, segments, &keys)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn resolve_keys(
+        &self,
+        loaded: &Loaded,
+        state: &Arc<DbState<C>>,
+        resolution: &mut Resolution,
+        give_up: GiveUp<'_>,
+        find: impl Fn(&[Vec<u8>]) -> Result<Vec<Option<Found>>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let entry = &loaded.entry;
+        let mut read = loaded.open(state.pinned().engine(), &self.schema)?.read(
+            &[SegmentColumn::Key],
+            std::iter::once(0..entry.rows).collect(),
+            MOVE_BATCH_ROWS,
+        )?;
+        while let Some((numbers, arrays, _)) = read.next()? {
+            go_on(give_up)?;
+            let keys: Vec<Vec<u8>> = arrays[0]
+                .as_binary::<i32>()
+                .iter()
+                .flatten()
+                .map(<[u8]>::to_vec)
+                .collect();
+            let found = find(&keys)?;
+            for ((key, row), found) in keys.into_iter().zip(numbers.iter()).zip(found) {
+                if let Some(found) = found {
+                    self.clash(resolution, entry.segment, row, key, found.location)?;
                 }
             }
         }
@@ -121,6 +157,8 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             OnDuplicate::Replace => match location {
                 Location::Cold(segment, row) => {
                     resolution.deleted.entry(segment).or_default().insert(row);
+                    // Where it was before, if another load replaced it.
+                    resolution.hot.remove(&(self.scope, key));
                 }
                 Location::Hot(epoch) => {
                     resolution.hot.insert((self.scope, key), epoch);
@@ -130,21 +168,38 @@ impl<C: Send + Sync + 'static> Resolver<C> {
         Ok(())
     }
 
-    /// Looks at the keys that others touched. What was found of them before does no harm: a row that is gone already is
-    /// removed once more, without effect.
-    pub(super) fn settle(&self, news: &News, resolution: &mut Resolution) -> Result<(), CommitError> {
+    /// Settles what is left to the committer. The gate keeps other publications away, so none of it can be of another load.
+    pub(super) fn settle_last(&self, news: &News, resolution: &mut Resolution) -> Result<(), CommitError> {
         let Some(shared) = self.shared.upgrade() else {
             return Err(CommitError::Storage("the store is closing".to_string()));
         };
-        let state = shared.state.load_full();
+        // Loads into a table without a key, which meet no row, pass no gate.
+        let loaded = !news.loaded.is_empty() && !self.schema.key.is_empty();
+        if loaded || !news.deleted.is_empty() {
+            return Err(CommitError::Conflict);
+        }
+        self.settle(&shared.state.load_full(), news, resolution)
+    }
+
+    /// Looks at the keys that others touched, in a state that shows all that is told. What was found of them before does no harm:
+    /// a row that is gone already is removed once more, without effect.
+    pub(super) fn settle(
+        &self,
+        state: &Arc<DbState<C>>,
+        news: &News,
+        resolution: &mut Resolution,
+    ) -> Result<(), CommitError> {
         let touches = |(scope, key, location): &(ScopeId, Vec<u8>, Location)| {
             *scope == self.scope && resolution.removes(*scope, key, *location)
         };
         if self.removes && news.removed.iter().any(touches) && !mistake!(LoadsForgetWhoTouchedTheirRows) {
             return Err(CommitError::Conflict);
         }
-        // The gate keeps other publications away: what they bring and take is not looked up.
-        if !news.deleted.is_empty() {
+        let removes = |(segment, rows): (&SegmentId, &Deleted)| {
+            let removed = resolution.deleted.get(segment);
+            removed.is_some_and(|removed| removed.meets(rows))
+        };
+        if self.removes && news.deleted.iter().any(removes) && !mistake!(LoadsForgetWhoElseLoads) {
             return Err(CommitError::Conflict);
         }
         let inserted = news.inserted.iter().map(|(scope, key)| (*scope, key));
@@ -155,7 +210,7 @@ impl<C: Send + Sync + 'static> Resolver<C> {
             .map(|(_, key)| key)
             .collect();
         for key in touched {
-            let Some((segment, row)) = self.own(&shared.engine, key)? else {
+            let Some((segment, row)) = self.own(state.pinned().engine(), key)? else {
                 continue;
             };
             let found = state.find_all(&self.schema, self.target, self.scope, std::slice::from_ref(key))?;

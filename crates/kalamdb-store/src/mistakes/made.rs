@@ -142,10 +142,14 @@ kalamdb_histories::mistakes! {
         "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
     /// It removes whatever is at the keys of its rows.
     LoadsRemoveWhateverIsThere of 12:
-        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+        "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one",
+        "hazards_of_look_ups::hazard_12_what_others_publish_while_a_large_change_looks_its_rows_up";
     /// It does not mind who changes its rows after it has looked.
     LoadsForgetWhoTouchedTheirRows of 12:
         "hazards_of_changes::hazard_12_a_small_change_of_a_row_at_any_moment_of_a_large_one";
+    /// Nor which of them another load removes.
+    LoadsForgetWhoElseLoads of 12:
+        "hazards_of_look_ups::hazard_12_what_others_publish_while_a_large_change_looks_its_rows_up";
 
     /// Rows are removed where they were found, wherever they are now.
     MovedRowsAreNotLookedUpAgain of 13:
@@ -167,13 +171,18 @@ kalamdb_histories::mistakes! {
         "hazards_of_loads::hazard_17_a_row_inserted_between_a_loads_check_and_its_publication";
     /// A watch that holds no more tells what it has.
     WatchesOverflowUnnoticed of 13:
-        "hazards_of_loads::hazard_17_more_changes_than_a_watch_holds_fail_the_load";
+        "hazards_of_loads::hazard_17_more_changes_than_a_watch_holds_fail_the_load",
+        "hazards_of_look_ups::hazard_17_more_changes_than_a_watch_holds_have_a_load_look_again";
     /// Movers hear of as many removals as loads.
     MoversHearOnlySoMuch of 13:
         "hazards_of_publications::hazard_13_a_mover_follows_however_many_rows_are_removed_meanwhile";
     /// Rows that moved since a large change found them count as changed.
     MovedRowsConflictWithLoads of 13:
         "hazards_of_changes::hazard_13_rows_that_moved_since_a_large_change_found_them_are_found_again";
+    /// Rows that moved since a load looked them up are taken to be where they were.
+    LoadsForgetWhatMoved of 13:
+        "hazards_of_look_ups::hazard_17_what_others_publish_while_a_load_looks_its_keys_up",
+        "hazards_of_look_ups::hazard_12_what_others_publish_while_a_large_change_looks_its_rows_up";
     /// Removals delete from the current epoch, wherever the row is.
     RemovalsGoToTheCurrentEpoch of 13:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed";
@@ -228,6 +237,19 @@ kalamdb_histories::mistakes! {
     LoadsWatchTooLate of 17:
         "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met",
         "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
+    /// It looks at a state, and then hears of what that does not show.
+    LoadsLookBeforeTheyListen of 17:
+        "hazards_of_loads::hazard_17_what_others_do_at_any_moment_of_a_load_is_met",
+        "hazards_of_loads::hazard_17_a_key_inserted_at_any_moment_of_a_load_is_a_duplicate";
+    /// Loads hear nothing of each other.
+    LoadsAreNotHeard of 17:
+        "hazards_of_look_ups::hazard_17_what_others_publish_while_a_load_looks_its_keys_up";
+    /// What another load brought is looked for in its own segments, though they were merged.
+    LoadsForgetMergedLoads of 17:
+        "hazards_of_look_ups::hazard_17_what_others_publish_while_a_load_looks_its_keys_up";
+    /// A key that was dropped for a row that another load removes stays dropped.
+    LoadsForgetWhatOthersRemove of 17:
+        "hazards_of_look_ups::hazard_17_what_others_publish_while_a_load_looks_its_keys_up";
     /// Watches hear of a commit before it is visible.
     WatchesAreToldTooEarly of 17:
         "hazards_of_loads::hazard_17_a_commit_is_visible_before_a_load_hears_of_it";
@@ -354,9 +376,19 @@ kalamdb_histories::mistakes! {
     /// Whoever began to read before a file was mended has it refused again.
     OldReadersNoteDamage of 20:
         "hazards_of_files::what_a_reader_met_before_a_file_was_mended_is_not_held_against_it";
+    /// Files that are known to be damaged are compacted.
+    DamagedFilesAreCompacted of 20:
+        "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone",
+        "hazards_of_hot_files::damage_that_a_compaction_meets_stops_no_write_after_a_restart";
+    /// Damage that a read of hot rows met is forgotten.
+    DamageOfHotRowsIsForgotten of 20:
+        "hazards_of_hot_files::damage_of_one_tables_hot_rows_refuses_that_table_alone";
     /// A directory that does not say its format is taken for a new one.
     UnmarkedDirectoriesAreTaken of 20:
         "hazards::a_directory_with_something_in_it_that_does_not_say_its_format_is_refused";
+    /// What RocksDB begins anew is taken for a new database, whatever was there.
+    LostRowsAreANewDatabase of 20:
+        "hazards::hazard_20_a_database_whose_rows_are_away_is_no_new_one";
     /// Start-up does not look for the files that the manifest names.
     FilesAreNotLookedAt of 20:
         "hazards_of_files::a_table_with_a_missing_file_is_refused_even_where_the_file_is_not_needed";
@@ -392,6 +424,9 @@ kalamdb_histories::mistakes! {
     FlushedRowsStay of 0:
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_small_flush_stay_changed",
         "hazards_of_publications::hazard_13_rows_changed_at_any_moment_of_a_large_flush_stay_changed";
+    /// Nothing is published while a load looks its keys up, so that writers at the hot limit wait for it.
+    LoadsLookUpBehindTheGate of 0:
+        "hazards_of_look_ups::nobody_waits_for_a_load_that_looks_its_keys_up";
     /// Flushes and compactions of a table exclude each other.
     FlushesWaitForCompactions of 0:
         "hazards_of_publications::a_flush_does_not_wait_for_a_compaction_nor_a_compaction_for_a_flush";

@@ -150,6 +150,8 @@ fn read(
 struct Quiet;
 
 impl crate::Progress for Quiet {
+    fn expect(&self, _rows: u64) {}
+
     fn advance(&self, _rows: u64, _bytes: u64) {}
 
     fn cancelled(&self) -> bool {

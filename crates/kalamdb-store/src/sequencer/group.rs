@@ -37,9 +37,10 @@ pub(super) struct Group {
 #[derive(Clone, Copy, Default)]
 pub(super) struct HotChange {
     pub(super) epochs: EpochChange,
-    /// Rows and bytes that come to the current epoch, or go.
+    /// Rows that come to the current epoch, less those that go.
     pub(super) rows: i64,
-    pub(super) bytes: i64,
+    /// Bytes of those that come.
+    pub(super) bytes: u64,
     /// Rows that go from the sealed one.
     pub(super) sealed_rows_gone: u64,
 }
@@ -92,7 +93,7 @@ impl Group {
 }
 
 impl HotChange {
-    /// What is hot afterwards. Of a row that goes only the number is known: it is taken for one of average length.
+    /// What is hot afterwards.
     pub(super) fn applied(&self, before: HotUsage, updated_micros: i64) -> HotUsage {
         let mut after = match self.epochs {
             EpochChange::None => before,
@@ -110,21 +111,15 @@ impl HotChange {
                 ..before
             },
         };
-        let average = after.sealed_bytes / after.sealed_rows.max(1);
         after.sealed_rows = after.sealed_rows.saturating_sub(self.sealed_rows_gone);
-        after.sealed_bytes = after.sealed_bytes.saturating_sub(average * self.sealed_rows_gone);
         if after.sealed_rows == 0 {
             after.sealed_bytes = 0;
         }
-        let average = after.bytes / after.rows.max(1);
-        let gone_bytes = average * self.rows.min(0).unsigned_abs();
         if after.rows == 0 || mistake!(TheLastRowSaysHowOldTheyAre) {
             after.since_micros = updated_micros;
         }
         after.rows = after.rows.saturating_add_signed(self.rows);
-        after.bytes = after
-            .bytes
-            .saturating_add_signed(self.bytes.saturating_sub_unsigned(gone_bytes));
+        after.bytes = after.bytes.saturating_add(self.bytes);
         if after.rows == 0 {
             (after.bytes, after.since_micros) = (0, 0);
         }

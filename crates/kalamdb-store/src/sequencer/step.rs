@@ -197,7 +197,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         self.publish(group, catalog, Arc::new(tables), Arc::new(retired_scopes));
         for publication in &published {
             // What a mover moves is found to have moved by its location.
-            if publication.inputs.epoch.is_none() && publication.inputs.segments.is_empty() {
+            if publication.is_load() {
                 self.published_at.insert(publication.store, committed.seq);
             }
         }
@@ -205,6 +205,7 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             if let EraseJob::Store(store) = job {
                 self.published_at.remove(&store);
                 self.shared.hot.write().remove(&store);
+                self.shared.engine.damages().hot_is_sound(store);
             }
             self.eraser.erase(job);
         }
@@ -254,6 +255,12 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
         };
         let others = watches_of(&self.watches, store).filter(|watch| !is_own(watch));
         let others: Vec<Arc<Watch>> = others.filter(|_| !mistake!(ReplacedRowsAreNotHeard)).collect();
+        if publication.is_load() {
+            for watch in &others {
+                let segments = publication.outputs.iter().map(|output| output.segment);
+                watch.note_loaded(group.news_of(watch), segments);
+            }
+        }
         for (&segment, deleted) in &resolution.deleted {
             let is_new = publication.outputs.iter().any(|output| output.segment == segment);
             if !is_new && table.segments.get(segment).is_none() {

@@ -401,6 +401,8 @@ fn segment_files(path: &Path) -> usize {
 struct Quiet;
 
 impl Progress for Quiet {
+    fn expect(&self, _: u64) {}
+
     fn advance(&self, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {

@@ -171,6 +171,8 @@ fn rows_that_are_not_there_cannot_be_read() {
 fn verifying_stops_when_told() {
     struct Stop;
     impl Progress for Stop {
+        fn expect(&self, _rows: u64) {}
+
         fn advance(&self, _rows: u64, _bytes: u64) {}
 
         fn cancelled(&self) -> bool {

@@ -1,0 +1,144 @@
+//! What an aggregate says of which of its columns the others follow from, forgotten.
+//!
+//! Problem: DataFusion 55 says of `GROUP BY f.cid, o.y` over a join that `f.cid` alone determines every column of the result, where
+//! it is the key of one side of the join and `o.y` is of the other; so ORDER BY and GROUP BY above lose `o.y`, and DISTINCT goes as a
+//! whole. Proper way: to ask whether the key's dependents cover what is grouped by. Chosen: the rules that rely on such sayings find
+//! none, in any plan. What that costs is a shorter key of some sorts and groups, and a DISTINCT that changes nothing. Evidence:
+//! `aggregate_functional_dependencies` in datafusion-common 55 `functional_dependencies.rs`, whose test for
+//! `existing_target_indices == new_target_indices` leaves out columns that no dependency names.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DFSchemaRef, FunctionalDependencies};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Distinct, LogicalPlan};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// The rules of DataFusion's optimizer that rely on them.
+const RELYING: &[&str] = &[
+    "eliminate_duplicated_expr",
+    "eliminate_join",
+    "optimize_projections",
+    "replace_distinct_aggregate",
+];
+
+/// The rule; it comes before each of those.
+#[derive(Debug)]
+struct ForgetDependencies;
+
+/// DataFusion's rules with this one among them.
+pub(crate) fn before_relying(
+    rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut all: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::with_capacity(rules.len() + RELYING.len());
+    for rule in rules {
+        if RELYING.contains(&rule.name()) {
+            all.push(Arc::new(ForgetDependencies));
+        }
+        all.push(rule);
+    }
+    all
+}
+
+impl OptimizerRule for ForgetDependencies {
+    fn name(&self) -> &str {
+        "forget_dependencies"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        plan.transform_up_with_subqueries(|mut plan| {
+            let forgotten = match own_schema(&mut plan) {
+                Some(schema) if !schema.functional_dependencies().is_empty() => {
+                    *schema = Arc::new(without_dependencies(schema)?);
+                    true
+                }
+                Some(_) | None => false,
+            };
+            Ok(Transformed::new_transformed(plan, forgotten))
+        })
+    }
+}
+
+fn without_dependencies(schema: &DFSchema) -> Result<DFSchema> {
+    schema
+        .clone()
+        .with_functional_dependencies(FunctionalDependencies::empty())
+}
+
+/// The schema of a plan that has one besides those of its inputs.
+fn own_schema(plan: &mut LogicalPlan) -> Option<&mut DFSchemaRef> {
+    match plan {
+        LogicalPlan::Projection(plan) => Some(&mut plan.schema),
+        LogicalPlan::Window(plan) => Some(&mut plan.schema),
+        LogicalPlan::Aggregate(plan) => Some(&mut plan.schema),
+        LogicalPlan::Join(plan) => Some(&mut plan.schema),
+        LogicalPlan::Union(plan) => Some(&mut plan.schema),
+        LogicalPlan::TableScan(plan) => Some(&mut plan.projected_schema),
+        LogicalPlan::EmptyRelation(plan) => Some(&mut plan.schema),
+        LogicalPlan::SubqueryAlias(plan) => Some(&mut plan.schema),
+        LogicalPlan::RecursiveQuery(plan) => Some(&mut plan.schema),
+        LogicalPlan::Values(plan) => Some(&mut plan.schema),
+        LogicalPlan::Unnest(plan) => Some(&mut plan.schema),
+        LogicalPlan::Distinct(Distinct::On(plan)) => Some(&mut plan.schema),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Fixture;
+
+    fn fixture() -> Fixture {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE oc (id INT PRIMARY KEY, name TEXT)",
+            "CREATE TABLE oo (id INT PRIMARY KEY, cid INT, y INT, amt INT)",
+            "INSERT INTO oc VALUES (1, 'a'), (2, 'b')",
+            "INSERT INTO oo SELECT g::INT, (g % 2 + 1)::INT, (2030 - g % 7)::INT, g::INT FROM generate_series(1, 40) AS t(g)",
+        ]);
+        fixture
+    }
+
+    #[test]
+    fn a_grouped_side_of_a_join_does_not_determine_the_other() {
+        let fixture = fixture();
+        let grouped = "(SELECT cid, min(y) AS m FROM oo GROUP BY cid) f ON f.cid = o.cid";
+        fixture.check(
+            &format!(
+                "SELECT f.cid, o.y, count(*) FROM oo o JOIN {grouped} GROUP BY f.cid, o.y ORDER BY f.cid, o.y LIMIT 4"
+            ),
+            &["1|2024|3", "1|2025|2", "1|2026|3", "1|2027|3"],
+        );
+        fixture.check(
+            &format!("SELECT DISTINCT f.cid, o.y FROM oo o JOIN {grouped} ORDER BY 1, 2 DESC LIMIT 3"),
+            &["1|2030", "1|2029", "1|2028"],
+        );
+        fixture.check(
+            &format!(
+                "SELECT count(*) FROM (SELECT DISTINCT cid FROM (SELECT f.cid, o.y FROM oo o JOIN {grouped} GROUP BY f.cid, o.y) q)"
+            ),
+            &["2"],
+        );
+    }
+
+    #[test]
+    fn nor_does_a_primary_key() {
+        let fixture = fixture();
+        fixture.check(
+            "SELECT c.id, c.name, o.y, sum(o.amt) FROM oc c JOIN oo o ON o.cid = c.id GROUP BY c.id, o.y \
+             ORDER BY c.id, sum(o.amt) DESC LIMIT 3",
+            &["1|a|2024|78", "1|a|2026|72", "1|a|2028|66"],
+        );
+        fixture.check(
+            "SELECT count(*), sum(n) FROM (SELECT q.id, q.y, count(*) AS n FROM (SELECT c.id, c.name, o.y, count(*) AS n FROM oc c \
+             JOIN oo o ON o.cid = c.id GROUP BY c.id, o.y) q GROUP BY q.id, q.y)",
+            &["14|14"],
+        );
+        fixture.check(
+            "SELECT q.id, count(*) FROM oc JOIN (SELECT c.id, o.y FROM oc c JOIN oo o ON o.cid = c.id GROUP BY c.id, o.y) q \
+             ON oc.id = q.id GROUP BY q.id ORDER BY q.id",
+            &["1|7", "2|7"],
+        );
+    }
+}

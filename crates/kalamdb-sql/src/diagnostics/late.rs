@@ -1,0 +1,168 @@
+//! Places in a statement for errors that come when it is no text any more: of rules over its plan, and of running it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, Expr, Query, SetExpr, TableFactor, VisitorMut};
+use kalamdb_core::{Error, ErrorCode, Position};
+
+use crate::names::{first_span, placed, position_of};
+use crate::system_columns::constraint_mut;
+use crate::tree::walk_mut;
+
+/// What a subquery as a value is refused for when it runs.
+pub(crate) const SEVERAL_ROWS: &str = "a subquery used as a value gives more than one row";
+
+/// What says of an operator that it does not take the types of its operands.
+const OF_OPERATORS: &[&str] = &["for comparison operation ", "coerce arithmetic expression "];
+
+/// Begins what is said of a condition that is none.
+pub(crate) const OF_CONDITIONS: &str = "a condition is BOOLEAN";
+
+/// A place that counts if it is the only one of its kind.
+#[derive(Clone, Copy, Debug, Default)]
+enum Only {
+    #[default]
+    None,
+    One(Option<Position>),
+    Several,
+}
+
+impl Only {
+    /// Asks for the first place alone.
+    fn note(&mut self, place: impl FnOnce() -> Option<Position>) {
+        *self = match self {
+            Only::None => Only::One(place()),
+            Only::One(_) | Only::Several => Only::Several,
+        };
+    }
+
+    fn get(self) -> Option<Position> {
+        match self {
+            Only::One(place) => place,
+            Only::None | Only::Several => None,
+        }
+    }
+}
+
+/// Where a statement has what such errors are about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LatePlaces {
+    /// Expressions of each operator, by its sign.
+    operators: BTreeMap<String, Only>,
+    /// A condition of WHERE, HAVING or ON.
+    condition: Only,
+    /// A subquery that is a value.
+    value: Only,
+    /// A subquery in an expression, or behind LATERAL.
+    subquery: Only,
+}
+
+impl LatePlaces {
+    /// Of a statement as it is written. Nothing of it is changed.
+    pub(crate) fn of(statement: &mut ast::Statement) -> Self {
+        let mut places = LatePlaces::default();
+        walk_mut(statement, &mut places).expect("this visitor does not break");
+        places
+    }
+
+    /// The error with its place, if it has none and the statement has one such place only.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if error.position.is_some() {
+            return error;
+        }
+        let place = match error.code {
+            ErrorCode::TypeMismatch if OF_OPERATORS.iter().any(|sign| error.message.contains(sign)) => {
+                self.operator(&error.message).or(self.condition.get())
+            }
+            ErrorCode::TypeMismatch if error.message.starts_with(OF_CONDITIONS) => self.condition.get(),
+            ErrorCode::InvalidStatement if error.message == SEVERAL_ROWS => self.value.get(),
+            ErrorCode::Unsupported if error.message.contains("subquery") => self.subquery.get(),
+            _ => None,
+        };
+        placed(error, place)
+    }
+
+    /// Where the operator of a message such as `… comparison operation BIGINT = TEXT` stands.
+    fn operator(&self, message: &str) -> Option<Position> {
+        let mut found = Only::None;
+        for (sign, place) in &self.operators {
+            if message.contains(&format!(" {sign} ")) {
+                match place {
+                    Only::One(place) => found.note(|| *place),
+                    Only::None => {}
+                    Only::Several => found = Only::Several,
+                }
+            }
+        }
+        found.get()
+    }
+
+    fn note_query(&mut self, query: &Query) {
+        self.subquery.note(|| start_of(query));
+    }
+}
+
+/// Where a query's first SELECT stands.
+fn start_of(query: &Query) -> Option<Position> {
+    let mut body = query.body.as_ref();
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return position_of(select.select_token.0.span),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return None,
+        };
+    }
+}
+
+impl VisitorMut for LatePlaces {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        let joins = select.from.iter_mut().flat_map(|from| &mut from.joins);
+        let on = joins.filter_map(|join| match constraint_mut(&mut join.join_operator) {
+            Some(ast::JoinConstraint::On(condition)) => Some(&*condition),
+            _ => None,
+        });
+        for condition in select.selection.iter().chain(&select.having).chain(on) {
+            self.condition.note(|| position_of(first_span(condition)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        if let TableFactor::Derived {
+            lateral: true,
+            subquery,
+            ..
+        } = factor
+        {
+            self.note_query(subquery);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::BinaryOp { left, op, right: _ } => {
+                // As DataFusion writes it.
+                let sign = match op {
+                    ast::BinaryOperator::NotEq => "!=".to_owned(),
+                    other => other.to_string(),
+                };
+                self.operators
+                    .entry(sign)
+                    .or_default()
+                    .note(|| position_of(first_span(left)));
+            }
+            Expr::Subquery(query) => {
+                self.value.note(|| start_of(query));
+                self.note_query(query);
+            }
+            Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } => self.note_query(subquery),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The hazards of RocksDB's own files going bad: which table it is about is said, that table is refused, and all others are read and
+//! written.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use rocksdb::WaitForCompactOptions;
+
+use crate::key;
+use crate::testing::{
+    GLOBAL, Meanwhile, T, TestStore, create, ids, insert, key as key_of, new_store, open, put, request, schema, spec,
+};
+use crate::{CommitError, SegmentId, StoreError, StoreId};
+
+/// Tables whose keys are on both sides of those of [`T`], so that RocksDB merges its file with theirs.
+const OTHERS: [StoreId; 2] = [StoreId(1), StoreId(1000)];
+
+/// So many that they are in several blocks of a file.
+const ROWS: i64 = 500;
+
+const QUIET: Meanwhile<fn(u64, u64)> = Meanwhile(|_, _| {});
+
+/// A table whose hot rows are in a file of RocksDB, and others; that file.
+fn table() -> (tempfile::TempDir, Arc<TestStore>, PathBuf) {
+    let (directory, store) = new_store();
+    OTHERS.iter().for_each(|&other| create(&store, other));
+    let text = "some text that makes a row long enough ".repeat(4);
+    let puts = (0..ROWS).map(|id| put(T, GLOBAL, id, &text)).collect();
+    block_on(store.commit(request(&store, puts))).expect("commits");
+    let engine = store.engine();
+    engine.db().flush_cf(engine.hot()).expect("is written");
+    let live = engine.db().live_files().expect("are listed");
+    let prefix = key::store_prefix(T);
+    let of_table = live
+        .iter()
+        .filter(|file| file.start_key.as_ref().is_some_and(|key| key.starts_with(&prefix)));
+    let names: Vec<&str> = of_table.map(|file| file.name.trim_start_matches('/')).collect();
+    let [name] = names[..] else { panic!("{names:?}") };
+    let path = directory.path().join("rocksdb").join(name);
+    (directory, store, path)
+}
+
+/// Where a block of rows is, not the first: RocksDB reads that one to see that a table before it has no rows there.
+const OFFSET: u64 = 3000;
+
+/// Changes a byte of it, and changes it back the next time.
+fn flip(file: &Path) {
+    let file = OpenOptions::new().read(true).write(true).open(file).expect("opens");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, OFFSET).expect("reads");
+    file.write_all_at(&[byte[0] ^ 1], OFFSET).expect("writes");
+}
+
+/// Writes the other tables, and has RocksDB do what it then does: enough for a compaction of all files.
+fn write_others(store: &TestStore, from: i64) -> Result<(), CommitError> {
+    for id in from..from + 6 {
+        for other in OTHERS {
+            insert(store, other, id, "other")?;
+        }
+        let engine = store.engine();
+        // What goes wrong here is what the next write says.
+        engine.db().flush_cf(engine.hot()).ok();
+        engine.db().wait_for_compact(&WaitForCompactOptions::default()).ok();
+    }
+    OTHERS
+        .iter()
+        .try_for_each(|&other| insert(store, other, from + 6, "other").map(|_| ()))
+}
+
+fn scan(store: &TestStore) -> Result<usize, StoreError> {
+    let mut scan = store.state().scan(&schema(), spec(T, GLOBAL))?;
+    let mut rows = 0;
+    while let Some(batch) = scan.next_batch()? {
+        rows += batch.num_rows();
+    }
+    Ok(rows)
+}
+
+#[track_caller]
+fn assert_names<T: std::fmt::Debug>(refused: Result<T, StoreError>, file: &Path) {
+    let name = file.file_name().expect("a name").to_string_lossy();
+    match refused {
+        Err(StoreError::HotDamaged { store: T, problem }) => assert!(problem.contains(&*name), "{problem}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn problems(store: &TestStore, table: StoreId) -> Vec<(Option<SegmentId>, String)> {
+    store.check(table, &schema(), &QUIET).expect("checks").problems
+}
+
+#[track_caller]
+fn assert_checked(store: &TestStore, file: &Path) {
+    let name = file.file_name().expect("a name").to_string_lossy();
+    match &problems(store, T)[..] {
+        [(None, problem)] => assert!(problem.contains(&*name), "{problem}"),
+        other => panic!("{other:?}"),
+    }
+    for other in OTHERS {
+        assert_eq!(problems(store, other), []);
+    }
+}
+
+#[test]
+fn damage_of_one_tables_hot_rows_refuses_that_table_alone() {
+    for checked_first in [false, true] {
+        let (directory, store, file) = table();
+        let sound = store.check(T, &schema(), &QUIET).expect("checks");
+        assert_eq!((sound.rows, sound.problems), (ROWS as u64, Vec::new()));
+        // All of it is in memory by now.
+        assert_eq!(scan(&store).expect("reads"), ROWS as usize);
+        flip(&file);
+        if checked_first {
+            assert_checked(&store, &file);
+        } else {
+            store.engine().forget_blocks();
+        }
+        assert_names(scan(&store), &file);
+        // Not even this is read, which is elsewhere in the file.
+        assert_names(store.state().find(&schema(), T, GLOBAL, &key_of(ROWS - 1), 0), &file);
+        assert_names(store.state().check_segments(T), &file);
+        assert_checked(&store, &file);
+        write_others(&store, 0).expect("others are written");
+        assert_eq!(rows_of_others(&store), 2 * 7);
+
+        drop(store);
+        let store = open(directory.path());
+        write_others(&store, 10).expect("others are written");
+        assert_names(scan(&store), &file);
+        assert_checked(&store, &file);
+        assert_eq!(rows_of_others(&store), 4 * 7);
+
+        drop(store);
+        flip(&file);
+        let store = open(directory.path());
+        assert_eq!(problems(&store, T), []);
+        assert_eq!(scan(&store).expect("reads"), ROWS as usize);
+        write_others(&store, 20).expect("others are written");
+        assert!(!file.exists(), "it is compacted");
+        assert_eq!(ids(&store, T).len(), ROWS as usize);
+    }
+}
+
+#[test]
+fn damage_that_a_compaction_meets_stops_no_write_after_a_restart() {
+    let (directory, store, file) = table();
+    flip(&file);
+    let refused = (0..3).find_map(|round| write_others(&store, 10 * round).err());
+    let words = refused.expect("a compaction meets it").to_string();
+    let name = file.file_name().expect("a name").to_string_lossy();
+    assert!(words.contains(&*name), "{words}");
+    let words = insert(&store, OTHERS[0], 100, "no").expect_err("still").to_string();
+    assert!(words.contains(&*name) && words.contains("restart"), "{words}");
+
+    drop(store);
+    let store = open(directory.path());
+    write_others(&store, 200).expect("others are written");
+    assert_names(scan(&store), &file);
+    assert_checked(&store, &file);
+}
+
+/// Rows of the other tables.
+fn rows_of_others(store: &TestStore) -> usize {
+    OTHERS.iter().map(|&other| ids(store, other).len()).sum()
+}
