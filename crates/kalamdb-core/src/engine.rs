@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::lock::{Mutex, MutexGuard};
 use kalamdb_store::{
-    CommitError, DbState, Durability, ScopeId, SeenSegments, Step, Store, StoreError, StoreId, StoreOptions,
-    StoreStatistics, TableChange,
+    CommitError, DbState, Durability, KeyEncoder, ScopeId, SeenSegments, Step, Store, StoreError, StoreId,
+    StoreOptions, StoreStatistics, TableChange,
 };
 
 use crate::access::Principal;
@@ -20,13 +20,14 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::hot_limit::HeldWriters;
 use crate::job_queue::Jobs;
 use crate::job_rows;
+use crate::key_range::{everything, range_of};
 use crate::login::Logins;
 use crate::maintenance::MaintenanceOptions;
 use crate::movers::Movers;
 use crate::mutate::Mutator;
 use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::rights::Action;
-use crate::scan::{RowScan, ScanRequest};
+use crate::scan::{KeyConstraint, RowScan, ScanRequest};
 use crate::scheduler::Wanted;
 use crate::system_rows::{built_in_catalog, load_catalog};
 use crate::time_mark::TimeMark;
@@ -321,13 +322,32 @@ impl View {
         self.state.segment_rows(table.store)
     }
 
-    /// Those that are the principal's, in a table where everyone has their own: this one may be shown, by how the table is read.
+    /// Whether so many of them are the principal's, in a table where everyone has their own, and have one of these keys (`None`:
+    /// any). This may be shown, by how the table is read.
     ///
     /// # Errors
     /// TABLE_NOT_FOUND (gone since), STORAGE_ERROR.
-    pub fn own_segment_rows(&self, principal: &Principal, table: &Table) -> Result<u64> {
+    pub fn has_segment_rows(
+        &self,
+        principal: &Principal,
+        table: &Table,
+        keys: Option<&[KeyConstraint]>,
+        enough: u64,
+    ) -> Result<bool> {
+        let schema = &table.schema.stored;
+        let ranges = match keys {
+            None => vec![everything()],
+            Some(constraints) => {
+                let encoder = KeyEncoder::new(schema)?;
+                let key_columns = table.schema.primary_key.len();
+                let ranges = constraints
+                    .iter()
+                    .map(|constraint| range_of(&encoder, key_columns, constraint));
+                ranges.filter_map(Result::transpose).collect::<Result<_>>()?
+            }
+        };
         let scope = table.kind.scope(principal);
-        let rows = self.state.segment_rows_of(&table.schema.stored, table.store, scope);
+        let rows = self.state.has_segment_rows(schema, table.store, scope, &ranges, enough);
         rows.map_err(Error::from)
     }
 

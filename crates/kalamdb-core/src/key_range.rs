@@ -22,9 +22,9 @@ pub(crate) enum Keys {
 /// The keys that `constraint` leaves of a key of `key_columns` columns.
 pub(crate) fn keys_of(encoder: &KeyEncoder, key_columns: usize, constraint: &KeyConstraint) -> Result<Keys> {
     let bounds = [&constraint.lower, &constraint.upper];
-    let bound_values = bounds.iter().filter_map(|bound| match bound {
-        Bound::Included(value) | Bound::Excluded(value) => Some(value),
-        Bound::Unbounded => None,
+    let bound_values = bounds.iter().flat_map(|bound| match bound {
+        Bound::Included(values) | Bound::Excluded(values) => values.as_slice(),
+        Bound::Unbounded => &[],
     });
     if constraint
         .equal
@@ -34,7 +34,7 @@ pub(crate) fn keys_of(encoder: &KeyEncoder, key_columns: usize, constraint: &Key
     {
         return Ok(Keys::Nothing);
     }
-    let encode = |last: Option<&ArrayRef>| -> Result<Vec<u8>> {
+    let encode = |last: &[ArrayRef]| -> Result<Vec<u8>> {
         let columns: Vec<ArrayRef> = constraint.equal.iter().chain(last).cloned().collect();
         let mut bytes = Vec::new();
         if !columns.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn keys_of(encoder: &KeyEncoder, key_columns: usize, constraint: &Key
         }
         Ok(bytes)
     };
-    let prefix = encode(None)?;
+    let prefix = encode(&[])?;
     if constraint.equal.len() == key_columns && key_columns > 0 {
         return Ok(Keys::One(prefix));
     }
@@ -51,16 +51,16 @@ pub(crate) fn keys_of(encoder: &KeyEncoder, key_columns: usize, constraint: &Key
     let start = match &constraint.lower {
         Bound::Unbounded if prefix.is_empty() => Bound::Unbounded,
         Bound::Unbounded => Bound::Included(prefix.clone()),
-        Bound::Included(value) => Bound::Included(encode(Some(value))?),
-        Bound::Excluded(value) => match successor(encode(Some(value))?) {
+        Bound::Included(values) => Bound::Included(encode(values)?),
+        Bound::Excluded(values) => match successor(encode(values)?) {
             Some(next) => Bound::Included(next),
             None => return Ok(Keys::Nothing),
         },
     };
     let end = match &constraint.upper {
         Bound::Unbounded => up_to(prefix),
-        Bound::Included(value) => up_to(encode(Some(value))?),
-        Bound::Excluded(value) => Bound::Excluded(encode(Some(value))?),
+        Bound::Included(values) => up_to(encode(values)?),
+        Bound::Excluded(values) => Bound::Excluded(encode(values)?),
     };
     if let (Bound::Included(start), Bound::Excluded(end)) = (&start, &end)
         && start >= end
@@ -68,6 +68,27 @@ pub(crate) fn keys_of(encoder: &KeyEncoder, key_columns: usize, constraint: &Key
         return Ok(Keys::Nothing);
     }
     Ok(Keys::Range(start, end))
+}
+
+/// The same as one range; `None` if it leaves none.
+pub(crate) fn range_of(
+    encoder: &KeyEncoder,
+    key_columns: usize,
+    constraint: &KeyConstraint,
+) -> Result<Option<KeyRange>> {
+    Ok(match keys_of(encoder, key_columns, constraint)? {
+        Keys::Nothing => None,
+        Keys::One(key) => Some(prefix_range(key)),
+        Keys::Range(start, end) => Some(KeyRange { start, end }),
+    })
+}
+
+/// All keys.
+pub(crate) fn everything() -> KeyRange {
+    KeyRange {
+        start: Bound::Unbounded,
+        end: Bound::Unbounded,
+    }
 }
 
 /// All keys that begin with `prefix`.
@@ -142,8 +163,8 @@ mod tests {
         use Bound::{Excluded, Included, Unbounded};
         type Case = (
             Vec<ArrayRef>,
-            Bound<ArrayRef>,
-            Bound<ArrayRef>,
+            Bound<Vec<ArrayRef>>,
+            Bound<Vec<ArrayRef>>,
             &'static [(&'static str, i64)],
         );
         let all: &[(&str, i64)] = &[
@@ -165,34 +186,85 @@ mod tests {
             ),
             (
                 vec![text("a")],
-                Included(number(0)),
+                Included(vec![number(0)]),
                 Unbounded,
                 &[("a", 0), ("a", i64::MAX)],
             ),
-            (vec![text("a")], Excluded(number(0)), Unbounded, &[("a", i64::MAX)]),
-            (vec![text("a")], Unbounded, Excluded(number(0)), &[("a", -1)]),
-            (vec![text("a")], Unbounded, Included(number(0)), &[("a", -1), ("a", 0)]),
-            (vec![text("a")], Excluded(number(0)), Excluded(number(0)), &[]),
-            (vec![text("a")], Included(number(1)), Included(number(0)), &[]),
+            (
+                vec![text("a")],
+                Excluded(vec![number(0)]),
+                Unbounded,
+                &[("a", i64::MAX)],
+            ),
+            (vec![text("a")], Unbounded, Excluded(vec![number(0)]), &[("a", -1)]),
+            (
+                vec![text("a")],
+                Unbounded,
+                Included(vec![number(0)]),
+                &[("a", -1), ("a", 0)],
+            ),
+            (
+                vec![text("a")],
+                Excluded(vec![number(0)]),
+                Excluded(vec![number(0)]),
+                &[],
+            ),
+            (
+                vec![text("a")],
+                Included(vec![number(1)]),
+                Included(vec![number(0)]),
+                &[],
+            ),
             (
                 vec![],
-                Excluded(text("a")),
+                Excluded(vec![text("a")]),
                 Unbounded,
                 &[("a\0", 1), ("ab", 1), ("b", 2)],
             ),
             (
                 vec![],
                 Unbounded,
-                Included(text("a")),
+                Included(vec![text("a")]),
                 &[("", 1), ("a", -1), ("a", 0), ("a", i64::MAX)],
             ),
             (
                 vec![],
-                Included(text("a\0")),
-                Excluded(text("b")),
+                Included(vec![text("a\0")]),
+                Excluded(vec![text("b")]),
                 &[("a\0", 1), ("ab", 1)],
             ),
             (vec![text("a"), number(0)], Unbounded, Unbounded, &[("a", 0)]),
+            // Rows.
+            (
+                vec![],
+                Excluded(vec![text("a"), number(0)]),
+                Unbounded,
+                &[("a", i64::MAX), ("a\0", 1), ("ab", 1), ("b", 2)],
+            ),
+            (
+                vec![],
+                Included(vec![text("a"), number(0)]),
+                Excluded(vec![text("ab"), number(1)]),
+                &[("a", 0), ("a", i64::MAX), ("a\0", 1)],
+            ),
+            (
+                vec![],
+                Excluded(vec![text("a"), number(i64::MAX)]),
+                Included(vec![text("ab"), number(1)]),
+                &[("a\0", 1), ("ab", 1)],
+            ),
+            (
+                vec![],
+                Excluded(vec![text("a")]),
+                Excluded(vec![text("b"), number(2)]),
+                &[("a\0", 1), ("ab", 1)],
+            ),
+            (
+                vec![text("a")],
+                Excluded(vec![number(-1)]),
+                Included(vec![number(i64::MAX)]),
+                &[("a", 0), ("a", i64::MAX)],
+            ),
         ];
         let encoder = encoder();
         for (equal, lower, upper, expected) in cases {

@@ -35,15 +35,16 @@ pub enum ScanField {
     RowLocation,
 }
 
-/// Which keys: `equal` binds the first key columns (arrays of one row, exactly of the column's type), the bounds the next one.
+/// Which keys: `equal` binds the first key columns (arrays of one row, exactly of the column's type), the bounds those after them.
+/// A bound of several columns is compared as a row, `(a, b) > (x, y)`.
 #[derive(Clone, Debug)]
 pub struct KeyConstraint {
     /// Values of the leading key columns.
     pub equal: Vec<ArrayRef>,
-    /// Lower bound of the key column after those.
-    pub lower: Bound<ArrayRef>,
-    /// Its upper bound.
-    pub upper: Bound<ArrayRef>,
+    /// Lower bound of the key columns after those, of as many as it has values.
+    pub lower: Bound<Vec<ArrayRef>>,
+    /// The upper bound likewise.
+    pub upper: Bound<Vec<ArrayRef>>,
 }
 
 /// What to read.
@@ -179,6 +180,8 @@ impl RowScan {
         let source = match keys {
             _ if request.limit == Some(0) => Source::Nothing,
             Keys::Nothing => Source::Nothing,
+            // One row has no parts: it is the last one's, as hot rows are.
+            Keys::One(_) if request.part.0 + 1 < request.part.1 => Source::Nothing,
             Keys::One(key) => Source::Point(Box::new(PointRead {
                 state: view.state.clone(),
                 table: table.clone(),
@@ -209,6 +212,13 @@ impl RowScan {
     /// The schema of its batches: fields named as the columns, `_seq`, `_updated`, `_row_key`, `_row_location`.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// Whoever reads in key order is likely to take so many rows and to stop: batches are short at first.
+    pub fn expect_rows(&mut self, rows: usize) {
+        if let Source::Range(scan) = &mut self.source {
+            scan.expect_rows(rows);
+        }
     }
 
     /// The next batch, never empty, `None` at the end.

@@ -52,6 +52,7 @@ use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
+use crate::ordered_filters::OrderedFilters;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
 use crate::session_zone::SessionZone;
@@ -257,8 +258,9 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan, and ours for limits when scans
-/// have been given the order of sorts, and that for long polls when nothing changes any more.
+/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan; those that take an order through
+/// filters where it gives sorts to scans, then ours for limits above what has an order now; and that for long polls when nothing
+/// changes any more.
 ///
 /// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
 /// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
@@ -271,7 +273,9 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .position(|rule| rule.name() == "PushdownSort")
         .map_or(rules.len(), |at| at + 1);
     rules.insert(sorts, Arc::new(OrderedLimits::default()));
-    rules.insert(0, Arc::new(EdgeReads));
+    rules.insert(sorts, Arc::new(EdgeReads::OfFilters));
+    rules.insert(sorts, Arc::new(OrderedFilters));
+    rules.insert(0, Arc::new(EdgeReads::OfScans));
     rules.push(Arc::new(LongPolls));
     rules
 }

@@ -67,6 +67,7 @@ mod null_lists;
 mod one_row_subqueries;
 mod operations;
 mod operators;
+mod ordered_filters;
 mod ordered_limits;
 mod parameters;
 mod patterns;

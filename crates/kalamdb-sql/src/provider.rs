@@ -163,15 +163,6 @@ impl Provider {
         }
     }
 
-    /// Whether a filter is about key columns alone, so that it may have been accepted as answered.
-    fn may_be_answered(&self, filter: &Expr) -> bool {
-        let schema = &self.table.schema;
-        filter.column_refs().iter().all(|column| {
-            let index = self.stored_column(&column.name);
-            index.is_some_and(|index| schema.primary_key.contains(&index))
-        })
-    }
-
     /// Where a column is in the table; system columns are not.
     fn stored_column(&self, name: &str) -> Option<usize> {
         let index = self.schema.index_of(name).ok()?;
@@ -299,10 +290,11 @@ impl TableProvider for Provider {
         let answered = range.as_ref().map(|range| range.answered.clone()).unwrap_or_default();
         // DataFusion asks about filters as it finds them, so two that were accepted one after the other need not fit one
         // range. What the range does not answer is filtered here, since nobody does it above.
+        let may_be_answered = key_range::may_be_answered(&self.table, filters);
         let left: Vec<Expr> = filters
             .iter()
             .enumerate()
-            .filter(|(index, filter)| !answered.contains(index) && self.may_be_answered(filter))
+            .filter(|(index, _)| !answered.contains(index) && may_be_answered[*index])
             .map(|(_, filter)| filter.clone())
             .collect();
         let told: Vec<Expr> = filters

@@ -1,6 +1,7 @@
 //! The physical plan node that streams a scan of core.
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, StructArray};
@@ -97,6 +98,8 @@ pub(crate) struct ScanExec {
     request: ScanRequest,
     keys: Keys,
     counted: Counted,
+    /// How many rows are likely to be taken, if that is known.
+    expected: Option<usize>,
     /// Partitions, which are parts of the rows.
     parts: usize,
     outputs: Arc<[Output]>,
@@ -116,11 +119,9 @@ impl ScanExec {
         outputs: impl Into<Arc<[Output]>>,
         schema: SchemaRef,
     ) -> Self {
-        let whole = matches!(keys, Keys::All) && request.limit.is_none();
-        let parts = if whole && has_rows_for_parts(&readers, &view, &table) {
-            PARTS
-        } else {
-            1
+        let parts = match request.limit {
+            None if has_rows_for_parts(&readers, &view, &table, &keys) => PARTS,
+            Some(_) | None => 1,
         };
         ScanExec {
             properties: properties(EquivalenceProperties::new(Arc::clone(&schema)), parts),
@@ -131,6 +132,7 @@ impl ScanExec {
             request,
             keys,
             counted: Counted::Everything,
+            expected: None,
             outputs: outputs.into(),
             schema,
             metrics: ExecutionPlanMetricsSet::new(),
@@ -151,6 +153,7 @@ impl ScanExec {
             request,
             keys: self.keys.clone(),
             counted: self.counted,
+            expected: self.expected,
             parts,
             outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
@@ -171,6 +174,24 @@ impl ScanExec {
         };
         let properties = properties(EquivalenceProperties::new(Arc::clone(&self.schema)), 1);
         Some(Arc::new(self.with(request, 1, properties)))
+    }
+
+    /// The same scan in this order, of which so many rows are likely to be taken if that is known; `None` if the rows are not to be
+    /// had so.
+    pub(crate) fn in_order(&self, order: &[PhysicalSortExpr], expected: Option<usize>) -> Option<Self> {
+        let columns = order.iter().map(|sort| {
+            let column = sort.expr.downcast_ref::<Column>();
+            let column = column.and_then(|column| self.table_column(column.index()));
+            (column, sort.options.descending)
+        });
+        let request = ScanRequest {
+            order: self.key_order()?.for_columns(columns)?,
+            ..self.request.clone()
+        };
+        let declared = EquivalenceProperties::new_with_orderings(Arc::clone(&self.schema), [order.to_vec()]);
+        // The rows of each part could come in order; merging the parts would compare them all once more, so there is one.
+        let ordered = self.with(request, 1, properties(declared, 1));
+        Some(ScanExec { expected, ..ordered })
     }
 
     /// Whether it took the place of a sort.
@@ -221,11 +242,17 @@ impl ScanExec {
         let mut parts: Vec<String> = (0..key.equal.len())
             .map(|position| format!("{} =", name(position)))
             .collect();
-        if !matches!(
-            (&key.lower, &key.upper),
-            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
-        ) {
-            parts.push(format!("{} in a range", name(key.equal.len())));
+        let bounds = [&key.lower, &key.upper].map(|bound| match bound {
+            Bound::Included(values) | Bound::Excluded(values) => values.len(),
+            Bound::Unbounded => 0,
+        });
+        let bounded: Vec<&str> = (0..bounds[0].max(bounds[1]))
+            .map(|position| name(key.equal.len() + position))
+            .collect();
+        match bounded.as_slice() {
+            [] => {}
+            [column] => parts.push(format!("{column} in a range")),
+            columns => parts.push(format!("({}) in a range", columns.join(", "))),
         }
         if ranges.len() > 1 {
             parts.push(format!("{} ranges", ranges.len()));
@@ -235,16 +262,22 @@ impl ScanExec {
 }
 
 /// Whether parts pay. EXPLAIN shows them, so it is what one reads that counts, and not what others have in the table.
-fn has_rows_for_parts(readers: &Readers, view: &View, table: &Table) -> bool {
-    view.segment_rows(table) >= ROWS_FOR_PARTS
-        && match readers {
-            // What makes the count fail is met again by the scan, which says so.
-            Readers::One(principal) => {
-                let own = view.own_segment_rows(principal, table);
-                own.is_ok_and(|rows| rows >= ROWS_FOR_PARTS)
-            }
-            Readers::Everyone { .. } => true,
-        }
+fn has_rows_for_parts(readers: &Readers, view: &View, table: &Table, keys: &Keys) -> bool {
+    let ranges = match keys {
+        Keys::All => None,
+        Keys::Ranges(ranges) => Some(ranges.as_slice()),
+    };
+    let are_points = |range: &KeyConstraint| range.equal.len() == table.schema.primary_key.len();
+    if view.segment_rows(table) < ROWS_FOR_PARTS || ranges.is_some_and(|ranges| ranges.iter().any(are_points)) {
+        return false;
+    }
+    match readers {
+        // What makes the count fail is met again by the scan, which says so.
+        Readers::One(principal) => view
+            .has_segment_rows(principal, table, ranges, ROWS_FOR_PARTS)
+            .unwrap_or(false),
+        Readers::Everyone { .. } => true,
+    }
 }
 
 fn properties(equivalences: EquivalenceProperties, parts: usize) -> Arc<PlanProperties> {
@@ -353,6 +386,7 @@ impl ExecutionPlan for ScanExec {
             },
             outputs: Arc::clone(&self.outputs),
             schema: Arc::clone(&self.schema),
+            expected: self.expected,
             counters: Counters::new(&self.metrics, partition, self.counted),
             baseline: BaselineMetrics::new(&self.metrics, partition),
         };
@@ -382,23 +416,11 @@ impl ExecutionPlan for ScanExec {
         Some(Arc::new(self.with(request, self.parts, Arc::clone(&self.properties))))
     }
 
-    /// The rows of each part could come in order; merging the parts would compare them all once more, so there is one.
     fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        let columns = order.iter().map(|sort| {
-            let column = sort.expr.downcast_ref::<Column>();
-            let column = column.and_then(|column| self.table_column(column.index()));
-            (column, sort.options.descending)
-        });
-        let Some(found) = self.key_order().and_then(|key| key.for_columns(columns)) else {
-            return Ok(SortOrderPushdownResult::Unsupported);
-        };
-        let request = ScanRequest {
-            order: found,
-            ..self.request.clone()
-        };
-        let declared = EquivalenceProperties::new_with_orderings(Arc::clone(&self.schema), [order.to_vec()]);
-        let inner = Arc::new(self.with(request, 1, properties(declared, 1)));
-        Ok(SortOrderPushdownResult::Exact { inner })
+        Ok(match self.in_order(order, None) {
+            Some(scan) => SortOrderPushdownResult::Exact { inner: Arc::new(scan) },
+            None => SortOrderPushdownResult::Unsupported,
+        })
     }
 }
 
@@ -454,6 +476,7 @@ struct Running {
     request: ScanRequest,
     outputs: Arc<[Output]>,
     schema: SchemaRef,
+    expected: Option<usize>,
     counters: Counters,
     baseline: BaselineMetrics,
 }
@@ -496,7 +519,10 @@ impl Running {
                         key,
                         ..self.request.clone()
                     };
-                    let scan = self.view.scan(&reader, &self.table, request).map_err(external)?;
+                    let mut scan = self.view.scan(&reader, &self.table, request).map_err(external)?;
+                    if let Some(rows) = self.expected {
+                        scan.expect_rows(rows);
+                    }
                     closed.insert((scan, reader.user_id))
                 }
             };

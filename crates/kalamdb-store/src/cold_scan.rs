@@ -13,6 +13,7 @@ use crate::deletion_vector::Deleted;
 use crate::error::StoreError;
 use crate::ids::{ScopeId, StoreId};
 use crate::manifest::{Segment, SegmentEntry};
+use crate::pace::Pace;
 use crate::pinned::Pinned;
 use crate::prune::{first_live, last_live, pruned};
 use crate::scan::{KeyRange, ScanCounters, ScanOrder, ScanSpec};
@@ -31,6 +32,8 @@ pub(crate) struct ColdScan {
     current: Option<(Part, Reading)>,
     spec: ScanSpec,
     remaining: usize,
+    /// Rows of the first batch, if its reader is likely to stop early.
+    expected: Option<usize>,
     counters: ScanCounters,
 }
 
@@ -52,7 +55,7 @@ struct Backward {
     /// Not read; sorted, as ever.
     rest: Vec<Range<u32>>,
     /// Rows of a step at most.
-    step_rows: usize,
+    steps: Pace,
     /// Read and not given, the next one last.
     ready: Vec<RecordBatch>,
 }
@@ -115,29 +118,65 @@ pub(crate) fn shares<C>(
     Ok(shares)
 }
 
-/// Rows of one scope in the segments of a store, deleted ones included.
+/// Whether the segments of a store have so many rows of one scope in these ranges, deleted ones included. Keys are read only where
+/// the answer depends on them, and it depends on nothing of other scopes.
 ///
 /// # Errors
 /// [`StoreError::Retired`], [`StoreError::Damaged`]; when a segment's index cannot be read.
-pub(crate) fn rows_of_scope<C>(
+pub(crate) fn has_rows<C>(
     state: &DbState<C>,
     schema: &Arc<StoreSchema>,
     store: StoreId,
     scope: ScopeId,
-) -> Result<u64, StoreError> {
-    let everything = KeyRange {
-        start: Bound::Unbounded,
-        end: Bound::Unbounded,
-    };
+    ranges: &[KeyRange],
+    enough: u64,
+) -> Result<bool, StoreError> {
     let (table, visible) = state.live(store, scope)?;
-    let segments = table.segments.iter().filter(|_| visible);
-    let mut total = 0;
-    for segment in segments.filter(|segment| may_hold(&segment.entry, scope, &everything)) {
-        let file = state.pinned().engine().opened().get(segment, schema)?;
-        let rows = rows_in(&segment.entry, schema, &file, scope, &everything)?;
-        total += u64::from(rows.end - rows.start);
+    if !visible {
+        return Ok(false);
     }
-    Ok(total)
+    let mut places = Vec::new();
+    for range in ranges {
+        let segments = table.segments.iter();
+        let segments = segments.filter(|segment| may_hold(&segment.entry, scope, range));
+        places.extend(segments.map(|segment| (segment, range)));
+    }
+    let whole: u64 = places.iter().map(|(segment, _)| u64::from(segment.entry.rows)).sum();
+    if whole < enough {
+        return Ok(false);
+    }
+    let (mut least, mut most) = (0, 0);
+    let mut unsure = Vec::new();
+    for (segment, range) in places {
+        let file = state.pinned().engine().opened().get(segment, schema)?;
+        let rows = match implied_ids(&segment.entry, schema) {
+            None => file.rows_about(scope, range),
+            Some(_) => {
+                let rows = length(&rows_in(&segment.entry, schema, &file, scope, range)?);
+                rows..=rows
+            }
+        };
+        least += u64::from(*rows.start());
+        most += u64::from(*rows.end());
+        if least >= enough {
+            return Ok(true);
+        }
+        if rows.start() < rows.end() {
+            unsure.push((segment, file, range, *rows.start()));
+        }
+    }
+    if most < enough {
+        return Ok(false);
+    }
+    for (segment, file, range, counted) in unsure {
+        let rows = rows_in(&segment.entry, schema, &file, scope, range)?;
+        least += u64::from(length(&rows).saturating_sub(counted));
+    }
+    Ok(least >= enough)
+}
+
+fn length(rows: &Range<u32>) -> u32 {
+    rows.end.saturating_sub(rows.start)
 }
 
 impl ColdScan {
@@ -150,6 +189,7 @@ impl ColdScan {
             shares: shares.into(),
             current: None,
             remaining: spec.limit.unwrap_or(usize::MAX),
+            expected: None,
             spec,
             counters: ScanCounters::default(),
         }
@@ -192,6 +232,11 @@ impl ColdScan {
         self.remaining = self.remaining.min(rows);
     }
 
+    /// What is begun from now on begins with batches of so many rows.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        self.expected = Some(rows);
+    }
+
     pub(crate) fn counters(&self) -> ScanCounters {
         self.counters
     }
@@ -230,12 +275,17 @@ impl ColdScan {
         self.columns = Columns::of(&self.spec, &part.segment.entry);
         // No batch longer than the limit, so that no page is decoded further than that.
         let batch_rows = self.spec.batch_rows.max(1).min(wanted);
-        let read = part.file.read(&self.columns.read, ranges.clone(), batch_rows)?;
+        let mut read = part.file.read(&self.columns.read, ranges.clone(), batch_rows)?;
         let reading = match backward {
-            false => Reading::Forward(Box::new(read)),
+            false => {
+                if let Some(rows) = self.expected {
+                    read.begin_with(rows);
+                }
+                Reading::Forward(Box::new(read))
+            }
             true => Reading::Backward(Backward {
                 rest: ranges,
-                step_rows: read.batch_rows(),
+                steps: Pace::new(self.expected, read.batch_rows()),
                 ready: Vec::new(),
             }),
         };
@@ -253,11 +303,12 @@ impl Backward {
         counters: &mut ScanCounters,
     ) -> Result<Option<RecordBatch>, StoreError> {
         if self.ready.is_empty() {
-            let step = self.step();
+            let rows = self.steps.next();
+            let step = self.step(rows);
             if step.is_empty() {
                 return Ok(None);
             }
-            let mut read = part.file.read(&columns.read, step, self.step_rows)?;
+            let mut read = part.file.read(&columns.read, step, rows)?;
             while let Some(batch) = columns.next(spec, part, &mut read, counters)? {
                 self.ready.push(batch);
             }
@@ -276,9 +327,9 @@ impl Backward {
 
     /// Takes the last rows off the rest: so many at most, and from the beginning of a page if one begins among them, so that the
     /// next step decodes no page again.
-    fn step(&mut self) -> Vec<Range<u32>> {
+    fn step(&mut self, rows: usize) -> Vec<Range<u32>> {
         let mut step: Vec<Range<u32>> = Vec::new();
-        let mut room = u32::try_from(self.step_rows).unwrap_or(u32::MAX);
+        let mut room = u32::try_from(rows).unwrap_or(u32::MAX);
         while room > 0
             && let Some(range) = self.rest.pop()
         {

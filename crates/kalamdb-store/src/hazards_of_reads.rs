@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use futures::executor::block_on;
 use rocksdb::WriteBatch;
 
@@ -354,6 +356,24 @@ fn rows_in_key_order_whichever_run_has_them() {
             let (ids, counters) = ids_and_counters(&state, wanted.clone());
             assert!(ids == expected, "{order:?} in batches of {batch_rows}");
             assert_eq!(counters.keys_read, 4 * 3_000 + 300);
+            // In short batches first, of which a few are read.
+            for rows in [1, 100, 5_000] {
+                let mut scan = state.scan(&schema(), wanted.clone()).expect("the scan starts");
+                scan.expect_rows(rows);
+                let mut ids: Vec<i64> = Vec::new();
+                while let Some(batch) = scan.next_batch().expect("it goes on") {
+                    if ids.is_empty() {
+                        let most = rows.max(64).min(batch_rows);
+                        assert!(batch.num_rows() <= most, "{} of {most}", batch.num_rows());
+                        // Each place may have one batch read and one begun.
+                        let read = scan.keys_read();
+                        assert!(read <= 5 * 3 * most as u64, "{read} keys for {most} rows");
+                    }
+                    ids.extend(batch.column(0).as_primitive::<Int64Type>().values());
+                }
+                assert!(ids == expected, "{order:?} in batches of {batch_rows}, {rows} expected");
+                assert_eq!(scan.keys_read(), 4 * 3_000 + 300);
+            }
             // Each part has an order of its own.
             let mut of_parts: Vec<i64> = Vec::new();
             for part in 0..3 {

@@ -10,6 +10,7 @@ use crate::decode::{RowBuffer, RowDecoder};
 use crate::error::StoreError;
 use crate::ids::Epoch;
 use crate::key;
+use crate::pace::Pace;
 use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
 use crate::scan::{ScanCounters, ScanOrder, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
@@ -29,6 +30,7 @@ pub(crate) struct HotScan {
     current: Option<Current>,
     /// Rows that may still be returned.
     remaining: usize,
+    batches: Pace,
     keys_read: u64,
 }
 
@@ -108,6 +110,7 @@ impl HotScan {
             epochs: if visible { epochs } else { VecDeque::new() },
             current: None,
             remaining: spec.limit.unwrap_or(usize::MAX),
+            batches: Pace::new(None, spec.batch_rows),
             keys_read: 0,
             spec,
         })
@@ -118,7 +121,7 @@ impl HotScan {
     /// # Errors
     /// [`StoreError::Corrupt`] names the row that does not decode; [`StoreError::Storage`] when reading fails.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
-        let rows = self.spec.batch_rows.max(1).min(self.remaining);
+        let rows = self.batches.next().min(self.remaining);
         while self.buffer.rows() < rows && self.buffer.bytes() < SCAN_BATCH_BYTES {
             if self.current.is_none() {
                 match self.next_epoch() {
@@ -144,6 +147,11 @@ impl HotScan {
     /// Returns at most this many rows more.
     pub(crate) fn limit(&mut self, rows: usize) {
         self.remaining = self.remaining.min(rows);
+    }
+
+    /// Begins with short batches, of about so many rows.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        self.batches = Pace::new(Some(rows), self.spec.batch_rows);
     }
 
     /// Keys read from RocksDB so far are those of expired rows as well.

@@ -124,6 +124,7 @@ mod mover;
 mod nested;
 mod opened;
 mod ordered;
+mod pace;
 #[cfg(test)]
 mod peak;
 mod pinned;

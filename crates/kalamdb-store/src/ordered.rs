@@ -14,6 +14,7 @@ use crate::cold_scan::{self, ColdScan, Share};
 use crate::error::StoreError;
 use crate::hot::{self, EpochKeys, HotScan};
 use crate::ids::Epoch;
+use crate::pace::Pace;
 use crate::scan::{ScanColumn, ScanCounters, ScanOrder, ScanSpec};
 use crate::schema::StoreSchema;
 use crate::snapshot::DbState;
@@ -99,7 +100,7 @@ impl OrderedScan {
             let group = match places.pop() {
                 Some(only) if places.is_empty() => Group::Alone(reader(only.rows, &spec)?),
                 last => {
-                    let mut merge = Merge::new(spec.order);
+                    let mut merge = Merge::new(&spec);
                     for place in places.into_iter().chain(last) {
                         let edge = match spec.order {
                             ScanOrder::Any | ScanOrder::Ascending => Some(place.first),
@@ -146,6 +147,22 @@ impl OrderedScan {
         Ok(None)
     }
 
+    /// Begins with short batches, of about so many rows, and takes no more from any place at first.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        for group in &mut self.groups {
+            match group {
+                Group::Alone(reader) => reader.expect_rows(rows),
+                Group::Merged(merge) => {
+                    merge.batches = Pace::new(Some(rows), self.spec.batch_rows);
+                    merge
+                        .sources
+                        .iter_mut()
+                        .for_each(|source| source.reader.expect_rows(rows));
+                }
+            }
+        }
+    }
+
     pub(crate) fn counters(&self) -> ScanCounters {
         let mut counters = self.counters;
         for group in &self.groups {
@@ -181,6 +198,13 @@ impl Reader {
         match self {
             Reader::Cold(scan) => scan.limit(rows),
             Reader::Hot(scan) => scan.limit(rows),
+        }
+    }
+
+    fn expect_rows(&mut self, rows: usize) {
+        match self {
+            Reader::Cold(scan) => scan.expect_rows(rows),
+            Reader::Hot(scan) => scan.expect_rows(rows),
         }
     }
 
@@ -235,6 +259,7 @@ struct Merge {
     /// Those of which no such key is known.
     unknown: Vec<usize>,
     heap: BinaryHeap<Next>,
+    batches: Pace,
 }
 
 struct Source {
@@ -258,12 +283,13 @@ struct Next {
 }
 
 impl Merge {
-    fn new(order: ScanOrder) -> Self {
+    fn new(spec: &ScanSpec) -> Self {
         Self {
-            order,
+            order: spec.order,
             sources: Vec::new(),
             unknown: Vec::new(),
             heap: BinaryHeap::new(),
+            batches: Pace::new(None, spec.batch_rows),
         }
     }
 
@@ -285,7 +311,7 @@ impl Merge {
         for source in std::mem::take(&mut self.unknown) {
             self.fill(source, remaining)?;
         }
-        let wanted = spec.batch_rows.max(1).min(remaining);
+        let wanted = self.batches.next().min(remaining);
         // Batches that rows are taken from, and for each source which of them is its head.
         let mut batches: Vec<RecordBatch> = Vec::new();
         let mut slots: Vec<Option<usize>> = vec![None; self.sources.len()];

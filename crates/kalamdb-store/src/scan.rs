@@ -161,6 +161,15 @@ impl Scan {
         })
     }
 
+    /// Whoever reads in key order is likely to take so many rows and to stop: the first batches are short, later ones have as many
+    /// rows as they may. Of no effect once reading has begun, or without an order.
+    pub fn expect_rows(&mut self, rows: usize) {
+        match &mut self.source {
+            Source::Ordered(scan) => scan.expect_rows(rows),
+            Source::AsTheyLie { .. } => {}
+        }
+    }
+
     /// The next batch, never empty, or `None` at the end.
     ///
     /// # Errors

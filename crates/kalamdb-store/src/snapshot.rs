@@ -16,7 +16,7 @@ use crate::location::Location;
 use crate::manifest::{SegmentEntry, Segments};
 use crate::pinned::Pinned;
 use crate::row::RowView;
-use crate::scan::{Scan, ScanCounters, ScanSpec};
+use crate::scan::{KeyRange, Scan, ScanCounters, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
 use crate::tuning::LOOKUP_KEYS;
 
@@ -137,17 +137,20 @@ impl<C> DbState<C> {
         self.tables.get(&store).map_or(0, rows)
     }
 
-    /// Rows of one scope in the segments of a store, deleted ones included. The indexes of the segments say so.
+    /// Whether the segments of a store have so many rows of one scope in these ranges, deleted ones included. Mostly their indexes
+    /// say so.
     ///
     /// # Errors
     /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`]; [`StoreError::Storage`] when reading fails.
-    pub fn segment_rows_of(
+    pub fn has_segment_rows(
         &self,
         schema: &Arc<StoreSchema>,
         store: StoreId,
         scope: ScopeId,
-    ) -> Result<u64, StoreError> {
-        cold_scan::rows_of_scope(self, schema, store, scope)
+        ranges: &[KeyRange],
+        enough: u64,
+    ) -> Result<bool, StoreError> {
+        cold_scan::has_rows(self, schema, store, scope, ranges, enough)
     }
 
     /// Bytes of a row of a store's segments in memory, on average; none if there is no row, or it was never noted.

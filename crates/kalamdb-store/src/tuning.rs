@@ -142,6 +142,9 @@ pub(crate) const SEGMENT_READAHEAD_BYTES: u64 = 8 << 20;
 /// Rows that a scan of a segment reads first; then it goes on in ever larger steps. A scan with a small LIMIT ends before.
 pub(crate) const SEGMENT_FIRST_ROWS: usize = 8 << 10;
 
+/// Rows of the first batch at least where the reader is likely to stop early: fewer would cost more to hand over than to read.
+pub(crate) const FIRST_BATCH_ROWS: usize = 64;
+
 /// Two ranges of a file with at most this many bytes between them are read as one: cheaper than a second request.
 pub(crate) const READ_GAP_BYTES: u64 = 16 << 10;
 

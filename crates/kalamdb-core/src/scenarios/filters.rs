@@ -47,7 +47,7 @@ pub(super) fn request(table: &Table, filter: &Filter, fields: &[ScanField]) -> S
             (Some(KeyConstraint { equal, lower, upper }), None)
         }
         Filter::Ids(from, to) if is_keyed => {
-            let (lower, upper) = (Bound::Included(id(from)), Bound::Included(id(to)));
+            let (lower, upper) = (Bound::Included(vec![id(from)]), Bound::Included(vec![id(to)]));
             let equal = Vec::new();
             (Some(KeyConstraint { equal, lower, upper }), None)
         }

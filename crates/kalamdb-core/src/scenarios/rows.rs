@@ -193,22 +193,29 @@ fn the_key_range_is_read_and_nothing_else() {
     check(vec![id(5000)], Bound::Unbounded, Bound::Unbounded, None, 0, 1);
     check(
         vec![],
-        Bound::Included(id(100)),
-        Bound::Excluded(id(200)),
+        Bound::Included(vec![id(100)]),
+        Bound::Excluded(vec![id(200)]),
         None,
         100,
         100,
     );
     check(
         vec![],
-        Bound::Excluded(id(100)),
-        Bound::Included(id(200)),
+        Bound::Excluded(vec![id(100)]),
+        Bound::Included(vec![id(200)]),
         Some(7),
         7,
         7,
     );
-    check(vec![], Bound::Unbounded, Bound::Excluded(id(3)), None, 3, 3);
-    check(vec![], Bound::Included(id(3)), Bound::Excluded(id(3)), None, 0, 0);
+    check(vec![], Bound::Unbounded, Bound::Excluded(vec![id(3)]), None, 3, 3);
+    check(
+        vec![],
+        Bound::Included(vec![id(3)]),
+        Bound::Excluded(vec![id(3)]),
+        None,
+        0,
+        0,
+    );
     check(vec![], Bound::Unbounded, Bound::Unbounded, Some(0), 0, 0);
 }
 

@@ -1,6 +1,6 @@
 //! An open segment: its footer and index in memory, look-ups by key. Decoding rows is `read`'s.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::slice;
 use std::sync::Arc;
 
@@ -156,6 +156,27 @@ impl SegmentFile {
             None => rows.end,
         };
         Ok(start..end)
+    }
+
+    /// How many rows of `scope` have keys in `range`, between two numbers that the index knows without reading keys.
+    pub(crate) fn rows_about(&self, scope: ScopeId, range: &KeyRange) -> RangeInclusive<u32> {
+        let rows = self.scope_rows(scope);
+        let prefix = scope.0.to_be_bytes();
+        let Some((lower, upper)) = key::bounds(&prefix, &range.start, &range.end) else {
+            return 0..=0;
+        };
+        // Where the first row is whose key is not less, as `first_not_less` finds it.
+        let place = |whole: &[u8]| match whole.strip_prefix(&prefix) {
+            Some([]) => rows.start..=rows.start,
+            Some(_) if self.max_key.as_slice() >= whole => {
+                let around = self.index.rows_around(whole);
+                around.start.clamp(rows.start, rows.end)..=around.end.clamp(rows.start, rows.end)
+            }
+            Some(_) | None => rows.end..=rows.end,
+        };
+        let start = place(&lower);
+        let end = upper.as_deref().map_or(rows.end..=rows.end, place);
+        end.start().saturating_sub(*start.end())..=end.end().saturating_sub(*start.start())
     }
 
     /// The first of `rows`, all of one scope, whose key is not less than `key`; `whole` is the scope before it. `block` keeps what

@@ -16,7 +16,7 @@ use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation}
 use crate::error::StoreError;
 use crate::segment::file::SegmentFile;
 use crate::segment::{RowNumbers, SegmentColumn};
-use crate::tuning::{PAGE_ROWS, SEGMENT_BATCH_BYTES, SEGMENT_FIRST_ROWS, SEGMENT_READAHEAD_BYTES};
+use crate::tuning::{FIRST_BATCH_ROWS, PAGE_ROWS, SEGMENT_BATCH_BYTES, SEGMENT_FIRST_ROWS, SEGMENT_READAHEAD_BYTES};
 
 /// How much of a file is read and decoded at once.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,11 @@ impl SegmentRead {
         self.cursor.size.batch_rows
     }
 
+    /// Begins with short batches, of about so many rows; later ones have as many as they may.
+    pub(crate) fn begin_with(&mut self, rows: usize) {
+        self.cursor.begin_with(rows);
+    }
+
     /// The next batch: the numbers of its rows, its columns, and how many rows it has. `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(RowNumbers, Vec<ArrayRef>, usize)>, StoreError> {
         let Some((numbers, columns, rows)) = self.file.noted(|| self.cursor.next(&self.file))? else {
@@ -130,6 +135,8 @@ pub(super) struct Cursor {
     size: ReadSize,
     /// Rows that the next step takes at most.
     step_rows: usize,
+    /// Rows of a batch of the next step at most.
+    batch_rows: usize,
 }
 
 impl Cursor {
@@ -170,7 +177,15 @@ impl Cursor {
             reader: None,
             size,
             step_rows: SEGMENT_FIRST_ROWS.max(size.batch_rows),
+            batch_rows: size.batch_rows,
         })
+    }
+
+    /// The first step reads a page, in batches of about so many rows. With the steps grow their batches, so that there are never
+    /// many of them.
+    fn begin_with(&mut self, rows: usize) {
+        self.batch_rows = rows.clamp(FIRST_BATCH_ROWS.min(self.size.batch_rows), self.size.batch_rows);
+        self.step_rows = PAGE_ROWS.max(self.batch_rows);
     }
 
     /// The next batch: row numbers, columns in the order asked for, number of rows.
@@ -236,11 +251,13 @@ impl Cursor {
                 break;
             }
         }
+        let most_rows = self.batch_rows;
         self.step_rows = self.step_rows.saturating_mul(4);
+        self.batch_rows = self.batch_rows.saturating_mul(4).min(self.size.batch_rows);
         let in_group = (group_rows.end - group_rows.start) as usize;
         let last = self.current.back().map_or(first, |range| range.end - 1);
         let longest = self.longest_row(file, group, first - group_rows.start..last - group_rows.start + 1);
-        let batch_rows = self.size.batch_rows.min(self.size.batch_bytes / longest.max(1));
+        let batch_rows = most_rows.min(self.size.batch_bytes / longest.max(1));
         let mut builder = ParquetPushDecoderBuilder::new_with_metadata(file.metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(self.projection.clone())

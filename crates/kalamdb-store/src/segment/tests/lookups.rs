@@ -151,6 +151,9 @@ fn check_model(model: &Model, wanted: &[(String, i32)], ranges: Vec<Ends>, cuts:
                 .collect();
             assert_eq!(found.clone().collect::<Vec<_>>(), expected, "{range:?}");
             assert!(found.start >= rows.start && found.end <= rows.end);
+            let about = file.rows_about(*scope, &range);
+            let rows = u32::try_from(expected.len()).expect("few");
+            assert!(about.contains(&rows), "{rows} of {about:?}: {range:?}");
         }
         all_keys.extend(keys);
     }
