@@ -135,7 +135,8 @@ pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
 pub(crate) fn order_inside(expr: &mut Expr, schema: &DFSchema) -> bool {
     let (order_by, partition_by): (_, &mut [Expr]) = match expr {
         Expr::WindowFunction(window) => (&mut window.params.order_by, &mut window.params.partition_by),
-        Expr::AggregateFunction(aggregate) => (&mut aggregate.params.order_by, &mut []),
+        // One with DISTINCT sorts by its arguments, as they are written.
+        Expr::AggregateFunction(aggregate) if !aggregate.params.distinct => (&mut aggregate.params.order_by, &mut []),
         _ => return false,
     };
     let keys = order_by.iter_mut().map(|key| &mut key.expr).chain(partition_by);

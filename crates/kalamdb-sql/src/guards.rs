@@ -1,4 +1,5 @@
-//! Puts functions that refuse in the place of those that wrap numbers or fill the memory, once all expressions have their types.
+//! Puts functions that refuse in the place of those that wrap numbers or fill the memory, and floats in order, once all expressions
+//! have their types.
 
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
@@ -26,7 +27,9 @@ impl AnalyzerRule for Guards {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| plan_expressions::map(plan, guarded))?;
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            plan_expressions::map(plan, guarded)?.map_data(|plan| Ok(float_order::sorted(plan)))
+        })?;
         Ok(rewritten.data)
     }
 }
@@ -78,7 +81,14 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             check_width(cast.field.data_type())?;
             Ok(Transformed::no(Expr::TryCast(cast)))
         }
-        other => Ok(Transformed::no(other)),
+        Expr::Case(mut case) => {
+            let changed = float_order::in_case(&mut case, schema);
+            Ok(Transformed::new_transformed(Expr::Case(case), changed))
+        }
+        mut other => {
+            let changed = float_order::order_inside(&mut other, schema);
+            Ok(Transformed::new_transformed(other, changed))
+        }
     })
 }
 

@@ -295,7 +295,7 @@ impl AnalyzerRule for TypedLiterals {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(
                 |plan| {
-                    let plan = mixed_numbers::in_plan(float_order::sorted(intervals::sorted(plan)))?;
+                    let plan = mixed_numbers::in_plan(intervals::sorted(plan))?;
                     kept_types::of_unnest(plan.recompute_schema()?)
                 },
             )
@@ -406,7 +406,6 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
                 changed |= mixed_numbers::harmonize(iter::once(compared).chain(whens), schema);
             }
-            changed |= float_order::in_case(&mut case, schema);
             let kept = kept_types::of_case(case, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
         }
@@ -457,7 +456,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
-            let changed = intervals::order_inside(&mut other, schema) | float_order::order_inside(&mut other, schema);
+            let changed = intervals::order_inside(&mut other, schema);
             Ok(Transformed::new_transformed(other, changed))
         }
     }

@@ -73,7 +73,9 @@ pub(crate) fn without_literals(sql: &str) -> String {
     let (tokens, cut) = tokens(sql, KEPT_BYTES);
     let mut text = String::with_capacity(sql.len().min(KEPT_BYTES));
     let mut literals = 0usize;
-    for token in tokens {
+    // SET takes values without quotes.
+    let hidden = secrets::hidden(&tokens);
+    for (at, token) in tokens.into_iter().enumerate() {
         match token.token {
             Token::EOF => {}
             Token::Whitespace(_) => {
@@ -101,6 +103,11 @@ pub(crate) fn without_literals(sql: &str) -> String {
             | Token::UnicodeStringLiteral(_)
             | Token::HexStringLiteral(_)
             | Token::Placeholder(_) => {
+                literals += 1;
+                text.push('$');
+                text.push_str(&literals.to_string());
+            }
+            Token::Word(word) if hidden.contains(&at) && !secrets::is_grammar(&word.to_string()) => {
                 literals += 1;
                 text.push('$');
                 text.push_str(&literals.to_string());
@@ -133,6 +140,12 @@ mod tests {
             ),
             ("SELECT 1; SELECT 'unfinished", "SELECT $1; SELECT …"),
             ("EXECUTE AS USER 'a' (SELECT 'x')", "EXECUTE AS USER $1 (SELECT $2)"),
+            ("SET password = hunter2", "SET password = $1"),
+            ("SET api_token TO hunter2", "SET api_token $1 $2"),
+            (
+                "SELECT password, token FROM accounts",
+                "SELECT password, token FROM accounts",
+            ),
         ] {
             assert_eq!(without_literals(sql), shown);
         }

@@ -73,3 +73,21 @@ fn rows_are_grouped_and_sorted() {
         &["1"],
     );
 }
+
+#[test]
+fn what_is_sorted_has_the_type_that_it_ends_with() {
+    let fixture = fixture();
+    fixture.check(
+        "SELECT array_agg(DISTINCT x ORDER BY x) IS NULL FROM t WHERE id < 3",
+        &["false"],
+    );
+    // The second branch makes texts of the first's numbers, and doubles of reals.
+    fixture.check(
+        "SELECT x FROM t WHERE id = 2 UNION ALL SELECT 'b' UNION ALL SELECT 'a' ORDER BY x",
+        &["1.0", "a", "b"],
+    );
+    fixture.check(
+        "SELECT r FROM t WHERE id = 2 UNION ALL SELECT 1.00000000001::DOUBLE UNION ALL SELECT 1.00000000002::DOUBLE ORDER BY r DESC",
+        &["1.00000000002", "1.00000000001", "1.0"],
+    );
+}

@@ -138,7 +138,7 @@ pub(super) const PROBES: &[Probe] = &[
     probe("SELECT 1 / (amount - 11) FROM {n}.{t}", Victim("INVALID_ARGUMENT")),
     probe(
         "SELECT (SELECT v FROM {n}.{t} WHERE id < 900)",
-        Victim("INVALID_ARGUMENT"),
+        Victim("INVALID_STATEMENT"),
     ),
     // Counts and statistics.
     probe(
