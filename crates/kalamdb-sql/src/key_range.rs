@@ -134,7 +134,7 @@ impl<'a> Bounds<'a> {
         true
     }
 
-    fn of_keys(&self) -> Option<(Bound<Vec<ArrayRef>>, Bound<Vec<ArrayRef>>)> {
+    fn of_keys(&self) -> Option<(KeyBound, KeyBound)> {
         let lower = match &self.lower {
             None => Bound::Unbounded,
             Some(edge) if edge.after => Bound::Excluded(edge.arrays()?),
@@ -148,6 +148,9 @@ impl<'a> Bounds<'a> {
         Some((lower, upper))
     }
 }
+
+/// The first values of the keys at one end of a range.
+type KeyBound = Bound<Vec<ArrayRef>>;
 
 /// A place between keys: before all those that begin with these values, or after them.
 struct Edge<'a> {
