@@ -92,6 +92,9 @@ def test_executemany_is_one_atomic_statement(cursor, namespace):
     assert value(cursor, f"SELECT count(*) FROM {namespace}.t") == 500
     cursor.executemany(f"UPDATE {namespace}.t SET v = $2 WHERE id = $1", [(1, "one"), (2, "two")])
     assert value(cursor, f"SELECT count(*) FROM {namespace}.t WHERE v IN ('one', 'two')") == 2
+    with pytest.raises(Exception, match="row 3 of the parameters"):
+        cursor.executemany(f"UPDATE {namespace}.t SET v = v || $2 WHERE id = $1", [(1, "a"), (2, "b"), (1, "c")])
+    assert value(cursor, f"SELECT count(*) FROM {namespace}.t WHERE v IN ('one', 'two')") == 2
     cursor.executemany(f"DELETE FROM {namespace}.t WHERE id = $1", [(n,) for n in range(10)])
     assert value(cursor, f"SELECT count(*) FROM {namespace}.t") == 490
     # From Arrow, without a Python object for each row.

@@ -4,10 +4,11 @@
 //! by the same planner. (DataFusion's own hooks for both drop join and constant predicates on their way to the table.) A row
 //! that FROM or USING match several times is changed once, by the match that comes first; which one that is, is not said.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, new_null_array};
 use arrow::compute::filter;
 use arrow::datatypes::{FieldRef, Fields};
 use datafusion::common::TableReference;
@@ -78,6 +79,8 @@ pub(crate) struct ChangePlan {
     planned: Planned,
     /// For each visible column where its new value comes from; `None` for DELETE.
     new_values: Option<Vec<NewValue>>,
+    /// Whether other tables stand beside its own, so that a row may be found more than once.
+    is_joined: bool,
     returning: Option<ChangeReturning>,
 }
 
@@ -231,6 +234,7 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         relation: target,
         joins: Vec::new(),
     }];
+    let is_joined = !others.is_empty();
     from.extend(others);
     let returned = match change {
         Change::Update(update) => update.write.returning.as_deref(),
@@ -279,6 +283,7 @@ fn plan_settled(planner: &Planner, change: Change<'_>) -> Result<ChangePlan> {
         query,
         planned,
         new_values,
+        is_joined,
         returning,
     })
 }
@@ -392,11 +397,11 @@ impl ChangePlan {
     }
 }
 
-/// Runs a change. With several rows of parameters it runs once for each against the same view, atomically as one; a row that
-/// several of them change keeps the first change.
+/// Runs a change. With several rows of parameters it runs once for each against the same view, atomically as one.
 ///
 /// # Errors
-/// As [`plan`], and TYPE_MISMATCH, NOT_NULL_VIOLATION, DUPLICATE_KEY; CONFLICT when others keep changing the same rows.
+/// As [`plan`], and TYPE_MISMATCH, NOT_NULL_VIOLATION, DUPLICATE_KEY; INVALID_STATEMENT for a row that several rows of parameters
+/// update; CONFLICT when others keep changing the same rows.
 pub(crate) async fn run(
     database: &Arc<Database>,
     session: &Arc<Session>,
@@ -450,6 +455,7 @@ async fn collect(
         table,
         planned,
         new_values,
+        is_joined,
         query: _,
         returning,
     } = plan;
@@ -463,6 +469,11 @@ async fn collect(
         .mutate(planner.view(), planner.principal(), &table)?;
     let mut defaults = Defaults::new(planner, &table);
     query.planned();
+    let mut updated_once = (given.num_rows() > 1).then(|| UpdatedOnce {
+        is_joined,
+        keys: HashSet::new(),
+        bytes: 0,
+    });
     for row in 0..given.num_rows() {
         let bound = planner.bind(planned.clone(), parameters::row(&given, row)?)?;
         let in_text = |error| constant_at_fault(planner, &new_values, error);
@@ -476,10 +487,14 @@ async fn collect(
                 Some(new_values) => {
                     let zone = planner.time_zone();
                     let rows = rows(&mut defaults, &table, new_values, &selected, &of_row, zone)?;
-                    (mutator.update(&found, &rows)?, Some(rows))
+                    let changed = mutator.update(&found, &rows)?;
+                    if let Some(updated_once) = &mut updated_once {
+                        updated_once.check(&table, &found, &changed, row)?;
+                    }
+                    (changed, Some(rows))
                 }
             };
-            let mut bytes = mutator.buffered_bytes();
+            let mut bytes = mutator.buffered_bytes() + updated_once.as_ref().map_or(0, |once| once.bytes);
             if let Some((returned, joined_at)) = &mut returned {
                 let mut columns = match new_rows {
                     Some(rows) => rows.columns().to_vec(),
@@ -495,6 +510,9 @@ async fn collect(
             memory.hold(bytes)?;
         }
         query.memory_peak(running.memory.peak_bytes() + memory.bytes());
+        if let Some(updated_once) = &mut updated_once {
+            updated_once.next_row();
+        }
     }
     let returned = match returned {
         Some((returned, _)) => Some(returned.finish().await?),
@@ -504,6 +522,47 @@ async fn collect(
         query.check_returning(rows)?;
     }
     Ok((mutator, returned))
+}
+
+/// What keeps two rows of parameters from updating one row of the table: each reads the rows as they were before the statement, so
+/// one of the changes would be lost.
+struct UpdatedOnce {
+    /// Whether one row of parameters may find a row more than once.
+    is_joined: bool,
+    /// The keys that the present row of parameters updates, if it may find them again.
+    keys: HashSet<Vec<u8>>,
+    bytes: usize,
+}
+
+impl UpdatedOnce {
+    /// For the rows found for the row of parameters at `row`, of which those not `changed` were updated before.
+    fn check(&mut self, table: &Table, found: &RecordBatch, changed: &BooleanArray, row: usize) -> Result<()> {
+        if !self.is_joined && changed.false_count() == 0 {
+            return Ok(());
+        }
+        for (key, changed) in found.column(0).as_binary::<i32>().iter().zip(changed) {
+            let key = key.unwrap_or_default();
+            if changed == Some(true) {
+                if self.is_joined && self.keys.insert(key.to_vec()) {
+                    self.bytes += key.len() + size_of::<Vec<u8>>();
+                }
+            } else if !self.keys.contains(key) {
+                let message = format!(
+                    "row {} of the parameters updates a row of table {} that a row of parameters before it updates: rows of \
+                     parameters are one statement, which updates a row once; run the UPDATE for each of them by itself",
+                    row + 1,
+                    table.name
+                );
+                return Err(Error::new(ErrorCode::InvalidStatement, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_row(&mut self) {
+        self.keys.clear();
+        self.bytes = 0;
+    }
 }
 
 /// An error of the SELECT with the place of the constant that is assigned and makes it, if one does.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, Int32Array};
+
 use crate::parameters::Parameters;
 use crate::testing::{Fixture, parameters};
 use kalamdb_core::ErrorCode;
@@ -250,6 +252,38 @@ fn rows_are_updated_by_any_predicate() {
 }
 
 #[test]
+fn a_row_that_several_rows_of_parameters_update_is_refused() {
+    let fixture = fixture();
+    fixture.run(&["INSERT INTO t (id, a) VALUES (1, 10), (2, 20), (3, 30)"]);
+    let numbers = |values: &[i32]| Arc::new(Int32Array::from(values.to_vec())) as Arc<dyn Array>;
+    let refused = |sql: &str, columns: Vec<Arc<dyn Array>>, part: &str| {
+        let given = parameters(columns);
+        fixture.check_error_as(&fixture.root, sql, given, ErrorCode::InvalidStatement, None, part);
+    };
+    let before = ["1|10", "2|20", "3|30"];
+    refused(
+        "UPDATE t SET a = a + $2 WHERE id = $1",
+        vec![numbers(&[1, 2, 1]), numbers(&[5, 6, 7])],
+        "row 3 of the parameters",
+    );
+    fixture.check("SELECT id, a FROM t ORDER BY id", &before);
+    // Of joined rows, too; those that one row of parameters finds twice are changed once.
+    let joined = "UPDATE t SET a = $1 FROM (VALUES (1), (1), (2)) v(n) WHERE id = v.n AND id = $2";
+    refused(
+        joined,
+        vec![numbers(&[5, 6]), numbers(&[2, 2])],
+        "row 2 of the parameters",
+    );
+    fixture.check("SELECT id, a FROM t ORDER BY id", &before);
+    let rows = |sql: &str, columns| fixture.rows_as(&fixture.root, sql, parameters(columns));
+    rows(joined, vec![numbers(&[5, 6]), numbers(&[1, 2])]);
+    fixture.check("SELECT id, a FROM t ORDER BY id", &["1|5", "2|6", "3|30"]);
+    // A row is deleted as soon as one row of parameters says so.
+    rows("DELETE FROM t WHERE id >= $1", vec![numbers(&[2, 3])]);
+    fixture.check("SELECT id FROM t", &["1"]);
+}
+
+#[test]
 fn an_insert_reads_the_state_before_it() {
     let fixture = fixture();
     fixture.run(&[
@@ -349,7 +383,7 @@ fn an_update_keeps_what_it_does_not_name() {
     fixture.check(all, &["x|1|[1, 2]|8|1.50|x1|2024-01-01", "y|12|NULL|200|NULL|y2|NULL"]);
     let rows = parameters(vec![
         Arc::new(arrow::array::StringArray::from(vec!["p", "q"])),
-        Arc::new(arrow::array::Int32Array::from(vec![1, 12])),
+        Arc::new(Int32Array::from(vec![1, 12])),
     ]);
     fixture.check_count("UPDATE w SET a = $1 WHERE id = $2", rows, 2);
     fixture.check_count("UPDATE u SET id = id, v = 5", none(), 2);
