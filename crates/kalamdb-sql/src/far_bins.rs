@@ -8,29 +8,27 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, TimeUnit};
 use chrono::{DateTime, Datelike, Months, Utc};
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
+
+use crate::recomputed::{Computation, recomputed};
 
 const NANOSECONDS_OF_A_SECOND: i128 = 1_000_000_000;
 const NANOSECONDS_OF_A_DAY: i128 = 86_400 * NANOSECONDS_OF_A_SECOND;
 
-/// Wraps the function of a call, if it is this one.
-pub(crate) fn binned(mut call: ScalarFunction) -> Transformed<ScalarFunction> {
-    if call.func.name() != "date_bin" || call.func.inner().is::<Binned>() {
-        return Transformed::no(call);
+/// Has a call computed so, if it is one of this function.
+pub(crate) fn binned(call: ScalarFunction) -> Transformed<ScalarFunction> {
+    match call.func.name() {
+        "date_bin" => recomputed(call, Binned),
+        _ => Transformed::no(call),
     }
-    call.func = Arc::new(ScalarUDF::from(Binned { inner: call.func }));
-    Transformed::yes(call)
 }
 
 /// How wide bins are.
@@ -115,34 +113,12 @@ fn scale_of(data_type: &DataType) -> Option<i128> {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Binned {
-    inner: Arc<ScalarUDF>,
-}
+struct Binned;
 
-impl ScalarUDFImpl for Binned {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn schema_name(&self, args: &[datafusion::logical_expr::Expr]) -> Result<String> {
-        self.inner.schema_name(args)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.inner.return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+impl Computation for Binned {
+    fn compute(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let given = args.args.clone();
-        let binned = self.inner.invoke_with_args(args)?;
+        let binned = function.invoke_with_args(args)?;
         let [stride, time, rest @ ..] = given.as_slice() else {
             return Ok(binned);
         };
@@ -195,13 +171,5 @@ impl ScalarUDFImpl for Binned {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&all, 0)?),
             false => ColumnarValue::Array(all),
         })
-    }
-
-    fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {
-        self.inner.output_ordering(input)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
     }
 }

@@ -10,18 +10,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{CastOptions, cast, not, nullif};
-use arrow::datatypes::{DataType, FieldRef, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::{
-    Cast, ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
+use crate::recomputed::{Computation, recomputed};
 use crate::time_zones::{UTC, cast_in_zone};
 
 /// Seconds of 400 years of the Gregorian calendar.
@@ -30,13 +27,12 @@ const ERA: i64 = 146_097 * 86_400;
 /// Seconds from 1970 on, and before it, that nanoseconds count in 64 bits, less a year, to whose beginning a time may be truncated.
 const NANOSECONDS_REACH: i64 = i64::MAX / 1_000_000_000 - 366 * 86_400;
 
-/// Wraps the function of a call, if it is this one.
-pub(crate) fn truncated(mut call: ScalarFunction) -> Transformed<ScalarFunction> {
-    if call.func.name() != "date_trunc" || call.func.inner().is::<Truncated>() {
-        return Transformed::no(call);
+/// Has a call computed so, if it is one of this function.
+pub(crate) fn truncated(call: ScalarFunction) -> Transformed<ScalarFunction> {
+    match call.func.name() {
+        "date_trunc" => recomputed(call, Truncated),
+        _ => Transformed::no(call),
     }
-    call.func = Arc::new(ScalarUDF::from(Truncated { inner: call.func }));
-    Transformed::yes(call)
 }
 
 /// Has a date truncated as a timestamp of microseconds. Whether this is such a call.
@@ -107,39 +103,17 @@ fn by_eras(
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Truncated {
-    inner: Arc<ScalarUDF>,
-}
+struct Truncated;
 
-impl ScalarUDFImpl for Truncated {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        self.inner.schema_name(args)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.inner.return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+impl Computation for Truncated {
+    fn compute(&self, function: &ScalarUDF, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let Some(time) = args.args.get(1) else {
-            return self.inner.invoke_with_args(args);
+            return function.invoke_with_args(args);
         };
         let data_type = time.data_type();
         let Some((per_second, zone)) = coarse(&data_type) else {
-            return self.inner.invoke_with_args(args);
+            return function.invoke_with_args(args);
         };
         let (is_scalar, times) = match time {
             ColumnarValue::Scalar(value) => (true, value.to_array()?),
@@ -150,11 +124,11 @@ impl ScalarUDFImpl for Truncated {
         let is_far = |number: i64| number.div_euclid(per_second).saturating_abs() > NANOSECONDS_REACH;
         let far: BooleanArray = numbers.iter().map(|number| Some(number.is_some_and(is_far))).collect();
         if far.true_count() == 0 {
-            return self.inner.invoke_with_args(args);
+            return function.invoke_with_args(args);
         }
         let mut truncate = |times: ArrayRef| -> Result<ArrayRef> {
             args.args[1] = ColumnarValue::Array(times);
-            self.inner.invoke_with_args(args.clone())?.into_array(rows)
+            function.invoke_with_args(args.clone())?.into_array(rows)
         };
         let near = truncate(nullif(&times, &far)?)?;
         let far_times = nullif(&times, &not(&far)?)?;
@@ -173,13 +147,5 @@ impl ScalarUDFImpl for Truncated {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&all, 0)?),
             false => ColumnarValue::Array(all),
         })
-    }
-
-    fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {
-        self.inner.output_ordering(input)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
     }
 }

@@ -4,16 +4,13 @@
 //! fails. Proper way: to give them the zone there, as for constants and without formats. Chosen: a wrapper that does it.
 //! Evidence: `strings_to_primitive_function` in `handle_multiple` of datafusion-functions 55 `datetime/common.rs`.
 
-use std::sync::Arc;
-
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+
+use crate::recomputed::{Computation, recomputed};
 
 const FUNCTIONS: &[&str] = &[
     "to_timestamp",
@@ -23,53 +20,26 @@ const FUNCTIONS: &[&str] = &[
     "to_timestamp_nanos",
 ];
 
-/// Wraps the function of a call, if it is one of these with formats.
-pub(crate) fn typed(mut call: ScalarFunction) -> Transformed<ScalarFunction> {
-    if call.args.len() < 2 || !FUNCTIONS.contains(&call.func.name()) || call.func.inner().is::<Typed>() {
-        return Transformed::no(call);
+/// Has a call computed so, if it is one of these with formats.
+pub(crate) fn typed(call: ScalarFunction) -> Transformed<ScalarFunction> {
+    match call.args.len() >= 2 && FUNCTIONS.contains(&call.func.name()) {
+        true => recomputed(call, Typed),
+        false => Transformed::no(call),
     }
-    call.func = Arc::new(ScalarUDF::from(Typed { inner: call.func }));
-    Transformed::yes(call)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Typed {
-    inner: Arc<ScalarUDF>,
-}
+struct Typed;
 
-impl ScalarUDFImpl for Typed {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        self.inner.schema_name(args)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.inner.return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+impl Computation for Typed {
+    fn compute(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let data_type = args.return_field.data_type().clone();
-        Ok(match self.inner.invoke_with_args(args)? {
+        Ok(match function.invoke_with_args(args)? {
             ColumnarValue::Array(array) if *array.data_type() != data_type => {
                 ColumnarValue::Array(cast(&array, &data_type)?)
             }
             result => result,
         })
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
     }
 }
 
