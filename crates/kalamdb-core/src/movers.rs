@@ -15,6 +15,7 @@ use crate::hot_limit::HeldWriters;
 use crate::job_queue::{Jobs, Next};
 use crate::job_rows;
 use crate::jobs::{Job, JobReport, Lane, SegmentProblem, Work};
+use crate::priority::give_way;
 
 /// The threads. Dropping them cancels what runs and waits until they ended.
 pub(crate) struct Movers {
@@ -69,7 +70,10 @@ impl Movers {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("kalamdb-{what}-{number}"))
-                .spawn(move || mover.run());
+                .spawn(move || {
+                    give_way();
+                    mover.run();
+                });
             movers.threads.push(thread.map_err(|error| {
                 Error::new(ErrorCode::StorageError, format!("a thread cannot be started: {error}"))
             })?);

@@ -1,16 +1,17 @@
-//! What is below the doors: store and engine, the database, and the runtime of its queries. Opened bottom-up, closed top-down.
+//! What is below the doors: store and engine, the database, and the threads of its statements. Opened bottom-up, closed top-down.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kalamdb_core::{Clock, Engine};
-use kalamdb_sql::Database;
+use futures::future::join_all;
+use kalamdb_core::{Clock, Engine, give_way};
+use kalamdb_sql::{Database, Runtimes};
 use tokio::runtime::Runtime;
 
 use crate::config::Config;
 
-/// What blocks on the query runtime at the end, such as a write under way, is waited for so long.
+/// What blocks on a query runtime at the end, such as a write under way, is waited for so long.
 const RUNTIME_GRACE: Duration = Duration::from_secs(10);
 
 /// Planning recurses with the depth of an expression.
@@ -20,7 +21,7 @@ const QUERY_STACK_BYTES: usize = 8 << 20;
 pub(crate) struct Floors {
     pub(crate) engine: Arc<Engine>,
     pub(crate) database: Arc<Database>,
-    runtime: QueryRuntime,
+    runtimes: QueryRuntimes,
 }
 
 impl Floors {
@@ -47,9 +48,10 @@ impl Floors {
     pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let password_file = config.data_dir.join("root-password");
         let had_password_file = password_file.exists();
-        let runtime = QueryRuntime::start(config.query_threads)?;
-        let opened = runtime
-            .handle()
+        let runtimes = QueryRuntimes::start(config.query_threads)?;
+        let opened = runtimes
+            .handles()
+            .short
             .spawn(Engine::open(config.engine_options(), clock))
             .await;
         let engine = opened
@@ -62,12 +64,12 @@ impl Floors {
             );
         }
         clear_default_spill(config);
-        let database = Database::new(Arc::clone(&engine), config.database_options(), runtime.handle().clone());
+        let database = Database::new(Arc::clone(&engine), config.database_options(), runtimes.handles());
         match database {
             Ok(database) => Ok(Floors {
                 engine,
                 database,
-                runtime,
+                runtimes,
             }),
             Err(error) => {
                 close_engine(engine).await;
@@ -81,11 +83,11 @@ impl Floors {
         let Floors {
             engine,
             database,
-            runtime,
+            runtimes,
         } = self;
         database.cancel_all();
         drop(database);
-        runtime.end().await;
+        runtimes.end().await;
         close_engine(engine).await;
     }
 }
@@ -119,43 +121,62 @@ async fn close_engine(engine: Arc<Engine>) {
     }
 }
 
-/// The runtime of queries and writes. Tokio forbids to drop a runtime within another one; this may be dropped anywhere.
-struct QueryRuntime {
-    runtime: Option<Runtime>,
+/// The threads of queries and writes: of usual priority, and those that give way. Tokio forbids to drop a runtime within another one;
+/// this may be dropped anywhere.
+struct QueryRuntimes {
+    short: Option<Runtime>,
+    long: Option<Runtime>,
 }
 
-impl QueryRuntime {
+impl QueryRuntimes {
     fn start(threads: usize) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("kalamdb-query")
-            .thread_stack_size(QUERY_STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|error| format!("the query runtime cannot start: {error}"))?;
-        Ok(QueryRuntime { runtime: Some(runtime) })
+        Ok(QueryRuntimes {
+            short: Some(start("kalamdb-query", threads, || {})?),
+            long: Some(start("kalamdb-long", threads, give_way)?),
+        })
     }
 
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.runtime
-            .as_ref()
-            .expect("only `end` and `drop` take the runtime")
-            .handle()
+    fn handles(&self) -> Runtimes {
+        let handle = |runtime: &Option<Runtime>| {
+            let runtime = runtime.as_ref().expect("only `end` and `drop` take the runtimes");
+            runtime.handle().clone()
+        };
+        Runtimes {
+            short: handle(&self.short),
+            long: handle(&self.long),
+        }
     }
 
     async fn end(mut self) {
-        let Some(runtime) = self.runtime.take() else { return };
-        let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(RUNTIME_GRACE));
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "ending the query runtime ended by a bug");
+        let runtimes = [self.short.take(), self.long.take()];
+        let ending = runtimes
+            .into_iter()
+            .flatten()
+            .map(|runtime| tokio::task::spawn_blocking(move || runtime.shutdown_timeout(RUNTIME_GRACE)));
+        for ended in join_all(ending).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "ending a query runtime ended by a bug");
+            }
         }
     }
 }
 
-impl Drop for QueryRuntime {
+impl Drop for QueryRuntimes {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.short.take(), self.long.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
+}
+
+/// A runtime for statements, each of whose threads begins so.
+fn start(name: &str, threads: usize, begin: impl Fn() + Send + Sync + 'static) -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .thread_stack_size(QUERY_STACK_BYTES)
+        .on_thread_start(begin)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the threads of queries cannot start: {error}"))
 }

@@ -277,6 +277,7 @@ mod tests {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
     use kalamdb_core::{Engine, NewUser, Role, SystemClock};
+    use kalamdb_sql::Runtimes;
 
     use super::*;
     use crate::config::Config;
@@ -300,7 +301,11 @@ mod tests {
             engine.create_user(&root.principal, new).await.expect("made");
         }
         let runtime = tokio::runtime::Handle::current();
-        let database = Database::new(engine, config.database_options(), runtime).expect("a database");
+        let runtimes = Runtimes {
+            short: runtime.clone(),
+            long: runtime,
+        };
+        let database = Database::new(engine, config.database_options(), runtimes).expect("a database");
         let door = Arc::new(Door {
             metrics: Arc::new(Metrics::new(&database)),
             database,

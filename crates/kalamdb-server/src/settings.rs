@@ -292,7 +292,7 @@ pub(crate) const SETTINGS: &[Definition] = &[
     Definition {
         name: "query_threads",
         about: "Threads that run queries and writes; more than cores, so that an operator that computes for long without a pause \
-                does not hold up the others.",
+                does not hold up the others. As many more, of lower priority, take over statements that are long.",
         default_in_words: Some("four per core"),
         field: Field::Count(|config| &mut config.query_threads, 1..=1024),
     },

@@ -29,6 +29,7 @@ use crate::parameters::Parameters;
 use crate::planning::Description;
 use crate::queries::{Queries, QuerySnapshot, RunningQuery};
 use crate::run::{self, Output};
+use crate::runtimes::Runtimes;
 use crate::session::{Session, SessionOrigin, SessionSnapshot, SessionValue};
 
 /// Result batches between the query's task and whoever reads them: one being sent, one ready. More would only hold memory.
@@ -82,7 +83,7 @@ pub struct DatabaseOptions {
 pub struct Database {
     engine: Arc<Engine>,
     options: DatabaseOptions,
-    runtime: tokio::runtime::Handle,
+    runtimes: Runtimes,
     environment: Environment,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     queries: Arc<Queries>,
@@ -90,11 +91,11 @@ pub struct Database {
 }
 
 impl Database {
-    /// A database over an open engine, its statements run on `runtime`.
+    /// A database over an open engine, its statements run on these threads.
     ///
     /// # Errors
     /// STORAGE_ERROR when the spill directory cannot be made.
-    pub fn new(engine: Arc<Engine>, options: DatabaseOptions, runtime: tokio::runtime::Handle) -> Result<Arc<Self>> {
+    pub fn new(engine: Arc<Engine>, options: DatabaseOptions, runtimes: Runtimes) -> Result<Arc<Self>> {
         let environment = Environment::new(&options)?;
         let queries = Queries::new(
             Arc::clone(engine.clock()),
@@ -105,7 +106,7 @@ impl Database {
             logins: LoginQueue::new(options.passwords_at_once),
             engine,
             options,
-            runtime,
+            runtimes,
             environment,
             sessions: Mutex::new(HashMap::new()),
             queries,
@@ -157,7 +158,7 @@ impl Database {
         let turn = place.turn().await;
         let (engine, password) = (Arc::clone(&self.engine), password.to_owned());
         // Argon2 takes tens of milliseconds of CPU by design: a blocking thread, so that it never holds up a query's worker.
-        let check = self.runtime.spawn_blocking(move || {
+        let check = self.runtimes.short.spawn_blocking(move || {
             let checked = engine.check_password(attempt, &password);
             drop(turn);
             checked
@@ -305,7 +306,7 @@ impl Database {
         let _abandoned = query.cancel_token().drop_guard();
         let (database, session, sql) = (Arc::clone(self), Arc::clone(session), sql.to_owned());
         let bound = parameters.types();
-        let described = self.runtime.spawn(async move {
+        let described = self.runtimes.short.spawn(async move {
             let work = async { aside(|| run::describe(&database, &session, &sql, bound, &query)) };
             let outcome = interruptible(&query, work).await;
             match &outcome {
@@ -337,14 +338,16 @@ impl Database {
         let (head, answer) = oneshot::channel();
         let (batches, received) = mpsc::channel(BATCHES_IN_FLIGHT);
         let output = Output::new(head, batches);
-        self.runtime.spawn(supervise(
+        let takes_long = query.interruption().takes_long();
+        let work = supervise(
             Arc::clone(self),
             Arc::clone(session),
             sql.to_owned(),
             parameters,
             query,
             output,
-        ));
+        );
+        self.runtimes.spawn(takes_long, work);
         let answer = answer.await.map_err(|_| stopping())?;
         let cancel_with_stream = abandoned.disarm();
         match answer? {
@@ -378,7 +381,8 @@ impl Database {
         query.show_text(&statement);
         let abandoned = query.cancel_token().drop_guard();
         let (database, session) = (Arc::clone(self), Arc::clone(session));
-        let load = self.runtime.spawn(async move {
+        let (ended, load) = oneshot::channel();
+        self.runtimes.spawn(query.interruption().takes_long(), async move {
             let work = ingest::run(&database, &session, request, schema, batches, &query);
             let outcome = interruptible(&query, work).await;
             match &outcome {
@@ -388,7 +392,8 @@ impl Database {
                 }
                 Err(error) => query.failed(error),
             }
-            outcome
+            // A caller who went away does not want it.
+            let _gone = ended.send(outcome);
         });
         let outcome = load.await.map_err(|_| stopping())?;
         abandoned.disarm();
@@ -560,7 +565,7 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        match self.runtime.spawn(AssertUnwindSafe(work).catch_unwind()).await {
+        match self.runtimes.short.spawn(AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(panicked(&*panic)),
             Err(_) => Err(stopping()),

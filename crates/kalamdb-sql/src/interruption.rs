@@ -6,6 +6,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -33,6 +34,7 @@ pub(crate) struct Interruption {
     /// Polls that compute for it just now, in whatever task.
     work: TaskTracker,
     constants: Arc<ConstantMemory>,
+    takes_long: Arc<AtomicBool>,
 }
 
 impl Interruption {
@@ -46,6 +48,7 @@ impl Interruption {
             memory: None,
             work: TaskTracker::new(),
             constants: Arc::default(),
+            takes_long: Arc::default(),
         }
     }
 
@@ -107,6 +110,18 @@ impl Interruption {
     /// Says that the statement computes, until what it gives is dropped.
     pub(crate) fn working(&self) -> TaskTrackerToken {
         self.work.token()
+    }
+
+    /// Says that what follows is likely to take long, and lets the statement's task move to where that runs.
+    pub(crate) async fn expect_long(&self) {
+        if !self.takes_long.swap(true, Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Where it says that.
+    pub(crate) fn takes_long(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.takes_long)
     }
 
     /// Whether nothing computes for the statement any more. Once its own task is over, its other tasks begin nothing new.

@@ -47,6 +47,7 @@ use crate::names::{name_position, placed, table_name};
 use crate::one_row_subqueries;
 use crate::parameters;
 use crate::patterns;
+use crate::plan_length;
 use crate::plan_names::PlanNames;
 use crate::plan_size::PlanSize;
 use crate::planned::{Planned, plain_batch};
@@ -539,6 +540,10 @@ impl Planner {
     pub(crate) async fn run(&self, planned: Planned) -> Result<Running> {
         let places = Arc::clone(&planned.places);
         let (schema, state, physical) = self.physical(planned).await?;
+        if plan_length::takes_long(&physical) {
+            // What the plan starts runs where it was started.
+            self.interruption.expect_long().await;
+        }
         let (runtime, memory) = self.database.environment().query_runtime(&self.interruption);
         let context = TaskContext::from(state.as_ref()).with_runtime(runtime);
         let stream = execute_stream(physical, Arc::new(context)).map_err(diagnostics::from_datafusion)?;

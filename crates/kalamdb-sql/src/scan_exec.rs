@@ -194,6 +194,21 @@ impl ScanExec {
         Some(ScanExec { expected, ..ordered })
     }
 
+    /// How many rows it reads, about; `None` if there may be more than `most`, as far as segments tell: rows that are in none are not
+    /// counted anywhere.
+    pub(crate) fn likely_rows(&self, most: usize) -> Option<usize> {
+        let points = match &self.keys {
+            Keys::Ranges(ranges) if ranges.iter().all(|range| is_point(range, &self.table)) => Some(ranges.len()),
+            Keys::Ranges(_) | Keys::All => None,
+        };
+        let known = [points, self.request.limit, self.expected].into_iter().flatten().min();
+        known.or_else(|| {
+            let enough = u64::try_from(most).unwrap_or(u64::MAX);
+            let has_more = has_segment_rows(&self.readers, &self.view, &self.table, &self.keys, enough);
+            (!has_more).then_some(most)
+        })
+    }
+
     /// Whether it took the place of a sort.
     pub(crate) fn is_ordered(&self) -> bool {
         self.request.order != ScanOrder::Any
@@ -263,21 +278,29 @@ impl ScanExec {
 
 /// Whether parts pay. EXPLAIN shows them, so it is what one reads that counts, and not what others have in the table.
 fn has_rows_for_parts(readers: &Readers, view: &View, table: &Table, keys: &Keys) -> bool {
+    match keys {
+        Keys::Ranges(ranges) if ranges.iter().any(|range| is_point(range, table)) => false,
+        Keys::Ranges(_) | Keys::All => has_segment_rows(readers, view, table, keys, ROWS_FOR_PARTS),
+    }
+}
+
+/// Whether a key has one row at most.
+fn is_point(key: &KeyConstraint, table: &Table) -> bool {
+    key.equal.len() == table.schema.primary_key.len()
+}
+
+/// Whether segments have so many rows with these keys for who reads; everyone's are not told apart by key.
+fn has_segment_rows(readers: &Readers, view: &View, table: &Table, keys: &Keys, enough: u64) -> bool {
     let ranges = match keys {
         Keys::All => None,
         Keys::Ranges(ranges) => Some(ranges.as_slice()),
     };
-    let are_points = |range: &KeyConstraint| range.equal.len() == table.schema.primary_key.len();
-    if view.segment_rows(table) < ROWS_FOR_PARTS || ranges.is_some_and(|ranges| ranges.iter().any(are_points)) {
-        return false;
-    }
-    match readers {
-        // What makes the count fail is met again by the scan, which says so.
-        Readers::One(principal) => view
-            .has_segment_rows(principal, table, ranges, ROWS_FOR_PARTS)
-            .unwrap_or(false),
-        Readers::Everyone { .. } => true,
-    }
+    view.segment_rows(table) >= enough
+        && match readers {
+            // What makes the count fail is met again by the scan, which says so.
+            Readers::One(principal) => view.has_segment_rows(principal, table, ranges, enough).unwrap_or(false),
+            Readers::Everyone { .. } => true,
+        }
 }
 
 fn properties(equivalences: EquivalenceProperties, parts: usize) -> Arc<PlanProperties> {

@@ -11,6 +11,7 @@ use kalamdb_core::{DrivenClock, Durability, Engine, EngineOptions, ErrorCode, Ma
 use crate::database::{Database, DatabaseOptions};
 use crate::execution::{Execution, RowStream};
 use crate::parameters::Parameters;
+use crate::runtimes::Runtimes;
 use crate::session::{Session, SessionOrigin};
 
 /// 2024-05-01 12:00:00 UTC.
@@ -73,7 +74,11 @@ impl Fixture {
             settings: Vec::new(),
         };
         change(&mut options);
-        let database = Database::new(engine, options, queries.handle().clone()).expect("a database");
+        let runtimes = Runtimes {
+            short: queries.handle().clone(),
+            long: queries.handle().clone(),
+        };
+        let database = Database::new(engine, options, runtimes).expect("a database");
         let root = Fixture::session_of(&database, "root");
         Fixture {
             database,
