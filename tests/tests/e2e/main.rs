@@ -27,6 +27,7 @@ mod load;
 mod memory;
 mod metadata;
 mod operations;
+mod preloaded;
 mod quotas;
 mod reach;
 mod refusals;
