@@ -19,6 +19,7 @@ use crate::log_damage;
 use crate::meta;
 use crate::opened::OpenSegments;
 use crate::schema::Lifetime;
+use crate::snapshots::Snapshots;
 use crate::store::{Durability, StoreOptions};
 use crate::trouble::Trouble;
 use crate::tuning;
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     files: Arc<Files>,
     opened: OpenSegments,
     damages: Damages,
+    snapshots: Snapshots,
     trouble: Trouble,
     damaged_files: DamagedFiles,
     /// Of all column families.
@@ -119,6 +121,7 @@ impl Engine {
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             damages: Damages::default(),
+            snapshots: Snapshots::default(),
             trouble: Trouble::default(),
             damaged_files,
             cache,
@@ -168,6 +171,11 @@ impl Engine {
     /// Those of all segments.
     pub(crate) fn damages(&self) -> &Damages {
         &self.damages
+    }
+
+    /// Those that are held.
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// What is known of writes that fail.

@@ -95,6 +95,8 @@ mod hazards_of_look_ups;
 #[cfg(test)]
 mod hazards_of_movers;
 #[cfg(test)]
+mod hazards_of_old_snapshots;
+#[cfg(test)]
 mod hazards_of_publications;
 #[cfg(test)]
 mod hazards_of_reads;
@@ -139,6 +141,7 @@ mod schema;
 mod segment;
 mod sequencer;
 mod snapshot;
+mod snapshots;
 mod storage_marker;
 mod storages;
 mod store;

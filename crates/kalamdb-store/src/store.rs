@@ -246,6 +246,17 @@ impl<C: Send + Sync + 'static> Store<C> {
             .map_err(|error| storage(&error))
     }
 
+    /// Ends what still reads states of the database that newer commits took the place of at least `life_micros` ago, by the time of
+    /// the first call that finds it so (`None`: nothing), and lets go of what they pin, whether or not their readers ever read on: dead
+    /// versions of hot rows, RocksDB's obsolete files, files of segments that were replaced. Who reads on meets
+    /// [`StoreError::SnapshotTooOld`]. Flushes, compactions, checks and the look-ups of loads are never ended. To be called every
+    /// second or so; how many states it ended.
+    pub fn end_old_snapshots(&self, now_micros: i64, life_micros: Option<i64>) -> usize {
+        let newest = self.state().pinned().number();
+        let snapshots = self.shared.engine.snapshots();
+        snapshots.let_go_of_old(newest, now_micros, life_micros)
+    }
+
     /// Counters since the store was opened.
     pub fn statistics(&self) -> StoreStatistics {
         let engine = &self.shared.engine;

@@ -26,6 +26,7 @@ mod isolation;
 mod load;
 mod memory;
 mod metadata;
+mod old_snapshots;
 mod operations;
 mod preloaded;
 mod quotas;
