@@ -132,6 +132,7 @@ mod peak;
 mod pinned;
 mod prune;
 mod publication;
+mod rebuild;
 mod recent;
 mod row;
 mod row_bytes;

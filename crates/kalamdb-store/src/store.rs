@@ -115,10 +115,13 @@ impl<C: Send + Sync + 'static> Store<C> {
         empty: C,
         load: impl FnOnce(&Store<C>, &Arc<DbState<C>>) -> Result<C, E>,
     ) -> Result<Arc<Self>, E> {
-        let engine = Arc::new(Engine::open(&options)?);
-        engine.damages().keep_in(&engine);
+        let mut engine = Engine::open(&options)?;
         let (seq, updated_micros) = last(&engine)?;
         let mut inventory = inventory(&engine)?;
+        let live = inventory.tables.iter();
+        engine.leave_damaged_files(live.map(|(store, table)| (*store, table.lifetime, table.epochs.clone())))?;
+        let engine = Arc::new(engine);
+        engine.damages().keep_in(&engine);
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
         let found = storages::find(&engine, &inventory)?;

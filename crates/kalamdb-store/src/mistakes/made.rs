@@ -523,4 +523,8 @@ kalamdb_histories::mistakes! {
     /// A file that was erased under a reader counts as damaged.
     FilesThatWereLetGoAreDamaged of 0:
         "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
+
+    /// A damaged file of RocksDB stays when its rows are given up.
+    DamagedFilesStay of 0:
+        "hazards_of_hot_files::a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start";
 }
