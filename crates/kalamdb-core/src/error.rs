@@ -215,6 +215,7 @@ impl From<StoreError> for Error {
                      snapshot_life",
                 );
             }
+            StoreError::Taken { .. } => ErrorCode::InvalidArgument,
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,

@@ -62,6 +62,14 @@ pub enum StoreError {
         /// What is there instead.
         problem: String,
     },
+    /// A directory that is to become a storage is somebody else's already.
+    #[error("the directory {directory} cannot become a storage: {problem}; give it a directory of its own")]
+    Taken {
+        /// Which one.
+        directory: String,
+        /// Whose it is, or what is in it.
+        problem: String,
+    },
     /// A value or type the codec cannot keep.
     #[error("{0}")]
     Unsupported(String),

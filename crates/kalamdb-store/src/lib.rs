@@ -83,6 +83,8 @@ mod hazards_of_changes;
 #[cfg(test)]
 mod hazards_of_commits;
 #[cfg(test)]
+mod hazards_of_copies;
+#[cfg(test)]
 mod hazards_of_files;
 #[cfg(test)]
 mod hazards_of_hot_files;
@@ -117,6 +119,7 @@ mod histories;
 mod hot;
 mod ids;
 mod key;
+mod last_use;
 mod location;
 mod log_damage;
 mod manifest;
@@ -130,6 +133,7 @@ mod pace;
 #[cfg(test)]
 mod peak;
 mod pinned;
+mod process_lock;
 mod prune;
 mod publication;
 mod rebuild;
@@ -143,6 +147,7 @@ mod segment;
 mod sequencer;
 mod snapshot;
 mod snapshots;
+mod storage_lock;
 mod storage_marker;
 mod storages;
 mod store;

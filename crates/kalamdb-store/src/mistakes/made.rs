@@ -524,6 +524,13 @@ kalamdb_histories::mistakes! {
     FilesThatWereLetGoAreDamaged of 0:
         "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
 
+    /// Two processes use one storage at once.
+    StoragesAreSharedByProcesses of 20:
+        "hazards_of_copies::two_processes_do_not_use_one_storage";
+    /// Or one after the other, each with its own idea of what is in it.
+    CopiesShareTheirStorages of 20:
+        "hazards_of_copies::a_copy_of_a_data_directory_leaves_alone_what_another_one_used_since";
+
     /// A damaged file of RocksDB stays when its rows are given up.
     DamagedFilesStay of 0:
         "hazards_of_hot_files::a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start";
