@@ -50,6 +50,8 @@ pub struct EngineOptions {
     pub write_buffer_bytes: usize,
     /// What one statement's row-path writes may hold in memory, bytes.
     pub statement_write_limit_bytes: usize,
+    /// How long a state of the database can be read after another took its place, milliseconds; 0: for ever.
+    pub snapshot_life_ms: u64,
     /// A bearer token's life, seconds.
     pub token_life_seconds: u64,
     /// Whose tokens are taken beside our own.
@@ -83,6 +85,7 @@ pub struct Engine {
     outside_tokens: Option<OutsideTokens>,
     token_life_seconds: u64,
     statement_write_limit_bytes: usize,
+    snapshot_life_ms: u64,
 }
 
 /// What one statement reads: one state of the database, and a now taken after it.
@@ -137,6 +140,7 @@ impl Engine {
             outside_tokens: options.outside_issuer.map(OutsideTokens::new),
             token_life_seconds: options.token_life_seconds,
             statement_write_limit_bytes: options.statement_write_limit_bytes,
+            snapshot_life_ms: options.snapshot_life_ms,
             maintenance: options.maintenance,
             store,
             clock,
@@ -209,6 +213,22 @@ impl Engine {
     /// STORAGE_ERROR.
     pub async fn sweep_expired(&self) -> Result<u64> {
         crate::retention::sweep_expired(self).await
+    }
+
+    /// Ends reads of states that others took the place of longer than `snapshot_life_ms` ago, and lets go of what these states keep on
+    /// disk, whether or not their readers ever read on: those meet SNAPSHOT_TOO_OLD. To be called every second or so.
+    pub fn end_old_snapshots(&self) {
+        let life_micros = match self.snapshot_life_ms {
+            0 => None,
+            life_ms => Some(i64::try_from(life_ms).unwrap_or(i64::MAX).saturating_mul(1000)),
+        };
+        let ended = self.store.end_old_snapshots(self.now_micros(), life_micros);
+        if ended > 0 {
+            tracing::warn!(
+                snapshots = ended,
+                "readers kept old states of the database for longer than snapshot_life; they are ended with SNAPSHOT_TOO_OLD"
+            );
+        }
     }
 
     /// The engine's time, µs: the clock's, but it never goes back.

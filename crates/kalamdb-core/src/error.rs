@@ -37,6 +37,8 @@ pub enum ErrorCode {
     DuplicateKey,
     /// A concurrent commit changed the same rows; retry.
     Conflict,
+    /// What the statement reads was replaced by others' commits so long ago that it is kept no longer; run it again.
+    SnapshotTooOld,
     /// Credentials are missing or wrong.
     Unauthenticated,
     /// The principal may not do that.
@@ -205,6 +207,15 @@ impl From<StoreError> for Error {
                     ),
                 );
             }
+            StoreError::SnapshotTooOld => {
+                return Error::new(
+                    ErrorCode::SnapshotTooOld,
+                    "the statement still reads the database as it was before commits that others made longer than snapshot_life \
+                     ago, which is kept no longer; run it again, and if its rows are read slowly, in parts or with a longer \
+                     snapshot_life",
+                );
+            }
+            StoreError::Taken { .. } => ErrorCode::InvalidArgument,
             StoreError::Unsupported(_) => ErrorCode::Unsupported,
             StoreError::DuplicateKey { .. } => ErrorCode::DuplicateKey,
             StoreError::Cancelled => ErrorCode::Cancelled,
@@ -276,6 +287,7 @@ codes! {
     NotNullViolation => "NOT_NULL_VIOLATION",
     DuplicateKey => "DUPLICATE_KEY",
     Conflict => "CONFLICT",
+    SnapshotTooOld => "SNAPSHOT_TOO_OLD",
     Unauthenticated => "UNAUTHENTICATED",
     PermissionDenied => "PERMISSION_DENIED",
     Unsupported => "UNSUPPORTED",

@@ -142,7 +142,8 @@ impl Engine {
     ///
     /// # Errors
     /// ALREADY_EXISTS, also for a directory that another storage has; PERMISSION_DENIED; INVALID_ARGUMENT for a path that is
-    /// not absolute, or that is in the data directory or another storage's, or around one; UNSUPPORTED for a URL; STORAGE_ERROR names a directory that cannot be used.
+    /// not absolute, or that is in the data directory or another storage's, or around one, or that has files or is another database's;
+    /// UNSUPPORTED for a URL; STORAGE_ERROR names a directory that cannot be used.
     pub async fn create_storage(&self, principal: &Principal, new: NewStorage) -> Result<bool> {
         // It opens a path of the server's machine.
         principal.require(Task::CreateStorage)?;

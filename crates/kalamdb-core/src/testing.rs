@@ -75,6 +75,7 @@ impl Database {
             segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 32 << 20,
+            snapshot_life_ms: 60_000,
             token_life_seconds: 3600,
             outside_issuer: None,
             maintenance,

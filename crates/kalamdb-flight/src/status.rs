@@ -163,7 +163,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists | ErrorCode::DuplicateKey => Code::AlreadyExists,
         ErrorCode::DependentObjects => Code::FailedPrecondition,
-        ErrorCode::Conflict => Code::Aborted,
+        ErrorCode::Conflict | ErrorCode::SnapshotTooOld => Code::Aborted,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::PermissionDenied => Code::PermissionDenied,
         ErrorCode::Unsupported => Code::Unimplemented,

@@ -69,6 +69,8 @@ pub struct Config {
     pub max_connections: usize,
     /// A session without a call ends after this.
     pub session_idle: Duration,
+    /// How long a state of the database can be read after another took its place; zero: for ever.
+    pub snapshot_life: Duration,
     /// A bearer token's life.
     pub token_life: Duration,
     /// The JWK set of an outside issuer of tokens: a file or a URL.
@@ -178,6 +180,7 @@ impl Config {
             max_sessions: 1000,
             max_connections: machine::descriptors().map_or(MOST_CONNECTIONS, default_connections),
             session_idle: Duration::from_secs(30 * 60),
+            snapshot_life: Duration::from_secs(24 * 60 * 60),
             token_life: Duration::from_secs(12 * 60 * 60),
             jwt_keys: None,
             jwt_issuer: String::new(),
@@ -317,6 +320,8 @@ impl Config {
             segment_cache_bytes: self.segment_cache_bytes,
             write_buffer_bytes: self.write_buffer_bytes,
             statement_write_limit_bytes: self.statement_write_limit_bytes,
+            // A positive time stays positive: zero means none.
+            snapshot_life_ms: whole_millis(self.snapshot_life).max(u64::from(!self.snapshot_life.is_zero())),
             token_life_seconds: whole_seconds(self.token_life),
             outside_issuer: self.outside_issuer(),
             maintenance: MaintenanceOptions {

@@ -120,9 +120,11 @@ pub(crate) fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::UserNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::Timeout | ErrorCode::TimeQuotaExceeded | ErrorCode::Cancelled => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::AlreadyExists | ErrorCode::DependentObjects | ErrorCode::DuplicateKey | ErrorCode::Conflict => {
-            StatusCode::CONFLICT
-        }
+        ErrorCode::AlreadyExists
+        | ErrorCode::DependentObjects
+        | ErrorCode::DuplicateKey
+        | ErrorCode::Conflict
+        | ErrorCode::SnapshotTooOld => StatusCode::CONFLICT,
         ErrorCode::StatementTooLarge | ErrorCode::RowQuotaExceeded | ErrorCode::ByteQuotaExceeded => {
             StatusCode::PAYLOAD_TOO_LARGE
         }

@@ -151,6 +151,14 @@ pub(crate) const SETTINGS: &[Definition] = &[
         field: Field::Time(|config| &mut config.statement_timeout, 0..=7 * DAY_S),
     },
     Definition {
+        name: "snapshot_life",
+        about: "How long a statement may go on to read the database as it was when it began after others have committed: what it \
+                reads then is kept on disk for it alone. Past it the statement ends with SNAPSHOT_TOO_OLD when it reads on, and what \
+                was kept is erased in any case; 0: no limit.",
+        default_in_words: None,
+        field: Field::Time(|config| &mut config.snapshot_life, 0..=365 * DAY_S),
+    },
+    Definition {
         name: "statement_text_limit",
         about: "The largest text of one statement; a larger one is refused with STATEMENT_TOO_LARGE.",
         default_in_words: None,

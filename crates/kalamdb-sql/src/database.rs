@@ -453,6 +453,7 @@ impl Database {
     pub async fn maintain(self: &Arc<Self>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         self.on_query_runtime(async move {
+            engine.end_old_snapshots();
             engine.run_due();
             match identifiers::latest_snowflake_micros() {
                 Some(latest_micros) => engine.keep_time_mark(latest_micros).await,

@@ -15,7 +15,7 @@ const MOST_KEYS: usize = 1_024;
 /// Alternatives that a bound of several columns may be written as, and how deep they may be in each other.
 const MOST_BOUND_PARTS: usize = 32;
 
-/// Key ranges, disjoint, and the indices of the filters that they stand for.
+/// Key ranges, disjoint and in key order, and the indices of the filters that they stand for.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRanges {
     pub(crate) constraints: Vec<KeyConstraint>,
@@ -347,8 +347,10 @@ fn one_of(filter: &Expr, column: &TableColumn) -> Option<Vec<ArrayRef>> {
             return None;
         }
         if seen.insert(value) {
-            values.push(value.to_array().ok()?); // Every key type has arrays.
+            values.push(value);
         }
     }
-    Some(values)
+    // As their keys are, so that rows of one after the other are in key order.
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    values.into_iter().map(|value| value.to_array().ok()).collect() // Every key type has arrays.
 }

@@ -36,7 +36,7 @@ const ROWS_FOR_PARTS: u64 = 256 * 1024;
 pub(crate) enum Keys {
     /// Everything in scope.
     All,
-    /// These ranges, one after the other. They are disjoint.
+    /// These ranges, one after the other. They are disjoint, and in key order.
     Ranges(Arc<Vec<KeyConstraint>>),
 }
 
@@ -215,7 +215,7 @@ impl ScanExec {
     }
 
     /// `None` if the rows are not to be had in key order. With a limit, others would come than without the order.
-    fn key_order(&self) -> Option<KeyOrder<'_>> {
+    fn key_order(&self) -> Option<KeyOrder> {
         match (&self.readers, self.request.limit) {
             (Readers::Everyone { .. }, _) | (Readers::One(_), Some(_)) => None,
             (Readers::One(_), None) => KeyOrder::of(&self.table, &self.keys),
@@ -389,10 +389,13 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let ranges = match &self.keys {
+        let mut ranges = match &self.keys {
             Keys::All => vec![None],
             Keys::Ranges(ranges) => ranges.iter().cloned().map(Some).collect(),
         };
+        if self.request.order == ScanOrder::Descending {
+            ranges.reverse();
+        }
         let (readers, part) = self.readers.of_partition(partition, self.parts);
         let sources: Vec<Source> = readers
             .into_iter()
@@ -511,10 +514,13 @@ impl Running {
         let _timer = elapsed.timer();
         let mut small: Vec<RecordBatch> = Vec::new();
         let mut rows = 0;
+        // Whoever is likely to stop early has no use for ranges after those rows; if not, more and more are wanted.
+        let wanted = self.request.batch_rows.min(self.expected.unwrap_or(usize::MAX));
+        self.expected = self.expected.map(|rows| rows.saturating_mul(2));
         while let Some(batch) = self.read()? {
             rows += batch.num_rows();
             small.push(batch);
-            if rows >= self.request.batch_rows || self.sources.len() == 0 {
+            if rows >= wanted || self.sources.len() == 0 {
                 break;
             }
         }

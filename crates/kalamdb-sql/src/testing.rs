@@ -52,6 +52,7 @@ impl Fixture {
             segment_cache_bytes: 8 << 20,
             write_buffer_bytes: 8 << 20,
             statement_write_limit_bytes: 64 << 20,
+            snapshot_life_ms: 60_000,
             token_life_seconds: 3_600,
             outside_issuer: None,
             maintenance: MaintenanceOptions::default(),

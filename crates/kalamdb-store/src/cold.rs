@@ -422,7 +422,7 @@ pub(crate) fn hot_overlaps<C>(
         }
         let prefix = key::epoch_prefix(store, epoch);
         let lower = [prefix.as_slice(), min_key].concat();
-        let mut iterator = state.pinned().iterate(
+        let iterator = state.pinned().iterate(
             state.pinned().engine().hot(),
             &crate::pinned::IterateOptions {
                 lower: lower.clone(),
@@ -430,15 +430,16 @@ pub(crate) fn hot_overlaps<C>(
                 readahead_bytes: 0,
             },
         );
-        iterator.seek(&lower);
-        if iterator
+        let mut rows = iterator.rows()?;
+        rows.seek(&lower);
+        if rows
             .key()
             .and_then(|whole| whole.get(prefix.len()..))
             .is_some_and(|found| found <= max_key)
         {
             return Ok(true);
         }
-        iterator.end().map_err(|error| state.of_hot(store, error))?;
+        rows.end().map_err(|error| state.of_hot(store, error))?;
     }
     Ok(false)
 }

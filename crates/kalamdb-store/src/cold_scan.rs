@@ -197,6 +197,7 @@ impl ColdScan {
 
     /// The next batch, never empty, or `None` at the end.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
+        self.pinned.check()?;
         while self.remaining > 0 {
             let Some((part, reading)) = &mut self.current else {
                 let Some(share) = self.shares.pop_front() else {

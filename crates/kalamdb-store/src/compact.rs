@@ -58,11 +58,15 @@ pub(crate) fn compact<C: Send + Sync + 'static>(
         }
     }
     // Each merge makes fewer runs or fewer dead rows, so this ends.
-    while let Some(inputs) = next_inputs(&store.state(), target, schema)? {
+    loop {
+        // In a statement of its own, so that the state is not held while they are merged.
+        let inputs = next_inputs(&store.state(), target, schema)?;
+        let Some(inputs) = inputs else {
+            return Ok(moved);
+        };
         progress.expect(inputs.iter().map(|segment| u64::from(segment.entry.rows)).sum());
         moved.add(merge(store, target, schema, options, &inputs, progress)?);
     }
-    Ok(moved)
 }
 
 /// Whether merging all of these changes anything.
@@ -174,6 +178,7 @@ fn merge<C: Send + Sync + 'static>(
     let merged = || Concern::Segments(inputs.iter().map(|segment| segment.entry.segment).collect());
     let watch = store.watch(target, merged())?;
     let state = store.state();
+    let _exempt = state.exempt();
     store.engine().moment("compaction-begun");
     let watch = match mistake!(CompactionsWatchTooLate) {
         true => store.watch(target, merged())?,

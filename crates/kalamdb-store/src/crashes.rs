@@ -14,7 +14,7 @@ pub(crate) use power::note_synced;
 pub(crate) use recovery::{check_structure, records};
 
 /// Every point at which a process is killed.
-const POINTS: [&str; 33] = [
+const POINTS: [&str; 34] = [
     "closing",
     "commit-answered",
     "commit-published",
@@ -48,6 +48,7 @@ const POINTS: [&str; 33] = [
     "step-published",
     "step-writing",
     "step-written",
+    "storage-use-known",
 ];
 
 /// A point that is not in the list would never be tried.

@@ -3,7 +3,7 @@
 //! which share RocksDB's files, it is known which table they are of.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -90,6 +90,8 @@ impl std::fmt::Debug for Damages {
 pub(crate) struct Damage {
     all: Damages,
     segment: SegmentId,
+    /// No state that may be read shows the segment, and its file is erased.
+    let_go: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -120,6 +122,7 @@ impl Damage {
         Arc::new(Self {
             all: all.clone(),
             segment,
+            let_go: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -128,9 +131,19 @@ impl Damage {
     pub(crate) fn note<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let since = self.now();
         read().map_err(|error| match error {
+            StoreError::Corrupt { .. }
+                if self.let_go.load(Ordering::Acquire) && !mistake!(FilesThatWereLetGoAreDamaged) =>
+            {
+                StoreError::SnapshotTooOld
+            }
             StoreError::Corrupt { object, problem } => self.met(since, object, problem),
             other => other,
         })
+    }
+
+    /// From here on the file may be missing.
+    pub(crate) fn let_go(&self) {
+        self.let_go.store(true, Ordering::Release);
     }
 
     /// From here on what is read is of the file as it is now.

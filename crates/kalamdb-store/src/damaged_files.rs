@@ -45,6 +45,19 @@ impl DamagedFiles {
         !self.names.lock().is_empty()
     }
 
+    /// The column families that have one of them.
+    pub(crate) fn families(&self, db: &DB) -> Result<BTreeSet<String>, StoreError> {
+        let names = self.names.lock();
+        if names.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let live = db.live_files().map_err(|error| storage(&error))?;
+        let damaged = live
+            .into_iter()
+            .filter(|file| names.iter().any(|name| file.name.ends_with(name.as_str())));
+        Ok(damaged.map(|file| file.column_family_name).collect())
+    }
+
     /// Looks at the files once more, of a database that was opened just now and compacts nothing: one that is gone, or can be read from
     /// end to end, is damaged no more. Without any, compactions begin.
     pub(crate) fn look_again(&self, db: &DB, families: &[(&str, &ColumnFamily)]) -> Result<(), StoreError> {
@@ -62,7 +75,8 @@ impl DamagedFiles {
                         file = name,
                         problem,
                         "a file of RocksDB is damaged; RocksDB compacts nothing until it is as it was written: put it back \
-                         from a copy and restart, or restore the data directory; STORAGE CHECK ALL says which tables it is about"
+                         from a copy and restart, or restore the data directory; STORAGE CHECK ALL says which tables it is \
+                         about, and when these are truncated or dropped, the next start leaves it behind"
                     );
                     true
                 }

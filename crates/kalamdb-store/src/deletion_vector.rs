@@ -199,7 +199,7 @@ impl Deleted {
         }
         let newest;
         let pinned = if mistake!(ReadersTakeTheNewestBits) {
-            newest = Arc::new(Pinned::new(pinned.engine()));
+            newest = Pinned::new(pinned.engine());
             &newest
         } else {
             pinned
@@ -219,9 +219,10 @@ impl Deleted {
             upper: Some(chunk_key(segment, last + 1).to_vec()),
             readahead_bytes: 0,
         };
-        let mut iterator = pinned.iterate(engine.deletion_vectors(), &options);
-        iterator.seek(&options.lower);
-        while let Some((key, value)) = iterator.item(true) {
+        let iterator = pinned.iterate(engine.deletion_vectors(), &options);
+        let mut found = iterator.rows()?;
+        found.seek(&options.lower);
+        while let Some((key, value)) = found.item(true) {
             let chunk = key
                 .get(4..)
                 .and_then(|chunk| chunk.try_into().ok())
@@ -230,9 +231,9 @@ impl Deleted {
             deleted
                 .chunks
                 .insert(chunk, Chunk::decode(value).ok_or_else(|| corrupt(segment, chunk))?);
-            iterator.next();
+            found.next();
         }
-        iterator.end()?;
+        found.end()?;
         Ok(deleted)
     }
 

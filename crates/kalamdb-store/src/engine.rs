@@ -1,5 +1,7 @@
 //! RocksDB: how it is opened, its column families and its one way to write. What is written is not here.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +17,14 @@ use crate::damaged_files::DamagedFiles;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
+use crate::ids::{Epoch, StoreId};
+use crate::key;
 use crate::log_damage;
 use crate::meta;
 use crate::opened::OpenSegments;
+use crate::rebuild;
 use crate::schema::Lifetime;
+use crate::snapshots::Snapshots;
 use crate::store::{Durability, StoreOptions};
 use crate::trouble::Trouble;
 use crate::tuning;
@@ -41,6 +47,7 @@ pub(crate) struct Engine {
     files: Arc<Files>,
     opened: OpenSegments,
     damages: Damages,
+    snapshots: Snapshots,
     trouble: Trouble,
     damaged_files: DamagedFiles,
     /// Of all column families.
@@ -53,7 +60,7 @@ pub(crate) struct Engine {
     #[cfg(test)]
     fault: parking_lot::Mutex<Option<Fault>>,
     #[cfg(test)]
-    moments: parking_lot::Mutex<std::collections::HashMap<&'static str, Meanwhile>>,
+    moments: parking_lot::Mutex<HashMap<&'static str, Meanwhile>>,
 }
 
 /// What a test does at a moment.
@@ -110,7 +117,14 @@ impl Engine {
                 .map_err(|error| storage(&error))
         })?;
         let families = families(&common, &cache);
-        let db = DB::open_cf_descriptors(&common, directory.rocksdb(), families).map_err(|error| storage(&error))?;
+        let mut db =
+            DB::open_cf_descriptors(&common, directory.rocksdb(), families).map_err(|error| storage(&error))?;
+        rebuild::finish(
+            directory.path(),
+            &mut db,
+            &[HOT, STREAM],
+            &rows_options(&common, &cache),
+        )?;
         let mut engine = Self {
             db,
             database: String::new(),
@@ -119,6 +133,7 @@ impl Engine {
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
             damages: Damages::default(),
+            snapshots: Snapshots::default(),
             trouble: Trouble::default(),
             damaged_files,
             cache,
@@ -135,6 +150,57 @@ impl Engine {
         engine.damaged_files.look_again(&engine.db, &engine.all_families())?;
         engine.database = engine.check_format()?;
         Ok(engine)
+    }
+
+    /// Leaves files of RocksDB behind that are damaged, if no row is in them that is needed: one of these stores and epochs. Called
+    /// before anything is read.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub(crate) fn leave_damaged_files(
+        &mut self,
+        live: impl IntoIterator<Item = (StoreId, Lifetime, Vec<Epoch>)>,
+    ) -> Result<(), StoreError> {
+        let damaged = self.damaged_files.families(&self.db)?;
+        if damaged.is_empty() || mistake!(DamagedFilesStay) {
+            return Ok(());
+        }
+        let mut ranges: HashMap<Lifetime, Vec<Range<Vec<u8>>>> = HashMap::new();
+        for (store, lifetime, epochs) in live {
+            let of_epoch = |epoch: Epoch| {
+                let prefix = key::epoch_prefix(store, epoch).to_vec();
+                // The last store's last epoch has nothing after it.
+                let end = key::successor(&prefix).unwrap_or_else(|| vec![u8::MAX; 2 * key::PREFIX_BYTES]);
+                prefix..end
+            };
+            ranges
+                .entry(lifetime)
+                .or_default()
+                .extend(epochs.into_iter().map(of_epoch));
+        }
+        let options = rows_options(&self.common, &self.cache);
+        let directory = self.directory.path().to_path_buf();
+        let mut left = Vec::new();
+        for (name, lifetime) in [(HOT, Lifetime::Durable), (STREAM, Lifetime::Expiring)] {
+            let mut ranges = ranges.remove(&lifetime).unwrap_or_default();
+            ranges.sort_by(|a, b| a.start.cmp(&b.start));
+            let family = (name, self.family(name));
+            if damaged.contains(name) && rebuild::write_rows(&directory, &self.db, family, &options, &ranges)? {
+                left.push(name);
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        rebuild::decide(&directory, &left)?;
+        rebuild::finish(&directory, &mut self.db, &[HOT, STREAM], &options)?;
+        tracing::info!("rows were written anew without a damaged file of RocksDB, which no row that is left needs");
+        self.damaged_files.look_again(&self.db, &self.all_families())
+    }
+
+    /// Whether RocksDB merges nothing, because a file of it is damaged.
+    pub(crate) fn has_damaged_files(&self) -> bool {
+        self.damaged_files.any()
     }
 
     pub(crate) fn db(&self) -> &DB {
@@ -168,6 +234,11 @@ impl Engine {
     /// Those of all segments.
     pub(crate) fn damages(&self) -> &Damages {
         &self.damages
+    }
+
+    /// Those that are held.
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// What is known of writes that fail.

@@ -143,6 +143,13 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
         EraseJob::Stop => {}
     }
     engine.write_unsynced(batch)?;
+    if let (EraseJob::Store(store), true) = (job, engine.has_damaged_files()) {
+        tracing::warn!(
+            %store,
+            "a table is gone while a file of RocksDB is damaged; if no other table needs that file, the next start of kalamdb leaves \
+             it behind, and RocksDB merges its files again"
+        );
+    }
     crate::crash::point("erased");
     Ok(())
 }

@@ -62,6 +62,14 @@ pub enum StoreError {
         /// What is there instead.
         problem: String,
     },
+    /// A directory that is to become a storage is somebody else's already.
+    #[error("the directory {directory} cannot become a storage: {problem}; give it a directory of its own")]
+    Taken {
+        /// Which one.
+        directory: String,
+        /// Whose it is, or what is in it.
+        problem: String,
+    },
     /// A value or type the codec cannot keep.
     #[error("{0}")]
     Unsupported(String),
@@ -74,6 +82,9 @@ pub enum StoreError {
     /// The store was retired (TRUNCATE, DROP, REPLACE) since the snapshot was taken.
     #[error("store {0} no longer exists")]
     Retired(StoreId),
+    /// What is read was replaced by newer commits so long ago that it is kept no longer (see [`crate::Store::end_old_snapshots`]).
+    #[error("what is read here was replaced by newer commits long ago and is kept no longer")]
+    SnapshotTooOld,
     /// Another commit changed rows that a load or mover is about: begin anew at a new state.
     #[error("a concurrent commit changed the same rows")]
     Conflict,

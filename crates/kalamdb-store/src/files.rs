@@ -25,6 +25,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
+use crate::storage_lock::{StorageLock, StorageLocks};
 use crate::storage_marker::Marker;
 use crate::tuning::PART_BYTES;
 
@@ -34,6 +35,7 @@ pub(crate) struct Files {
     storages: RwLock<HashMap<StorageId, Arc<Storage>>>,
     /// Those that could not be added, and why.
     away: RwLock<HashMap<StorageId, StoreError>>,
+    locks: StorageLocks,
 }
 
 impl Files {
@@ -41,34 +43,42 @@ impl Files {
         Self::default()
     }
 
-    /// Makes a directory a storage and adds it; the directory is made if it is missing.
-    pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+    /// Makes a directory a storage, which proves that it can be written; the directory is made if it is missing. Add it next.
+    pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
         make_directories(root).map_err(|error| unusable(root, &error))?;
-        probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))?;
+        // Nothing is written into another process's.
+        let locked = match marker.is_of_database(root)? {
+            true => Some(self.locks.take(root)?),
+            false => None,
+        };
+        try_directory(root)?;
         marker.write(root)?;
-        self.add_local(marker, root)
+        let lock = self.locks.take(root);
+        drop(locked);
+        lock
     }
 
-    /// Adds the directory of a storage, if it is that, and proves that it can be written. It is not made.
-    pub(crate) fn open_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+    /// Locks the directory of a storage, if it is that. It is not made.
+    pub(crate) fn lock_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
         marker.check(root)?;
-        probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))?;
-        self.add_local(marker, root)
+        self.locks.take(root)
     }
 
-    /// Adds the directory of a storage, if it is that, so that files in it can be removed: nothing is written to it.
-    pub(crate) fn find_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
-        marker.check(root)?;
-        self.add_local(marker, root)
+    #[cfg(test)]
+    pub(crate) fn create_and_add(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+        let lock = self.create_local(marker, root)?;
+        self.add_local(marker, root, lock)
     }
 
-    fn add_local(&self, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+    /// Adds a directory that was created or locked.
+    pub(crate) fn add_local(&self, marker: &Marker, root: &Path, lock: Arc<StorageLock>) -> Result<(), StoreError> {
         let path = root.canonicalize().map_err(|error| unusable(root, &error))?;
         let store =
             LocalFileSystem::new_with_prefix(&path).map_err(|error| unusable(root, &io::Error::other(error)))?;
         let local = Local {
             root: path,
             marker: marker.clone(),
+            lock,
         };
         self.add(
             marker.storage(),
@@ -176,13 +186,14 @@ struct Local {
     /// Without symbolic links.
     root: PathBuf,
     marker: Marker,
+    lock: Arc<StorageLock>,
 }
 
 impl Storage {
     /// Whether it is there now: a disk may go away while the server runs.
     fn check(&self) -> Result<(), StoreError> {
         match &self.local {
-            Some(local) => local.marker.check(&local.root),
+            Some(local) => local.marker.check(&local.root).and_then(|()| local.lock.check()),
             None => Ok(()),
         }
     }
@@ -439,6 +450,11 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Proves that a storage's directory can be written.
+pub(crate) fn try_directory(root: &Path) -> Result<(), StoreError> {
+    probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))
+}
+
 fn unusable(root: &Path, error: &io::Error) -> StoreError {
     StoreError::Storage(format!(
         "the storage directory {} cannot be used: {}",
@@ -541,7 +557,7 @@ mod tests {
         let files = Arc::new(Files::new());
         let marker = Marker::new("test", ID);
         files
-            .create_local(&marker, &directory.path().join("a/b"))
+            .create_and_add(&marker, &directory.path().join("a/b"))
             .expect("a storage");
         (directory, files)
     }

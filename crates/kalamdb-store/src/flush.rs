@@ -15,7 +15,7 @@ use crate::error::{CommitError, StoreError};
 use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
 use crate::key;
 use crate::mover::{Moved, Progress, SegmentOptions};
-use crate::pinned::{IterateOptions, PinnedIterator};
+use crate::pinned::{IterateOptions, PinnedIterator, Rows};
 use crate::publication::{Inputs, Publication, Resolution, Settle};
 use crate::run_writer::{Placed, RunWriter};
 use crate::scan::ScanColumn;
@@ -65,7 +65,8 @@ where
 {
     let state = store.state();
     let current = table(&state, target)?.current();
-    let rows = EpochRows::iterator(&state, target, current);
+    let iterator = EpochRows::iterator(&state, target, current)?;
+    let rows = iterator.rows()?;
     let is_there = rows.key().is_some();
     rows.end().map_err(|error| state.of_hot(target, error))?;
     Ok(is_there)
@@ -100,6 +101,7 @@ fn move_epoch<C: Send + Sync + 'static>(
     // Before the state: what is removed afterwards is heard of.
     let watch = store.watch(target, Concern::Epoch(epoch))?;
     let state = store.state();
+    let _exempt = state.exempt();
     store.engine().moment("flush-begun");
     let watch = match mistake!(FlushesWatchTooLate) {
         true => store.watch(target, Concern::Epoch(epoch))?,
@@ -116,7 +118,7 @@ fn move_epoch<C: Send + Sync + 'static>(
     let mut writer = RunWriter::new(store, target, schema, options, shape);
     let mut places = Places::default();
     let mut hot_keys = Some(Vec::new());
-    let mut rows = EpochRows::new(&state, target, schema, epoch);
+    let mut rows = EpochRows::new(&state, target, schema, epoch)?;
     while let Some(part) = rows.next()? {
         if progress.cancelled() {
             return Err(StoreError::Cancelled);
@@ -313,46 +315,52 @@ impl Decoders {
 }
 
 impl EpochRows {
-    pub(crate) fn new<C>(state: &Arc<DbState<C>>, target: StoreId, schema: &Arc<StoreSchema>, epoch: Epoch) -> Self {
-        Self {
+    pub(crate) fn new<C>(
+        state: &Arc<DbState<C>>,
+        target: StoreId,
+        schema: &Arc<StoreSchema>,
+        epoch: Epoch,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
             target,
             schema: schema.clone(),
             epoch,
-            iterator: Self::iterator(state, target, epoch),
+            iterator: Self::iterator(state, target, epoch)?,
             damages: state.pinned().engine().damages().clone(),
             decoders: Decoders::new(target, schema),
-        }
+        })
     }
 
     /// On the first key of the epoch.
-    fn iterator<C>(state: &DbState<C>, target: StoreId, epoch: Epoch) -> PinnedIterator {
+    fn iterator<C>(state: &DbState<C>, target: StoreId, epoch: Epoch) -> Result<PinnedIterator, StoreError> {
         let lower = key::epoch_prefix(target, epoch).to_vec();
         let options = IterateOptions {
             upper: key::successor(&lower),
             lower,
             readahead_bytes: SCAN_READAHEAD_BYTES,
         };
-        let mut iterator = state.pinned().iterate(state.pinned().engine().hot(), &options);
-        iterator.seek(&options.lower);
-        iterator
+        let iterator = state.pinned().iterate(state.pinned().engine().hot(), &options);
+        iterator.rows()?.seek(&options.lower);
+        Ok(iterator)
     }
 
-    fn end(&self) -> Result<(), StoreError> {
+    fn end(&self, found: &Rows) -> Result<(), StoreError> {
         let of_hot = |error| self.damages.of_hot(self.target, error);
-        self.iterator.end().map_err(of_hot)
+        found.end().map_err(of_hot)
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<EpochPart>, StoreError> {
-        let Some(first) = self.iterator.key() else {
-            return self.end().map(|()| None);
+        let mut found = self.iterator.rows()?;
+        let Some(first) = found.key() else {
+            return self.end(&found).map(|()| None);
         };
         let scope = scope_of(first)?;
         let prefix = key::scope_prefix(self.target, self.epoch, scope);
         let decoder = self.decoders.of_scope(scope)?;
         let mut rows = RowBuffer::default();
         while rows.rows() < MOVE_BATCH_ROWS && rows.bytes() < SCAN_BATCH_BYTES {
-            let Some((whole, value)) = self.iterator.item(true) else {
-                self.end()?;
+            let Some((whole, value)) = found.item(true) else {
+                self.end(&found)?;
                 break;
             };
             if !whole.starts_with(&prefix) {
@@ -360,7 +368,7 @@ impl EpochRows {
             }
             // Rows of durable tables do not expire.
             decoder.push(&mut rows, self.epoch, 0, whole, value)?;
-            self.iterator.next();
+            found.next();
         }
         let (keys, columns) = self.decoders.decode(&decoder, &mut rows)?;
         debug_assert_eq!(self.schema.lifetime, Lifetime::Durable);

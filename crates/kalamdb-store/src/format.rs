@@ -1,13 +1,13 @@
 //! The data directory: its format version, its lock and its subdirectories. What is inside RocksDB is not here.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 use crate::files::make_directories;
+use crate::process_lock;
 use crate::storage_marker;
 
 /// The format that this build writes and the newest that it reads. See `docs/format.md`.
@@ -15,9 +15,6 @@ pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const ROCKSDB: &str = "rocksdb";
 const LOCK_FILE: &str = "LOCK-kalamdb";
-/// A process that is just ending, and a child of one that just closed the directory, let go of the lock within moments.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
 const FORMAT_LEAD: &str = "kalamdb data directory, format ";
@@ -89,26 +86,12 @@ pub(crate) fn is_database(path: &Path) -> bool {
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file_path = path.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&file_path)
-        .map_err(|error| io(&file_path, &error))?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked {
-                    path: path.display().to_string(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(io(&file_path, &error)),
-        }
-    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let taken = process_lock::take(&file_path, &options).map_err(|error| io(&file_path, &error))?;
+    taken.ok_or_else(|| StoreError::Locked {
+        path: path.display().to_string(),
+    })
 }
 
 /// Refuses a directory of a newer format, and one with something in it that does not say its format; marks a new one.

@@ -10,10 +10,12 @@ use futures::executor::block_on;
 use rocksdb::WaitForCompactOptions;
 
 use crate::key;
+use crate::rebuild::ENDS_AT;
 use crate::testing::{
-    GLOBAL, Meanwhile, T, TestStore, create, ids, insert, key as key_of, new_store, open, put, request, schema, spec,
+    GLOBAL, Meanwhile, T, TestStore, create, ids, insert, key as key_of, new_store, open, options, put, request,
+    schema, spec, step,
 };
-use crate::{CommitError, SegmentId, StoreError, StoreId};
+use crate::{CommitError, SegmentId, Store, StoreError, StoreId, TableChange};
 
 /// Tables whose keys are on both sides of those of [`T`], so that RocksDB merges its file with theirs.
 const OTHERS: [StoreId; 2] = [StoreId(1), StoreId(1000)];
@@ -165,6 +167,122 @@ fn damage_that_a_compaction_meets_stops_no_write_after_an_opening() {
     write_others(&store, 200).expect("others are written");
     assert_names(scan(&store), &file);
     assert_checked(&store, &file);
+}
+
+/// A table that is refused because of a file, and then given up.
+fn given_up() -> (tempfile::TempDir, PathBuf) {
+    let (directory, store, file) = table();
+    flip(&file);
+    store.engine().forget_blocks();
+    assert_names(scan(&store), &file);
+    drop(store);
+    // As long as it may be mended, it stays as it is.
+    let store = open(directory.path());
+    assert_names(scan(&store), &file);
+    write_others(&store, 0).expect("others are written");
+    step(&store, vec![TableChange::Retire(T)]).expect("retires");
+    store.wait_for_eraser();
+    write_others(&store, 10).expect("others are written");
+    assert!(file.exists(), "nothing is merged");
+    (directory, file)
+}
+
+/// Names of what is beside RocksDB's directory.
+fn beside(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("reads");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+fn files_of_rows(store: &TestStore) -> usize {
+    let live = store.engine().db().live_files().expect("are listed");
+    live.iter().filter(|file| file.column_family_name == "hot").count()
+}
+
+/// Checks that nothing is left of a damaged file, and that RocksDB merges files.
+fn assert_left_behind(directory: &Path, file: &Path) {
+    let store = open(directory);
+    assert!(!file.exists());
+    assert_eq!(
+        beside(directory),
+        ["FORMAT", "LOCK-kalamdb", "rocksdb", "segments"].map(str::to_string)
+    );
+    assert_eq!(rows_of_others(&store), 4 * 7);
+    write_others(&store, 20).expect("others are written");
+    write_others(&store, 30).expect("others are written");
+    assert!(files_of_rows(&store) < 6, "{}", files_of_rows(&store));
+    create(&store, T);
+    insert(&store, T, 1, "new").expect("commits");
+    assert_eq!(ids(&store, T), [1]);
+    assert_eq!(rows_of_others(&store), 8 * 7);
+    drop(store);
+    let store = open(directory);
+    assert_eq!(rows_of_others(&store), 8 * 7);
+    assert_eq!(problems(&store, T), []);
+}
+
+#[test]
+fn a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start() {
+    let (directory, file) = given_up();
+    assert_left_behind(directory.path(), &file);
+}
+
+#[test]
+fn a_start_that_leaves_a_file_behind_may_end_at_any_moment() {
+    for moment in ["decided", "dropped", "created", "filled", "done"] {
+        let (directory, file) = given_up();
+        for _ in 0..2 {
+            ENDS_AT.set(Some(moment));
+            let opened = Store::open(options(directory.path()), 0, |_, _| Ok::<u64, StoreError>(1));
+            ENDS_AT.set(None);
+            match opened {
+                // The second time that is not reached again.
+                Ok(store) => {
+                    assert!(["decided", "done"].contains(&moment), "{moment}");
+                    assert_eq!(rows_of_others(&store), 4 * 7);
+                }
+                Err(StoreError::Storage(words)) => assert!(words.contains(moment), "{words}"),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_left_behind(directory.path(), &file);
+    }
+}
+
+#[test]
+fn a_damaged_file_stays_for_as_long_as_another_table_needs_it() {
+    let (directory, store, file) = table();
+    let more = StoreId(900);
+    create(&store, more);
+    // In one file with the damaged rows, on both sides of them.
+    for other in [OTHERS[0], more] {
+        insert(&store, other, 1, "more").expect("commits");
+    }
+    let engine = store.engine();
+    engine.db().flush_cf(engine.hot()).expect("is written");
+    engine.db().compact_range_cf(engine.hot(), None::<&[u8]>, None::<&[u8]>);
+    let live = engine.db().live_files().expect("are listed");
+    let merged: Vec<_> = live.iter().filter(|file| file.column_family_name == "hot").collect();
+    let [merged] = merged[..] else { panic!("{merged:?}") };
+    let file = file.with_file_name(merged.name.trim_start_matches('/'));
+    flip(&file);
+    store.engine().forget_blocks();
+    assert_names(scan(&store), &file);
+    step(&store, vec![TableChange::Retire(OTHERS[0])]).expect("retires");
+    store.wait_for_eraser();
+    drop(store);
+    let store = open(directory.path());
+    assert!(file.exists());
+    assert_names(scan(&store), &file);
+    assert_eq!(ids(&store, more), [1]);
+    step(&store, vec![TableChange::Retire(T)]).expect("retires");
+    store.wait_for_eraser();
+    drop(store);
+    let store = open(directory.path());
+    assert!(!file.exists());
+    assert_eq!(ids(&store, more), [1]);
 }
 
 /// Rows of the other tables.

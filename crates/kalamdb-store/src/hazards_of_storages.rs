@@ -299,7 +299,11 @@ fn a_storage_of_another_database_is_refused() {
     store.create_storage(OTHER, root.path()).expect("a storage");
     let (_second, other) = new_store();
     let before = database(root.path());
-    assert_away(&other.create_storage(OTHER, root.path()), root.path());
+    let refused = other.create_storage(OTHER, root.path());
+    assert!(
+        matches!(&refused, Err(StoreError::Taken { problem, .. }) if problem.contains(&before)),
+        "{refused:?}"
+    );
     assert_away(&other.add_storage(OTHER, root.path()), root.path());
     assert_eq!(database(root.path()), before);
     store.add_storage(OTHER, root.path()).expect("it is there");

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::ids::Epoch;
 use crate::key;
 use crate::pace::Pace;
-use crate::pinned::{IterateOptions, Pinned, PinnedIterator};
+use crate::pinned::{IterateOptions, Pinned, PinnedIterator, Rows};
 use crate::scan::{ScanCounters, ScanOrder, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
 use crate::snapshot::DbState;
@@ -55,15 +55,16 @@ pub(crate) fn edges<C>(state: &Arc<DbState<C>>, spec: &ScanSpec) -> Result<Vec<E
     let mut found = Vec::new();
     for &epoch in table.epochs.iter().filter(|_| visible) {
         let Some(options) = range(spec, epoch) else { break };
-        let mut iterator = pinned.iterate(pinned.engine().rows(table.lifetime), &options);
+        let iterator = pinned.iterate(pinned.engine().rows(table.lifetime), &options);
+        let mut rows = iterator.rows()?;
         let own = |key: Option<&[u8]>| key.and_then(|key| key.get(key::PREFIX_BYTES..)).map(<[u8]>::to_vec);
-        let end = |iterator: &PinnedIterator| iterator.end().map_err(|error| state.of_hot(spec.store, error));
-        iterator.seek(&options.lower);
-        let first = own(iterator.key());
-        end(&iterator)?;
-        iterator.seek_to_last();
-        let last = own(iterator.key());
-        end(&iterator)?;
+        let end = |rows: &Rows| rows.end().map_err(|error| state.of_hot(spec.store, error));
+        rows.seek(&options.lower);
+        let first = own(rows.key());
+        end(&rows)?;
+        rows.seek_to_last();
+        let last = own(rows.key());
+        end(&rows)?;
         if let (Some(first), Some(last)) = (first, last) {
             found.push(EpochKeys { epoch, first, last });
         }
@@ -119,12 +120,14 @@ impl HotScan {
     /// The next batch, never empty, or `None` at the end.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] names the row that does not decode; [`StoreError::Storage`] when reading fails.
+    /// [`StoreError::Corrupt`] names the row that does not decode; [`StoreError::SnapshotTooOld`]; [`StoreError::Storage`] when reading
+    /// fails.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
+        self.pinned.check()?;
         let rows = self.batches.next().min(self.remaining);
         while self.buffer.rows() < rows && self.buffer.bytes() < SCAN_BATCH_BYTES {
             if self.current.is_none() {
-                match self.next_epoch() {
+                match self.next_epoch()? {
                     Some(next) => self.current = Some(next),
                     None => break,
                 }
@@ -163,11 +166,13 @@ impl HotScan {
     }
 
     /// The next epoch that the range is not empty in by its bounds alone, its iterator on the first key.
-    fn next_epoch(&mut self) -> Option<Current> {
-        let epoch = self.epochs.pop_front()?;
+    fn next_epoch(&mut self) -> Result<Option<Current>, StoreError> {
+        let Some(epoch) = self.epochs.pop_front() else {
+            return Ok(None);
+        };
         let Some(mut options) = range(&self.spec, epoch) else {
             self.epochs.clear();
-            return None;
+            return Ok(None);
         };
         let whole_scope = matches!(
             (&self.spec.range.start, &self.spec.range.end),
@@ -177,16 +182,18 @@ impl HotScan {
         if whole_scope && self.spec.limit.is_none() && !self.backward() {
             options.readahead_bytes = SCAN_READAHEAD_BYTES;
         }
-        let mut iterator = self.pinned.iterate(self.pinned.engine().rows(self.lifetime), &options);
+        let iterator = self.pinned.iterate(self.pinned.engine().rows(self.lifetime), &options);
+        let mut rows = iterator.rows()?;
         match self.backward() {
-            false => iterator.seek(&options.lower),
-            true => iterator.seek_to_last(),
+            false => rows.seek(&options.lower),
+            true => rows.seek_to_last(),
         }
-        Some(Current {
+        drop(rows);
+        Ok(Some(Current {
             epoch,
             iterator,
             taken: false,
-        })
+        }))
     }
 
     fn backward(&self) -> bool {
@@ -200,16 +207,17 @@ impl HotScan {
             return Ok(false);
         };
         let with_value = self.decoder.reads_values();
+        let mut found = iterator.rows()?;
         while self.buffer.rows() < rows && self.buffer.bytes() < SCAN_BATCH_BYTES {
             if std::mem::take(taken) {
                 match backward {
-                    false => iterator.next(),
-                    true => iterator.previous(),
+                    false => found.next(),
+                    true => found.previous(),
                 }
             }
-            let Some((key, value)) = iterator.item(with_value) else {
+            let Some((key, value)) = found.item(with_value) else {
                 let damages = self.pinned.engine().damages();
-                let ended = iterator.end().map_err(|error| damages.of_hot(self.spec.store, error));
+                let ended = found.end().map_err(|error| damages.of_hot(self.spec.store, error));
                 return ended.map(|()| false);
             };
             self.keys_read += 1;

@@ -83,6 +83,8 @@ mod hazards_of_changes;
 #[cfg(test)]
 mod hazards_of_commits;
 #[cfg(test)]
+mod hazards_of_copies;
+#[cfg(test)]
 mod hazards_of_files;
 #[cfg(test)]
 mod hazards_of_hot_files;
@@ -94,6 +96,8 @@ mod hazards_of_loads;
 mod hazards_of_look_ups;
 #[cfg(test)]
 mod hazards_of_movers;
+#[cfg(test)]
+mod hazards_of_old_snapshots;
 #[cfg(test)]
 mod hazards_of_publications;
 #[cfg(test)]
@@ -115,6 +119,7 @@ mod histories;
 mod hot;
 mod ids;
 mod key;
+mod last_use;
 mod location;
 mod log_damage;
 mod manifest;
@@ -128,8 +133,10 @@ mod pace;
 #[cfg(test)]
 mod peak;
 mod pinned;
+mod process_lock;
 mod prune;
 mod publication;
+mod rebuild;
 mod recent;
 mod row;
 mod row_bytes;
@@ -139,6 +146,8 @@ mod schema;
 mod segment;
 mod sequencer;
 mod snapshot;
+mod snapshots;
+mod storage_lock;
 mod storage_marker;
 mod storages;
 mod store;

@@ -80,6 +80,8 @@ pub(crate) struct FileName {
 pub(crate) struct Segment {
     pub(crate) entry: Arc<SegmentEntry>,
     dead: AtomicBool,
+    /// Its file is given up, or already erased.
+    let_go: AtomicBool,
     pub(crate) damage: Arc<Damage>,
     /// How many rows of scopes that are gone it has, and how many scopes were gone when that was counted.
     retired_rows: Mutex<Option<(usize, u32)>>,
@@ -118,6 +120,7 @@ impl Segment {
         Arc::new(Self {
             entry: Arc::new(entry),
             dead: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
             damage,
             retired_rows: Mutex::new(None),
             eraser: eraser.clone(),
@@ -127,6 +130,17 @@ impl Segment {
     /// No newer state shows it, and a record says so that start-up finds.
     pub(crate) fn retire(&self) {
         self.dead.store(true, Ordering::Release);
+    }
+
+    /// Of one that is retired: its file goes although somebody still holds it, who hears that from now on.
+    pub(crate) fn let_go(&self) {
+        if self.let_go.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // First, so that nobody takes the file that is missing for damage.
+        self.damage.let_go();
+        self.eraser
+            .erase(EraseJob::Segment(self.entry.segment, self.entry.file()));
     }
 
     /// Rows of scopes that are gone, counted anew only after more of them went: a scope that is gone never comes back, so as many
@@ -168,9 +182,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if self.dead.load(Ordering::Acquire) {
-            self.eraser
-                .erase(EraseJob::Segment(self.entry.segment, self.entry.file()));
+        if *self.dead.get_mut() {
+            self.let_go();
         }
     }
 }

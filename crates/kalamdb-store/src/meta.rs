@@ -26,6 +26,7 @@ const RETIRED: &[u8] = b"retired/";
 const SCOPE_RETIRED: &[u8] = b"scope-retired/";
 const STORAGE: &[u8] = b"storage/";
 const STORAGE_MARKED: &[u8] = b"storage-marked/";
+const STORAGE_USED: &[u8] = b"storage-used/";
 const COUNTER: &str = "counter/";
 const RECORD: &str = "record/";
 
@@ -113,6 +114,11 @@ pub(crate) fn storage(storage: StorageId) -> Vec<u8> {
 /// A storage whose directory has the file that it is recognised by: it is not used without. Empty.
 pub(crate) fn storage_marked(storage: StorageId) -> Vec<u8> {
     [STORAGE_MARKED, &storage.0.to_be_bytes()].concat()
+}
+
+/// One or two words, with a space between: one of them is what the storage's directory says of who used it last, if that was this database.
+pub(crate) fn storage_used(storage: StorageId) -> Vec<u8> {
+    [STORAGE_USED, &storage.0.to_be_bytes()].concat()
 }
 
 /// The value of [`storage`].

@@ -141,6 +141,7 @@ impl<C: Send + Sync + 'static> Store<C> {
         progress: &dyn Progress,
     ) -> Result<Checked, StoreError> {
         let state = self.state();
+        let _exempt = state.exempt();
         let table = state.table(target).ok_or(StoreError::Retired(target))?;
         let mut checked = Checked::default();
         for segment in table.segments.iter() {
@@ -191,17 +192,18 @@ impl<C: Send + Sync + 'static> Store<C> {
                 lower,
                 readahead_bytes: SCAN_READAHEAD_BYTES,
             };
-            let mut iterator = state.pinned().iterate(self.engine().rows(table.lifetime), &options);
-            iterator.seek(&options.lower);
-            while let Some((key, value)) = iterator.item(true) {
+            let iterator = state.pinned().iterate(self.engine().rows(table.lifetime), &options);
+            let mut found = iterator.rows()?;
+            found.seek(&options.lower);
+            while let Some((key, value)) = found.item(true) {
                 if rows % MOVE_BATCH_ROWS as u64 == 0 && progress.cancelled() {
                     return Err(StoreError::Cancelled);
                 }
                 rows += 1;
                 bytes += (key.len() + value.len()) as u64;
-                iterator.next();
+                found.next();
             }
-            iterator.end().map_err(|error| state.of_hot(target, error))?;
+            found.end().map_err(|error| state.of_hot(target, error))?;
         }
         progress.advance(rows, bytes);
         Ok((rows, bytes))

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::hot::{self, EpochKeys, HotScan};
 use crate::ids::Epoch;
 use crate::pace::Pace;
+use crate::pinned::Pinned;
 use crate::scan::{ScanColumn, ScanCounters, ScanOrder, ScanSpec};
 use crate::schema::StoreSchema;
 use crate::snapshot::DbState;
@@ -22,6 +23,7 @@ use crate::tuning::SEGMENT_BATCH_BYTES;
 
 /// A running scan in key order.
 pub(crate) struct OrderedScan {
+    pinned: Arc<Pinned>,
     /// In order; no key of one group lies among those of another.
     groups: VecDeque<Group>,
     spec: ScanSpec,
@@ -117,6 +119,7 @@ impl OrderedScan {
             }
         }
         Ok(Self {
+            pinned: state.pinned().clone(),
             groups,
             remaining: spec.limit.unwrap_or(usize::MAX),
             spec,
@@ -126,6 +129,8 @@ impl OrderedScan {
 
     /// The next batch, never empty, or `None` at the end.
     pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
+        // A merge may have rows left that it read before.
+        self.pinned.check()?;
         while self.remaining > 0
             && let Some(group) = self.groups.front_mut()
         {

@@ -221,7 +221,7 @@ fn announce(engine: &Engine, segment: SegmentId, file: &FileName) -> Result<(), 
 }
 
 /// Tells files of one number apart: of databases that were restored from one another.
-fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     use std::hash::{BuildHasher, RandomState};
     format!("{:016x}", RandomState::new().hash_one(0))
 }

@@ -173,7 +173,8 @@ impl Scan {
     /// The next batch, never empty, or `None` at the end.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] names the row or the file that does not decode; [`StoreError::Storage`] when reading fails.
+    /// [`StoreError::Corrupt`] names the row or the file that does not decode; [`StoreError::SnapshotTooOld`];
+    /// [`StoreError::Storage`] when reading fails.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, StoreError> {
         if self.remaining == Some(0) || (mistake!(ScansStopAtACap) && self.keys_read() >= 10_000) {
             return Ok(None);

@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use crate::ids::{ColumnId, SchemaVersion};
 
 /// How long a store's rows live, which also decides the column family they are kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lifetime {
     /// Until removed.

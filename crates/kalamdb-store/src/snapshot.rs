@@ -14,7 +14,7 @@ use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StoreId};
 use crate::key;
 use crate::location::Location;
 use crate::manifest::{SegmentEntry, Segments};
-use crate::pinned::Pinned;
+use crate::pinned::{Exempt, Pinned};
 use crate::row::RowView;
 use crate::scan::{KeyRange, Scan, ScanCounters, ScanSpec};
 use crate::schema::{Lifetime, StoreSchema};
@@ -94,14 +94,14 @@ impl<C> DbState<C> {
         seq: Seq,
         tables: Arc<HashMap<StoreId, Arc<TableVersion>>>,
         retired_scopes: Arc<HashSet<ScopeId>>,
-        pinned: Pinned,
+        pinned: Arc<Pinned>,
     ) -> Self {
         Self {
             catalog,
             seq,
             tables,
             retired_scopes,
-            pinned: Arc::new(pinned),
+            pinned,
         }
     }
 
@@ -215,8 +215,14 @@ impl<C> DbState<C> {
         &self.pinned
     }
 
+    /// Keeps it readable until its end is reached, however long that takes: see [`Exempt`].
+    pub(crate) fn exempt(&self) -> Exempt {
+        self.pinned.exempt()
+    }
+
     /// A live store, or the error that says that it is not; and whether the scope's rows can be seen.
     pub(crate) fn live(&self, store: StoreId, scope: ScopeId) -> Result<(&TableVersion, bool), StoreError> {
+        self.pinned.check()?;
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
         self.check_damage(store, table)?;
         let visible = !self.retired_scopes.contains(&scope) || mistake!(RetiredScopesAreShown);
@@ -227,7 +233,7 @@ impl<C> DbState<C> {
     ///
     /// # Errors
     /// [`StoreError::Retired`] if the store is not live, [`StoreError::Damaged`] if a segment of it is, whether or not it is
-    /// needed; [`StoreError::Storage`] when reading fails.
+    /// needed; [`StoreError::SnapshotTooOld`]; [`StoreError::Storage`] when reading fails.
     pub fn find(
         &self,
         schema: &Arc<StoreSchema>,

@@ -12,7 +12,8 @@ use crate::ids::StorageId;
 
 /// Its name, in the storage's own directory.
 pub(crate) const MARKER_FILE: &str = "KALAMDB-STORAGE";
-const MARKER_DRAFT: &str = "KALAMDB-STORAGE.new";
+/// The end of the name under which such a file is written.
+const DRAFT: &str = ".new";
 const LEAD: &str = "kalamdb storage of database ";
 
 /// Which storage of which database a directory is to be.
@@ -75,6 +76,18 @@ impl Marker {
         Ok(())
     }
 
+    /// Whether a directory is a storage of the same database already.
+    ///
+    /// # Errors
+    /// As [`Marker::write`].
+    pub(crate) fn is_of_database(&self, root: &Path) -> Result<bool, StoreError> {
+        match read(root)? {
+            None => Ok(false),
+            Some(found) if found.database != self.database => Err(self.of_another_database(root, &found)),
+            Some(_) => Ok(true),
+        }
+    }
+
     /// Makes a directory this storage, durably; it may have been another one of the same database.
     ///
     /// # Errors
@@ -87,24 +100,7 @@ impl Marker {
             Some(found) => found.storages,
         };
         storages.push(self.storage.0);
-        let path = root.join(MARKER_FILE);
-        let write = || -> io::Result<()> {
-            // Written beside and renamed, so that a crash leaves no half of one.
-            let draft = root.join(MARKER_DRAFT);
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&draft)?;
-            writeln!(file, "{}", line(&self.database, &storages))?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            sync_path(root)
-        };
-        write().map_err(|error| failed(&path, &error))?;
-        crate::crash::synced(|| path);
-        Ok(())
+        write_line(root, MARKER_FILE, &line(&self.database, &storages))
     }
 
     fn of_another_database(&self, root: &Path, found: &Found) -> StoreError {
@@ -118,11 +114,36 @@ impl Marker {
     }
 }
 
+/// Writes a file of one line into a storage's directory, durably.
+///
+/// # Errors
+/// [`StoreError::Storage`].
+pub(crate) fn write_line(root: &Path, name: &str, line: &str) -> Result<(), StoreError> {
+    let path = root.join(name);
+    let write = || -> io::Result<()> {
+        // Written beside and renamed, so that a crash leaves no half of one.
+        let draft = root.join(format!("{name}{DRAFT}"));
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)?;
+        writeln!(file, "{line}")?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        sync_path(root)
+    };
+    write().map_err(|error| failed(&path, &error))?;
+    crate::crash::synced(|| path);
+    Ok(())
+}
+
 /// Refuses a directory to become a storage that has files of somebody else's. One that was a storage may have files that are left
 /// to erase.
 ///
 /// # Errors
-/// [`StoreError::Storage`] names one of them.
+/// [`StoreError::Taken`] names one of them.
 pub(crate) fn refuse_strange_files(root: &Path) -> Result<(), StoreError> {
     if read(root)?.is_some() {
         return Ok(());
@@ -135,12 +156,13 @@ pub(crate) fn refuse_strange_files(root: &Path) -> Result<(), StoreError> {
         let name = entry.map_err(|error| failed(root, &error))?.file_name();
         let name = name.to_string_lossy();
         // What a file system makes by itself, and what a crash leaves of an attempt to make a storage here.
-        let is_known = name == "lost+found" || name == MARKER_DRAFT || name.starts_with(PROBE_PREFIX);
+        let is_draft = name.starts_with(MARKER_FILE) && name.ends_with(DRAFT);
+        let is_known = name == "lost+found" || is_draft || name.starts_with(PROBE_PREFIX);
         if !is_known {
-            return Err(StoreError::Storage(format!(
-                "the storage directory {} has something in it already ({name}): give it a directory of its own",
-                root.display()
-            )));
+            return Err(StoreError::Taken {
+                directory: root.display().to_string(),
+                problem: format!("it has something in it already ({name})"),
+            });
         }
     }
     Ok(())
@@ -154,7 +176,6 @@ pub(crate) fn away(root: &Path, problem: String) -> StoreError {
     }
 }
 
-/// What a directory says that it is; nothing if it is not there.
 /// The database of which a directory says that it is a storage, if it says so.
 ///
 /// # Errors
@@ -163,6 +184,7 @@ pub(crate) fn database_of(root: &Path) -> Result<Option<String>, StoreError> {
     Ok(read(root)?.map(|found| found.database))
 }
 
+/// What a directory says that it is; nothing if it is not there.
 fn read(root: &Path) -> Result<Option<Found>, StoreError> {
     let path = root.join(MARKER_FILE);
     let text = match fs::read_to_string(&path) {
@@ -244,12 +266,14 @@ mod tests {
         let path = root.path();
         assert!(refuse_strange_files(&path.join("missing")).is_ok());
         fs::create_dir(path.join("lost+found")).expect("made");
-        for name in [MARKER_DRAFT.to_owned(), format!("{PROBE_PREFIX}17")] {
+        for name in [format!("{MARKER_FILE}{DRAFT}"), format!("{PROBE_PREFIX}17")] {
             fs::write(path.join(name), "").expect("written");
         }
         assert!(refuse_strange_files(path).is_ok());
         fs::write(path.join("passwd"), "").expect("written");
-        let refused = refuse_strange_files(path).expect_err("it is somebody's").to_string();
+        let refused = refuse_strange_files(path).expect_err("it is somebody's");
+        assert!(matches!(refused, StoreError::Taken { .. }), "{refused:?}");
+        let refused = refused.to_string();
         assert!(
             refused.contains("passwd") && refused.contains(&path.display().to_string()),
             "{refused}"

@@ -9,7 +9,9 @@ use rocksdb::WriteBatch;
 use crate::engine::{Engine, storage};
 use crate::erase::EraseJob;
 use crate::error::StoreError;
+use crate::files::try_directory;
 use crate::ids::{SegmentId, StorageId};
+use crate::last_use;
 use crate::manifest::{FileName, Segment};
 use crate::meta::{self, Inventory};
 use crate::storage_marker::{Marker, away, refuse_strange_files};
@@ -20,12 +22,14 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// can be written, and leaves a file in it by which it is recognised from then on.
     ///
     /// # Errors
-    /// [`StoreError::Storage`] names the directory that cannot be made or written or has other files in it, [`StoreError::Away`] one that is a storage of
-    /// another database.
+    /// [`StoreError::Storage`] names the directory that cannot be made or written, [`StoreError::Taken`] one that has other files in it or
+    /// is a storage of another database, or of another process.
     pub fn create_storage(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
-        refuse_strange_files(root)?;
-        let marker = Marker::new(self.database(), id);
-        self.engine().files().create_local(&marker, root)?;
+        let made = refuse_strange_files(root).and_then(|()| create(self.engine(), id, root));
+        made.map_err(|error| match error {
+            StoreError::Away { directory, problem } => StoreError::Taken { directory, problem },
+            other => other,
+        })?;
         remember(self.engine(), id, Some(root))
     }
 
@@ -39,7 +43,7 @@ impl<C: Send + Sync + 'static> Store<C> {
     /// written.
     pub fn add_storage(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
         let opened = recognise(self.engine(), id, root, self.names_files(id))
-            .and_then(|marker| self.engine().files().open_local(&marker, root));
+            .and_then(|marker| open(self.engine(), &marker, root));
         if let Err(error) = opened {
             self.engine().files().add_away(id, error.clone());
             return Err(error);
@@ -103,7 +107,7 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
         if mistake!(StoragesAreForgotten) {
             continue;
         }
-        match recognise(engine, id, root, true).and_then(|marker| engine.files().find_local(&marker, root)) {
+        match recognise(engine, id, root, true).and_then(|marker| lock(engine, &marker, root)) {
             Ok(()) => {
                 found.insert(id);
             }
@@ -116,12 +120,34 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
 fn find_default(engine: &Engine, names_files: bool, is_new: bool) -> Result<(), StoreError> {
     let root = engine.segments();
     if is_new {
-        let marker = Marker::new(engine.database(), StorageId::DEFAULT);
-        engine.files().create_local(&marker, &root)?;
+        create(engine, StorageId::DEFAULT, &root)?;
         return remember(engine, StorageId::DEFAULT, None);
     }
     let marker = recognise(engine, StorageId::DEFAULT, &root, names_files)?;
-    engine.files().open_local(&marker, &root)
+    open(engine, &marker, &root)
+}
+
+/// Makes a directory a storage and adds it.
+fn create(engine: &Engine, id: StorageId, root: &Path) -> Result<(), StoreError> {
+    let marker = Marker::new(engine.database(), id);
+    let lock = engine.files().create_local(&marker, root)?;
+    last_use::begin(engine, id, root)?;
+    engine.files().add_local(&marker, root, lock)
+}
+
+/// Adds the directory of a storage, if it is that and nobody else uses it, and proves that it can be written.
+fn open(engine: &Engine, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+    let locked = engine.files().lock_local(marker, root)?;
+    last_use::begin(engine, marker.storage(), root)?;
+    try_directory(root)?;
+    engine.files().add_local(marker, root, locked)
+}
+
+/// The same, so that files in it can be removed.
+fn lock(engine: &Engine, marker: &Marker, root: &Path) -> Result<(), StoreError> {
+    let locked = engine.files().lock_local(marker, root)?;
+    last_use::begin(engine, marker.storage(), root)?;
+    engine.files().add_local(marker, root, locked)
 }
 
 /// What a storage's directory must say. One that was never marked, because it is of a version that knew no marks, is marked now if it

@@ -115,10 +115,13 @@ impl<C: Send + Sync + 'static> Store<C> {
         empty: C,
         load: impl FnOnce(&Store<C>, &Arc<DbState<C>>) -> Result<C, E>,
     ) -> Result<Arc<Self>, E> {
-        let engine = Arc::new(Engine::open(&options)?);
-        engine.damages().keep_in(&engine);
+        let mut engine = Engine::open(&options)?;
         let (seq, updated_micros) = last(&engine)?;
         let mut inventory = inventory(&engine)?;
+        let live = inventory.tables.iter();
+        engine.leave_damaged_files(live.map(|(store, table)| (*store, table.lifetime, table.epochs.clone())))?;
+        let engine = Arc::new(engine);
+        engine.damages().keep_in(&engine);
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
         let found = storages::find(&engine, &inventory)?;
@@ -244,6 +247,17 @@ impl<C: Send + Sync + 'static> Store<C> {
             .db()
             .get_cf(engine.meta(), meta::record(name))
             .map_err(|error| storage(&error))
+    }
+
+    /// Ends what still reads states of the database that newer commits took the place of at least `life_micros` ago, by the time of
+    /// the first call that finds it so (`None`: nothing), and lets go of what they pin, whether or not their readers ever read on: dead
+    /// versions of hot rows, RocksDB's obsolete files, files of segments that were replaced. Who reads on meets
+    /// [`StoreError::SnapshotTooOld`]. Flushes, compactions, checks and the look-ups of loads are never ended. To be called every
+    /// second or so; how many states it ended.
+    pub fn end_old_snapshots(&self, now_micros: i64, life_micros: Option<i64>) -> usize {
+        let newest = self.state().pinned().number();
+        let snapshots = self.shared.engine.snapshots();
+        snapshots.let_go_of_old(newest, now_micros, life_micros)
     }
 
     /// Counters since the store was opened.

@@ -295,7 +295,7 @@ pub(crate) fn segment_files(data_dir: &Path) -> Vec<std::path::PathBuf> {
     files_under(&data_dir.join("segments"))
 }
 
-/// All files under a storage's directory but the one that it is recognised by.
+/// All files under a storage's directory but those that are about itself.
 pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![root.to_path_buf()];
@@ -304,7 +304,7 @@ pub(crate) fn files_under(root: &Path) -> Vec<std::path::PathBuf> {
             let entry = entry.expect("an entry");
             if entry.file_type().expect("a type").is_dir() {
                 directories.push(entry.path());
-            } else if entry.file_name() != MARKER_FILE {
+            } else if !entry.file_name().to_string_lossy().starts_with(MARKER_FILE) {
                 files.push(entry.path());
             }
         }

@@ -128,6 +128,11 @@ impl Table {
 }
 
 impl Model {
+    /// The time that the steps so far have come to, µs.
+    pub fn now_micros(&self) -> i64 {
+        self.now_micros
+    }
+
     pub(crate) fn new(now_micros: i64) -> Self {
         Self {
             tables: std::array::from_fn(|_| None),

@@ -1,13 +1,14 @@
 //! A disk that fails below RocksDB and is good again: an error while it fails, then normal service by the same process, and nothing
-//! that was acknowledged is lost. The system's own calls fail, by a library that is loaded into the server (`disk_fault.c`, which takes
-//! the C compiler that building RocksDB takes, too), or because the directory is away.
+//! that was acknowledged is lost. The system's own calls fail, by a library that is loaded into the server (`disk_fault.c`),
+//! or because the directory is away.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kalamdb_tests::{Client, Http, HttpReply, ROOT_PASSWORD, Server, Settings, SqlError, eventually};
+
+use crate::preloaded::library;
 
 /// RocksDB writes its files after so little.
 const SMALL_BUFFERS: [&str; 2] = ["--write-buffers", "4MiB"];
@@ -28,18 +29,7 @@ struct Broken {
 impl Broken {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let (source, library) = (directory.path().join("fault.c"), directory.path().join("fault.so"));
-        fs::write(&source, include_str!("disk_fault.c")).expect("written");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&library, &source])
-            .output()
-            .expect("there is a C compiler, `cc`");
-        assert!(
-            compiled.status.success(),
-            "{}",
-            String::from_utf8_lossy(&compiled.stderr)
-        );
+        let library = library(directory.path(), "disk_fault", include_str!("disk_fault.c"));
         let control = directory.path().join("fault");
         let settings = Settings {
             env: [("LD_PRELOAD", &library), ("DISK_FAULT", &control)]

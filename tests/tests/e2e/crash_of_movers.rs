@@ -227,7 +227,7 @@ fn files_under(directory: &Path) -> usize {
         .map(|entry| match entry.file_type() {
             Ok(kind) if kind.is_dir() => files_under(&entry.path()),
             // But for the one that says whose they are.
-            Ok(_) => usize::from(entry.file_name() != "KALAMDB-STORAGE"),
+            Ok(_) => usize::from(!entry.file_name().to_string_lossy().starts_with("KALAMDB-STORAGE")),
             Err(_) => 0,
         })
         .sum()

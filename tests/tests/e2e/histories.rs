@@ -1,10 +1,11 @@
 //! Random histories over the wire against a plain model, compared after every step: the real binary, SQL and ingest. What they
 //! are made of is in `tests/histories`; `KALAMDB_HISTORIES` says how many, or which.
 //!
-//! Time is the machine's here, so nothing expires; that is for the histories over the engine, whose clock is driven.
+//! Of time the server knows what the test says (`wall_clock.c`), so that rows expire to the microsecond.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -17,6 +18,7 @@ use kalamdb_histories::{
 use kalamdb_tests::{Client, ROOT_PASSWORD, Server, Settings, SqlError, text_rows};
 
 use crate::batches::{batch, ingest_command, int64, text};
+use crate::preloaded::library;
 
 const HISTORIES: u64 = 50;
 /// Readers that were opened and are read some steps later.
@@ -24,6 +26,12 @@ const READERS: usize = 2;
 const PASSWORD: &str = "one password for all users";
 /// From so many bytes on, a load goes straight into segments: half of what it may hold in memory, and some more.
 const BULK_BYTES: usize = 13 << 20;
+/// From so many rows on, a DELETE is a large one ...
+const BULK_ROWS: usize = 64 * 1024;
+/// ... and these go with it, whose ids are not those of any other row.
+const BALLAST: i64 = 1_000_000;
+/// When the server's clock begins, µs: after all time that passes meanwhile, since RocksDB has its threads wait until times of this clock.
+const START: i64 = 2_082_758_400_000_000;
 
 #[test]
 fn random_histories_over_the_wire_agree_with_a_plain_model() {
@@ -44,7 +52,7 @@ fn random_histories_over_the_wire_agree_with_a_plain_model() {
 async fn run(seed: u64) {
     let directory = memory_directory();
     let mut history = History::new(Place::Wire, seed, 0);
-    let mut world = World::start(directory.path()).await;
+    let mut world = World::start(directory.path(), history.model()).await;
     for step in 0..LENGTH {
         let (operation, expected) = history.step();
         let outcome = world.run(step, &operation, history.model()).await;
@@ -68,13 +76,48 @@ fn memory_directory() -> tempfile::TempDir {
         .expect("a temporary directory can be made")
 }
 
-fn start(data_dir: &Path) -> Server {
-    Server::start_with(data_dir, &Settings::with_args(&["--durability", "relaxed"]))
+/// A wall clock that the test drives.
+struct Clock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl Clock {
+    fn new(directory: &Path) -> Self {
+        Clock {
+            library: library(directory, "wall_clock", include_str!("wall_clock.c")),
+            file: directory.join("wall_clock"),
+        }
+    }
+
+    /// Shows the model's time.
+    fn follow(&self, model: &Model) {
+        let micros = START + model.now_micros();
+        // In place, since the server has the file in its memory.
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.file);
+        let written = std::os::unix::fs::FileExt::write_all_at(&file.expect("opens"), &micros.to_ne_bytes(), 0);
+        written.expect("written");
+    }
+
+    fn start_server(&self, data_dir: &Path) -> Server {
+        let settings = Settings {
+            env: [("LD_PRELOAD", &self.library), ("WALL_CLOCK", &self.file)]
+                .map(|(name, path)| (name.to_owned(), path.display().to_string()))
+                .to_vec(),
+            ..Settings::with_args(&["--durability", "relaxed"])
+        };
+        Server::start_with(data_dir, &settings)
+    }
 }
 
 /// The server under test.
-struct World<'a> {
-    data_dir: &'a Path,
+struct World {
+    data_dir: PathBuf,
+    clock: Clock,
     /// None while it is stopped.
     server: Option<Server>,
     /// Those that logged in since its start.
@@ -91,11 +134,14 @@ struct Reader {
     expected: Vec<(i64, String)>,
 }
 
-impl<'a> World<'a> {
-    async fn start(data_dir: &'a Path) -> Self {
+impl World {
+    async fn start(directory: &Path, model: &Model) -> Self {
+        let (data_dir, clock) = (directory.join("data"), Clock::new(directory));
+        clock.follow(model);
         let mut world = World {
+            server: Some(clock.start_server(&data_dir)),
             data_dir,
-            server: Some(start(data_dir)),
+            clock,
             clients: [const { None }; USERS],
             readers: VecDeque::new(),
         };
@@ -161,21 +207,43 @@ impl<'a> World<'a> {
                 user,
                 filter,
                 change,
-                ..
+                bulk,
             } => {
-                let sql = format!(
-                    "UPDATE {} SET {}{}",
-                    table_name(*table),
-                    assignments(change),
-                    condition(filter)
-                );
-                outcome(self.client(*user).await.update(&sql).await)
+                let (name, condition) = (table_name(*table), condition(filter));
+                let by = self.client(*user).await;
+                let blanks = match *bulk && takes_bulk(model, *table) {
+                    false => 0,
+                    true => {
+                        let rows = by.value(&format!("SELECT count(*) FROM {name}{condition}")).await;
+                        BULK_BYTES / rows.parse::<usize>().expect("a count").max(1)
+                    }
+                };
+                let sql = format!("UPDATE {name} SET {}{condition}", assignments(change, blanks));
+                outcome(by.update(&sql).await)
             }
             Operation::Delete {
-                table, user, filter, ..
+                table,
+                user,
+                filter,
+                bulk,
             } => {
-                let sql = format!("DELETE FROM {}{}", table_name(*table), condition(filter));
-                outcome(self.client(*user).await.update(&sql).await)
+                let (name, condition) = (table_name(*table), condition(filter));
+                let by = self.client(*user).await;
+                if !bulk || !takes_bulk(model, *table) {
+                    return outcome(by.update(&format!("DELETE FROM {name}{condition}")).await);
+                }
+                let last = BALLAST + i64::try_from(BULK_ROWS).expect("a small number");
+                let added = format!("INSERT INTO {name} SELECT value, 'b' FROM generate_series({BALLAST}, {last})");
+                let added = outcome(by.update(&added).await);
+                assert_eq!(added, Outcome::Rows(BULK_ROWS as u64 + 1));
+                let condition = match condition.as_str() {
+                    "" => String::new(),
+                    own => format!("{own} OR id >= {BALLAST}"),
+                };
+                match outcome(by.update(&format!("DELETE FROM {name}{condition}")).await) {
+                    Outcome::Rows(rows) => Outcome::Rows(rows - (BULK_ROWS as u64 + 1)),
+                    other => panic!("{other:?}"),
+                }
             }
             Operation::Flush { table, waits } => self.work(format!("FLUSH TABLE {}", table_name(*table)), *waits).await,
             Operation::Compact { table, waits } => {
@@ -201,7 +269,7 @@ impl<'a> World<'a> {
                 } else {
                     server.terminate();
                 }
-                self.server = Some(start(self.data_dir));
+                self.server = Some(self.clock.start_server(&self.data_dir));
                 Outcome::Done
             }
             Operation::KeepReader => {
@@ -211,7 +279,12 @@ impl<'a> World<'a> {
                 }
                 Outcome::Done
             }
-            Operation::Advance { .. } | Operation::Tend => panic!("{operation:?} is not for the wire"),
+            Operation::Advance { .. } => {
+                // The model has gone on already.
+                self.clock.follow(model);
+                Outcome::Done
+            }
+            Operation::Tend => panic!("the server does that by itself"),
         }
     }
 
@@ -424,12 +497,26 @@ fn condition(filter: &Filter) -> String {
     }
 }
 
-fn assignments(change: &Change) -> String {
+/// Whether large statements on it are more than many rows.
+fn takes_bulk(model: &Model, table: usize) -> bool {
+    model.table(table).is_some_and(|table| table.shape().flushes())
+}
+
+/// Texts are filled up with so many blanks.
+fn assignments(change: &Change, blanks: usize) -> String {
     let mut assignments = Vec::new();
     if change.shift != 0 {
         assignments.push(format!("id = id + {}", change.shift));
     }
-    assignments.extend(change.text.iter().map(|text| format!("v = '{text}'")));
+    let text = change.text.as_ref().map(|text| format!("'{text}'"));
+    match (text, blanks) {
+        (Some(text), 0) => assignments.push(format!("v = {text}")),
+        (None, 0) => {}
+        (text, blanks) => {
+            let text = text.unwrap_or_else(|| "rtrim(v)".to_owned());
+            assignments.push(format!("v = {text} || repeat(' ', {blanks})"));
+        }
+    }
     assignments.join(", ")
 }
 

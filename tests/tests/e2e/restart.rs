@@ -173,3 +173,62 @@ async fn everything(root: &mut Client) -> Vec<Vec<Vec<String>>> {
     }
     found
 }
+
+/// Copies a data directory, locks included, as `cp -a` does.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("there is a `cp`").success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_data_directory_leaves_the_storages_of_the_other_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let (first, second) = (directory.path().join("first"), directory.path().join("second"));
+    let fast = directory.path().join("fast");
+    let server = Server::start(&first);
+    let mut root = server.root().await;
+    root.ok(&format!("CREATE STORAGE fast PATH '{}'", fast.display())).await;
+    root.ok("CREATE TABLE kept (id BIGINT PRIMARY KEY) WITH (STORAGE = 'fast')")
+        .await;
+    root.ok("CREATE TABLE here (id BIGINT PRIMARY KEY)").await;
+    for id in [1, 2] {
+        root.ok(&format!("INSERT INTO kept VALUES ({id})")).await;
+        root.ok("FLUSH TABLE kept").await;
+    }
+    root.ok("INSERT INTO here VALUES (1)").await;
+    server.terminate();
+    copy(&first, &second);
+
+    let server = Server::start(&first);
+    let mut root = server.root().await;
+    let other = Server::start(&second);
+    assert_away(&other, "in use by another kalamdb process").await;
+    root.ok("STORAGE COMPACT TABLE kept").await;
+    assert_eq!(root.value("SELECT count(*) FROM kept").await, "2");
+    other.terminate();
+    server.terminate();
+
+    // What the first one erased meanwhile, the second one still names; and what that would erase, the first one needs.
+    let other = Server::start(&second);
+    assert_away(&other, "another copy of this database's data directory").await;
+    other.root().await.ok("DROP TABLE kept").await;
+    other.terminate();
+    let server = Server::start(&first);
+    assert_eq!(server.root().await.value("SELECT count(*) FROM kept").await, "2");
+    server.terminate();
+}
+
+/// Checks that the tables in the storage are refused for this reason, and no others.
+async fn assert_away(server: &Server, reason: &str) {
+    let mut root = server.root().await;
+    for sql in [
+        "SELECT * FROM kept",
+        "INSERT INTO kept VALUES (9)",
+        "STORAGE COMPACT TABLE kept",
+    ] {
+        let error = root.error(sql).await;
+        assert_eq!(error.code(), "STORAGE_ERROR", "{error}");
+        assert!(error.message.contains(reason), "{error}");
+    }
+    assert_eq!(root.value("SELECT count(*) FROM here").await, "1");
+}

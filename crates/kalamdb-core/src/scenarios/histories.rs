@@ -367,7 +367,7 @@ fn files_under(directory: &Path) -> BTreeSet<PathBuf> {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files.extend(files_under(&entry.path())),
-            Ok(_) if entry.file_name() == "KALAMDB-STORAGE" => {}
+            Ok(_) if entry.file_name().to_string_lossy().starts_with("KALAMDB-STORAGE") => {}
             Ok(_) => drop(files.insert(entry.path())),
             Err(_) => {}
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::catalog::TableName;
 use crate::jobs::{JobKind, Work};
 use crate::storages::NewStorage;
-use crate::testing::Database;
+use crate::testing::{Database, SECOND};
 
 /// Runs a job of this kind; what it answered.
 fn run(db: &Database, by: &Principal, name: &TableName, kind: JobKind) -> Result<JobReport> {
@@ -216,4 +216,42 @@ fn a_storage_that_cannot_be_is_refused() {
     refused(drop(&db.root, "fast", false), ErrorCode::NotFound);
     assert!(!drop(&db.root, "fast", true).expect("nothing to do"));
     assert_eq!(db.view().catalog().storages.keys().collect::<Vec<_>>(), ["local"]);
+}
+
+#[test]
+fn what_reads_an_old_state_for_too_long_is_told_to_run_again() {
+    let db = Database::new();
+    let table = db.table("t", TableKind::Shared, &[]);
+    db.insert(&db.root, &table, &[("a", 1), ("b", 2)]).expect("inserted");
+    let old = db.view();
+    let columns: Vec<ScanField> = (0..2).map(ScanField::Column).collect();
+    let request = ScanRequest {
+        fields: columns,
+        key: None,
+        limit: None,
+        part: (0, 1),
+        order: ScanOrder::Any,
+        prune: None,
+        batch_rows: 1,
+    };
+    let mut scan = old.scan(&db.root, &table, request.clone()).expect("begins");
+    assert!(scan.next_batch().expect("reads").is_some());
+    // Nobody has written: however old it is, it is the newest.
+    db.clock.advance_micros(1_000 * SECOND);
+    db.engine.end_old_snapshots();
+    db.insert(&db.root, &table, &[("c", 3)]).expect("inserted");
+    db.engine.end_old_snapshots();
+    // A minute, in tests.
+    db.clock.advance_micros(60 * SECOND - 1);
+    db.engine.end_old_snapshots();
+    old.scan(&db.root, &table, request.clone()).expect("it is young enough");
+    db.clock.advance_micros(1);
+    db.engine.end_old_snapshots();
+    let error = refused(scan.next_batch(), ErrorCode::SnapshotTooOld);
+    assert!(error.message.contains("run it again"), "{error}");
+    refused(
+        old.scan(&db.root, &table, request).map(|_| ()),
+        ErrorCode::SnapshotTooOld,
+    );
+    assert_eq!(db.rows(&db.root, &table).len(), 3);
 }

@@ -102,6 +102,7 @@ fn a_directory_in_use_is_refused() {
         segment_cache_bytes: 1 << 20,
         write_buffer_bytes: 1 << 20,
         statement_write_limit_bytes: 1 << 20,
+        snapshot_life_ms: 60_000,
         token_life_seconds: 1,
         outside_issuer: None,
         maintenance: MaintenanceOptions::default(),

@@ -93,12 +93,16 @@ fn what_readers_kept_in_a_dropped_storage_goes_after_a_crash_too() {
 
     let crashed = tempfile::tempdir().expect("a directory");
     copy_directory(db.directory.path(), crashed.path());
-    let after = Database::open(crashed, db.clock.clone(), None).expect("opens");
+    let clock = db.clock.clone();
+    // In this order nothing is erased.
+    drop(db);
+    drop(reader);
+    assert_eq!(segments_below(&place), 1);
+    let after = Database::open(crashed, clock, None).expect("opens");
     assert_eq!(after.view().catalog().storages.keys().collect::<Vec<_>>(), ["local"]);
     // It ends when what is to be erased is.
     drop(after);
     assert_eq!(segments_below(&place), 0);
-    drop(reader);
 }
 
 #[test]
@@ -108,6 +112,15 @@ fn a_directory_is_one_storages_and_a_number_is_given_once() {
     let path = |name: &str| directory.path().join(name);
     create(&db, "one", &path("a")).expect("made");
     std::os::unix::fs::symlink(path("a"), path("link")).expect("linked");
+    std::fs::create_dir(path("full")).expect("made");
+    std::fs::write(path("full/letter"), "dear").expect("written");
+    let error = refused(create(&db, "two", &path("full")), ErrorCode::InvalidArgument);
+    let says = |word: &str| error.message.contains(word);
+    assert!(says("letter") && says(path("full").to_str().expect("UTF-8")), "{error}");
+    assert_eq!(std::fs::read_dir(path("full")).expect("reads").count(), 1);
+    let other = Database::new();
+    let error = refused(create(&other, "two", &path("a")), ErrorCode::InvalidArgument);
+    assert!(error.message.contains("storage of database"), "{error}");
     for same in ["a", "link"] {
         let error = refused(create(&db, "two", &path(same)), ErrorCode::AlreadyExists);
         assert!(error.message.contains("storage one"), "{error}");

@@ -500,9 +500,50 @@ fn a_key_of_several_columns_is_an_order_by_them() {
     check("SELECT n FROM posts ORDER BY n LIMIT 2", all, &["1", "2"]);
     check("SELECT min(n) FROM posts WHERE room IN (3, 2)", 2 * 210, &["2"]);
     check(
-        "SELECT room, n FROM posts WHERE room IN (3, 2) ORDER BY room, n LIMIT 1",
+        "SELECT room, n FROM posts WHERE room IN (3, 2) ORDER BY n LIMIT 1",
         2 * 210,
         &["2|2"],
+    );
+    // Ranges of keys that are listed are read in their order, and no more of them than is needed.
+    check(
+        "SELECT room, n FROM posts WHERE room IN (3, 2) ORDER BY room, n LIMIT 1",
+        2,
+        &["2|2"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE room IN (7, 3, 9, 5) ORDER BY room DESC, n DESC LIMIT 2",
+        4,
+        &["9|2099", "9|2089"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE room IN (7, 3) AND n > 2090 ORDER BY room, n LIMIT 3",
+        4,
+        &["3|2093", "7|2097"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE room = 4 AND n IN (94, 14, 2094, 15, 14) ORDER BY n DESC LIMIT 2",
+        3,
+        &["4|2094", "4|94"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE room IN (4, 3, 2) AND n = 13 ORDER BY room, n LIMIT 1",
+        2,
+        &["3|13"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE (room = 8 OR room = 1) ORDER BY room OFFSET 209 LIMIT 3",
+        240,
+        &["1|2091", "8|8", "8|18"],
+    );
+    check(
+        "SELECT min(room), max(room) FROM posts WHERE room IN (8, 11, 3, -1)",
+        8,
+        &["3|8"],
+    );
+    check(
+        "SELECT room, n FROM posts WHERE room IN (3, 2, 6) AND body = 'y' ORDER BY room, n LIMIT 1",
+        230,
+        &["2|2002"],
     );
     check("SELECT min(n) FROM posts WHERE room = 3 AND body = 'y'", 210, &["2003"]);
     check("SELECT min(room), count(*) FROM posts", all, &["0|2100"]);
@@ -572,6 +613,8 @@ fn an_order_by_key_with_a_limit_passes_filters() {
         ("a = 1 AND a = 2", 0),
         ("(a, b) > (1, NULL)", 30_000),
         ("a IN (7, 3) AND (a, b) > (3, 50)", 200),
+        ("a IN (71, 7, 250, 3, 300) AND d >= 0", 110),
+        ("a IN (7, 3) AND b IN (3, 2, 1, 66)", 200),
     ] {
         for (order, is_of_key) in [
             ("a, b", true),

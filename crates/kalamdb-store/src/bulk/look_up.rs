@@ -13,6 +13,7 @@ use crate::bulk::{GiveUp, OnDuplicate, go_on};
 use crate::error::StoreError;
 use crate::ids::SegmentId;
 use crate::manifest::Segments;
+use crate::pinned::Exempt;
 use crate::publication::{Publication, Resolution};
 use crate::snapshot::{DbState, TableVersion};
 use crate::store::Store;
@@ -26,6 +27,8 @@ pub(super) struct LookUp<'a, C> {
     watch: Arc<Watch>,
     /// The resolution says where rows are in this state. What the state shows and nobody was told of yet is looked at again.
     state: Arc<DbState<C>>,
+    /// Of that state. No reader holds a load up.
+    _exempt: Exempt,
     resolution: Resolution,
     /// The segments of the state in which all keys were looked up.
     looked_through: HashSet<SegmentId>,
@@ -42,6 +45,7 @@ impl<'a, C: Send + Sync + 'static> LookUp<'a, C> {
         // Before the state: what is done afterwards is heard of.
         let watch = store.watch(resolver.target, Concern::Everything)?;
         let state = store.state();
+        let exempt = state.exempt();
         store.engine().moment("load-begun");
         let watch = match mistake!(LoadsWatchTooLate) {
             true => store.watch(resolver.target, Concern::Everything)?,
@@ -52,6 +56,7 @@ impl<'a, C: Send + Sync + 'static> LookUp<'a, C> {
             resolver,
             removals,
             watch,
+            _exempt: exempt,
             state,
             resolution: Resolution::default(),
             looked_through: HashSet::new(),
@@ -79,6 +84,7 @@ impl<'a, C: Send + Sync + 'static> LookUp<'a, C> {
         let news = self.watch.take();
         // After the news: it shows all that they tell, and of whatever else it shows they will tell.
         let state = early.unwrap_or_else(|| self.store.state());
+        let exempt = state.exempt();
         // A load that drops rows for others needs to know which of those others are gone, and by their places it does not.
         let others_removed = !news.deleted.is_empty() && self.resolver.on_duplicate == OnDuplicate::Ignore;
         let others_removed = others_removed && !mistake!(LoadsForgetWhatOthersRemove);
@@ -98,6 +104,7 @@ impl<'a, C: Send + Sync + 'static> LookUp<'a, C> {
             self.resolver
                 .resolve_among(&loaded, &state, &mut self.resolution, give_up)?;
         }
+        self._exempt = exempt;
         self.state = state;
         Ok(())
     }
@@ -121,6 +128,7 @@ impl<'a, C: Send + Sync + 'static> LookUp<'a, C> {
     /// Looks everything up in a state, whatever was found before.
     fn look_again(&mut self, state: Arc<DbState<C>>, give_up: GiveUp<'_>) -> Result<(), StoreError> {
         let target = self.resolver.target;
+        self._exempt = state.exempt();
         let table = Table {
             state: &state,
             schema: &self.resolver.schema,

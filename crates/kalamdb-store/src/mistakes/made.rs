@@ -506,4 +506,32 @@ kalamdb_histories::mistakes! {
     PartsShareTheHotRows of 0:
         "hazards_of_movers::parts_of_a_scan_are_disjoint_and_together_all",
         "hazards_of_reads::every_row_is_in_one_part_of_a_scan_however_many_there_are";
+
+    /// What a reader pins stays until it is done, if ever.
+    OldSnapshotsStay of 0:
+        "hazards_of_old_snapshots::what_a_reader_pins_goes_when_it_is_too_old_although_it_never_reads_on",
+        "hazards_of_old_snapshots::who_reads_at_that_moment_comes_to_the_end_of_the_batch";
+    /// What an iterator of RocksDB pins does.
+    IteratorsStay of 0:
+        "hazards_of_old_snapshots::what_a_reader_pins_goes_when_it_is_too_old_although_it_never_reads_on";
+    /// Flushes, compactions and loads are ended as readers are.
+    TheDatabasesWorkIsEnded of 0:
+        "hazards_of_old_snapshots::the_databases_own_work_is_not_ended";
+    /// A segment that a large change follows goes with the state in which the change found it.
+    SegmentsThatAreHeldAloneGoAtOnce of 0:
+        "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
+    /// A file that was erased under a reader counts as damaged.
+    FilesThatWereLetGoAreDamaged of 0:
+        "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
+
+    /// Two processes use one storage at once.
+    StoragesAreSharedByProcesses of 20:
+        "hazards_of_copies::two_processes_do_not_use_one_storage";
+    /// Or one after the other, each with its own idea of what is in it.
+    CopiesShareTheirStorages of 20:
+        "hazards_of_copies::a_copy_of_a_data_directory_leaves_alone_what_another_one_used_since";
+
+    /// A damaged file of RocksDB stays when its rows are given up.
+    DamagedFilesStay of 0:
+        "hazards_of_hot_files::a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start";
 }

@@ -32,7 +32,7 @@ impl Place {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files = Arc::new(Files::new());
         files
-            .create_local(&Marker::new("test", StorageId::DEFAULT), directory.path())
+            .create_and_add(&Marker::new("test", StorageId::DEFAULT), directory.path())
             .expect("a storage");
         Self { directory, files }
     }

@@ -185,7 +185,8 @@ impl<C: Send + Sync + 'static> Sequencer<C> {
             return Err(error);
         }
         crate::crash::point("step-written");
-        // The last state that shows them takes their files with it.
+        // The last state that shows them takes their files with it, or becomes too old.
+        engine.snapshots().note_dead(&gone);
         for segment in gone.iter().filter(|_| !mistake!(ReplacedFilesStay)) {
             segment.retire();
             if mistake!(FilesGoWithTheirEntries) {
