@@ -28,6 +28,7 @@ mod environment;
 mod equal_projections;
 mod execute_as;
 mod execution;
+mod exact_numbers;
 mod extension_types;
 mod far_bins;
 mod far_times;

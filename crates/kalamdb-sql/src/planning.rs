@@ -34,6 +34,7 @@ use crate::diagnostics::late::LatePlaces;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::execute_as;
+use crate::exact_numbers;
 use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -449,7 +450,7 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
-        literals::keep_long_numbers(node)?;
+        exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
