@@ -61,8 +61,37 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
             }
             ControlFlow::Continue(())
         }
+
+        fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Self::Break> {
+            beside_exact_rows(&mut query.body);
+            ControlFlow::Continue(())
+        }
     }
     walk_mut(statement, &mut LongNumbers)
+}
+
+/// Short numbers of a column of VALUES that has an exact one are exact too.
+fn beside_exact_rows(body: &mut ast::SetExpr) {
+    match body {
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            beside_exact_rows(left);
+            beside_exact_rows(right);
+        }
+        ast::SetExpr::Values(values) => {
+            let width = values.rows.first().map_or(0, |row| row.content.len());
+            for index in 0..width {
+                let is_column_exact = values
+                    .rows
+                    .iter()
+                    .any(|row| row.content.get(index).is_some_and(is_exact));
+                if is_column_exact {
+                    let column = values.rows.iter_mut().filter_map(|row| row.content.get_mut(index));
+                    column.for_each(|expr| make_decimal(expr, any_decimal));
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn check_range(value: &ast::ValueWithSpan) -> Result<()> {

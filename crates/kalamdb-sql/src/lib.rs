@@ -15,6 +15,7 @@ mod batch_memory;
 mod batch_rows;
 mod checked_sum;
 mod constant_memory;
+mod common_types;
 mod constants;
 mod correlated_columns;
 mod correlated_places;
@@ -98,6 +99,7 @@ mod session_zone;
 mod set_operations;
 mod show;
 mod single_distinct;
+mod shifted_rows;
 mod single_value;
 mod statement;
 mod statement_text;
@@ -116,6 +118,7 @@ mod views;
 mod write_memory;
 
 #[cfg(test)]
+mod written_columns;
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
 use crate::assignment::{plain_number, with_seconds};
+use crate::common_types;
 use crate::exact_numbers::any_decimal;
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
 use crate::far_times;
@@ -25,6 +26,7 @@ use crate::kept_types;
 use crate::mixed_numbers;
 use crate::plan_expressions::{self, is_comparison};
 use crate::quantified::Quantified;
+use crate::shifted_rows;
 use crate::text_comparisons::truth;
 use crate::time_units;
 
@@ -170,6 +172,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                     changed = true;
                 }
             }
+            changed |= beside_items(&mut list.expr, &list.list, schema)?;
             changed |= float_order::in_list(&mut list, schema);
             changed |= mixed_numbers::harmonize(iter::once(list.expr.as_mut()).chain(&mut list.list), schema);
             for item in &mut list.list {
@@ -192,6 +195,7 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             if let Some(high) = high {
                 between.high = Box::new(high);
             }
+            changed |= beside_items(&mut between.expr, [between.low.as_ref(), between.high.as_ref()], schema)?;
             changed |= float_order::between(&mut between, schema);
             let bounds = [&mut between.expr, &mut between.low, &mut between.high];
             changed |= mixed_numbers::harmonize(bounds.map(Box::as_mut), schema);
@@ -204,7 +208,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
             let mut changed = time_units::harmonize(&mut results, schema);
             changed |= written_as_others(&mut results, schema)?;
-            changed |= mixed_numbers::harmonize(results, schema);
+            changed |= mixed_numbers::harmonize(results.iter_mut().map(|result| &mut **result), schema);
+            changed |= common_types::cast_numbers(&mut results, schema);
             if let Some(compared) = case.expr.as_deref_mut() {
                 for (when, _) in &mut case.when_then_expr {
                     if let Some(typed) = replacement(compared, when, schema)? {
@@ -225,6 +230,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 changed |= time_units::harmonize(&mut args, schema);
                 changed |= written_as_others(&mut args, schema)?;
                 changed |= mixed_numbers::harmonize(args, schema);
+            } else if call.func.name() == "make_array" {
+                let mut elements: Vec<&mut Expr> = call.args.iter_mut().collect();
+                changed |= numbers_as_decimals(&mut elements, schema);
+                changed |= mixed_numbers::harmonize(elements, schema);
             }
             changed |= beside_elements(&mut call, schema)?;
             let kept = kept_types::of_call(call, schema)?;
@@ -265,10 +274,30 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
-            let changed = intervals::order_inside(&mut other, schema);
+            let shifted = shifted_rows::with_default(&mut other, schema)?;
+            let changed = intervals::order_inside(&mut other, schema) || shifted;
             Ok(Transformed::new_transformed(other, changed))
         }
     }
+}
+
+/// Numbers among what is brought to one type as DECIMALs, if there is one that is none of them.
+fn numbers_as_decimals(operands: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let is_literal = |operand: &Expr| matches!(operand, Expr::Literal(..));
+    let mut others = operands.iter().filter(|operand| !is_literal(operand));
+    // What has no type here is for other rules to refuse.
+    let other = others.find(|operand| operand.get_type(schema).is_ok_and(|data_type| is_decimal(&data_type)));
+    let Some(other) = other.map(|other| Expr::clone(other)) else {
+        return false;
+    };
+    let mut changed = false;
+    for operand in operands.iter_mut().filter(|operand| is_literal(operand)) {
+        if let Some(decimal) = decimal_replacement(&other, operand, schema) {
+            **operand = decimal;
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Literals among what is brought to one type as values of the others' type: numbers among decimals, texts among bytes.
@@ -298,6 +327,28 @@ fn written_as_others(operands: &mut [&mut Expr], schema: &DFSchema) -> DataFusio
         }
     }
     Ok(changed)
+}
+
+/// A number that is compared with several values, as beside the first DECIMAL of them.
+fn beside_items<'a>(
+    number: &mut Expr,
+    items: impl IntoIterator<Item = &'a Expr>,
+    schema: &DFSchema,
+) -> DataFusionResult<bool> {
+    if !matches!(number, Expr::Literal(ScalarValue::Float64(_), _)) {
+        return Ok(false);
+    }
+    // What has no type here is for other rules to refuse.
+    let mut items = items.into_iter();
+    let item = items.find(|item| item.get_type(schema).is_ok_and(|data_type| is_decimal(&data_type)));
+    let Some(item) = item else { return Ok(false) };
+    match replacement(item, number, schema)? {
+        Some(decimal) => {
+            *number = decimal;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
 }
 
 /// A literal that is compared with the elements of a list, as beside one of them. Whether it was written otherwise.
@@ -365,12 +416,18 @@ fn decimal_replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> Opt
         // What has no type here is not ours to refuse.
         Ok(_) | Err(_) => return None,
     }
-    let (text, precision, scale) = as_written(*number)?;
-    if precision > DECIMAL128_MAX_PRECISION {
-        return None;
-    }
-    let value = ScalarValue::try_from_string(text, &DataType::Decimal128(precision, scale)).ok()?; // Digits that were counted for it.
-    Some(Expr::Literal(value, None))
+    let value = decimal_of(*number)?;
+    matches!(value, ScalarValue::Decimal128(..)).then_some(Expr::Literal(value, None))
+}
+
+/// The DECIMAL that is written, of a number that a plan has as a double.
+pub(crate) fn decimal_of(number: f64) -> Option<ScalarValue> {
+    let (text, precision, scale) = as_written(number)?;
+    let data_type = match precision {
+        ..=DECIMAL128_MAX_PRECISION => DataType::Decimal128(precision, scale),
+        _ => DataType::Decimal256(precision, scale),
+    };
+    ScalarValue::try_from_string(text, &data_type).ok() // Digits that were counted for it.
 }
 
 /// The shortest digits that mean this double, which are those that were written, as longer ones are no doubles; and the precision
@@ -382,8 +439,11 @@ fn as_written(number: f64) -> Option<(String, u8, i8)> {
     Some((text, u8::try_from(precision).ok()?, i8::try_from(scale).ok()?)) // Bounded by `any_decimal`.
 }
 
-/// `literal` as a value of the binary type of `operand`; `None` where there is nothing to do.
-fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+/// `literal` as a value of the type of `operand`, a DECIMAL or a binary type among others; `None` where there is nothing to do.
+///
+/// # Errors
+/// TYPE_MISMATCH for a text that is no such value.
+pub(crate) fn replacement(operand: &Expr, literal: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
     if let Some(text) = minutes_beside_time(operand, literal, schema) {
         let whole = Expr::Literal(ScalarValue::from(text), None);
         return Ok(Some(time_units::beside(operand, &whole, schema).unwrap_or(whole)));

@@ -73,6 +73,7 @@ use crate::values;
 use crate::views;
 
 /// Which half of the protocol a statement belongs to.
+use crate::written_columns;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementKind {
     /// Returns rows: SELECT, VALUES, SHOW, DESCRIBE, EXPLAIN.
@@ -506,7 +507,7 @@ impl Planner {
     pub(crate) fn bind(&self, planned: Planned, values: ParamValues) -> Result<Planned> {
         let plan = PlanSize::of_bound(&planned.plan, &values)
             .and_then(PlanSize::check)
-            .and_then(|()| planned.plan.with_param_values(values))
+            .and_then(|()| written_columns::without_parameters(planned.plan)?.with_param_values(values))
             .map_err(diagnostics::from_datafusion)?;
         Ok(Planned { plan, ..planned })
     }

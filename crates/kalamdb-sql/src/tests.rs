@@ -3,6 +3,7 @@
 mod correlated;
 mod damage;
 mod errors;
+mod exact_unions;
 mod exactness;
 mod extension_types;
 mod far_times;
