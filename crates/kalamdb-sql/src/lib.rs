@@ -85,6 +85,7 @@ mod qualifiers;
 mod quantified;
 mod queries;
 mod relations;
+mod recursive_terms;
 mod repeated_names;
 mod replaced_columns;
 mod returning;

@@ -26,6 +26,7 @@ use crate::kept_types;
 use crate::mixed_numbers;
 use crate::plan_expressions::{self, is_comparison};
 use crate::quantified::Quantified;
+use crate::recursive_terms;
 use crate::shifted_rows;
 use crate::text_comparisons::truth;
 use crate::time_units;
@@ -103,16 +104,23 @@ impl AnalyzerRule for TypedLiterals {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(
-                |plan| {
-                    let plan = mixed_numbers::in_plan(intervals::sorted(plan))?;
-                    kept_types::of_unnest(plan.recompute_schema()?)
-                },
-            )
-        })?;
-        Ok(rewritten.data)
+        typed_plan(plan)
     }
+}
+
+fn typed_plan(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
+        plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(|plan| {
+            let plan = match mixed_numbers::in_plan(intervals::sorted(plan))? {
+                LogicalPlan::RecursiveQuery(query) => {
+                    LogicalPlan::RecursiveQuery(recursive_terms::of_first_types(query, typed_plan)?)
+                }
+                other => other,
+            };
+            kept_types::of_unnest(plan.recompute_schema()?)
+        })
+    })?;
+    Ok(rewritten.data)
 }
 
 /// One expression of which the operands are done, for expressions outside plans.

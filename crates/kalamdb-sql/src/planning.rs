@@ -56,6 +56,7 @@ use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
 use crate::quantified;
 use crate::repeated_names::{self, Renamed};
+use crate::recursive_terms;
 use crate::replaced_columns;
 use crate::row_comparisons;
 use crate::scan_exec::Readers;
@@ -349,6 +350,7 @@ impl Planner {
         let mut places = LatePlaces::of(&mut statement);
         self.prepare(&mut statement)?;
         values::queries_in_values(&mut statement);
+        recursive_terms::as_derived(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
         let find = |name: &ast::ObjectName| {

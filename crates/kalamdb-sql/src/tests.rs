@@ -18,6 +18,7 @@ mod qualifiers;
 mod quantified;
 mod queries;
 mod reads;
+mod recursion;
 mod repeated_names;
 mod returning;
 mod rights;
