@@ -10,12 +10,13 @@
 //! 4. Describing and explaining execute nothing.
 
 mod administration;
+mod ambiguous_outer;
 mod assignment;
 mod batch_memory;
 mod batch_rows;
 mod checked_sum;
-mod constant_memory;
 mod common_types;
+mod constant_memory;
 mod constants;
 mod correlated_columns;
 mod correlated_places;
@@ -27,9 +28,9 @@ mod dml;
 mod edge_reads;
 mod environment;
 mod equal_projections;
+mod exact_numbers;
 mod execute_as;
 mod execution;
-mod exact_numbers;
 mod extension_types;
 mod far_bins;
 mod far_times;
@@ -84,8 +85,8 @@ mod pruning;
 mod qualifiers;
 mod quantified;
 mod queries;
-mod relations;
 mod recursive_terms;
+mod relations;
 mod repeated_names;
 mod replaced_columns;
 mod returning;
@@ -98,9 +99,9 @@ mod secrets;
 mod session;
 mod session_zone;
 mod set_operations;
+mod shifted_rows;
 mod show;
 mod single_distinct;
-mod shifted_rows;
 mod single_value;
 mod statement;
 mod statement_text;
@@ -117,9 +118,9 @@ mod types;
 mod values;
 mod views;
 mod write_memory;
+mod written_columns;
 
 #[cfg(test)]
-mod written_columns;
 mod testing;
 #[cfg(test)]
 mod tests;
