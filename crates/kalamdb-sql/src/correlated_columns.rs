@@ -1,9 +1,9 @@
 //! Names for the columns that a subquery compares with those of the query around it: `WHERE a.id = f.id` of `FROM post p JOIN att a`.
 //!
 //! Problem: DataFusion takes such a comparison out of the subquery, gives the subquery one name for all its columns, and so knows
-//! them by their last names: of two `id` it takes the first. It also takes a cast of a column for the column where it groups. Chosen:
-//! before that, a projection below the comparison gives what is compared a name of its own wherever the column's is not the only
-//! one. Evidence: `replace_qualified_name` and `can_pullup_over_aggregation` in datafusion-optimizer 55.
+//! them by their last names: of two `id` it takes the first. It also takes a cast of a column for the column where it groups, and does not
+//! take what is compared out of a derived table. Chosen: before that, a projection below the comparison gives what is compared a name
+//! of its own wherever the column's is not the only one, and derived tables become projections. Evidence: `replace_qualified_name` and `can_pullup_over_aggregation` in datafusion-optimizer 55.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery};
+use datafusion::logical_expr::{
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, SubqueryAlias,
+};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use kalamdb_core::{Error, ErrorCode};
 
@@ -40,6 +42,12 @@ impl OptimizerRule for CorrelatedColumns {
                 let plan = Arc::unwrap_or_clone(subquery.subquery);
                 let named = plan.transform_up(|part| match part {
                     LogicalPlan::Filter(filter) => of_filter(filter, &names, config),
+                    LogicalPlan::SubqueryAlias(alias)
+                        if !matches!(alias.input.as_ref(), LogicalPlan::Subquery(_))
+                            && !alias.input.all_out_ref_exprs().is_empty() =>
+                    {
+                        of_derived(alias)
+                    }
                     other => Ok(Transformed::no(other)),
                 })?;
                 Ok(named.update_data(|plan| {
@@ -141,6 +149,16 @@ fn of_filter(filter: Filter, names: &Names, config: &dyn OptimizerConfig) -> Res
         plan = plan.filter(compared)?;
     }
     Ok(Transformed::yes(plan.project(all())?.build()?))
+}
+
+/// A derived table with comparisons in it, as a projection. DataFusion adds what they compare to projections, and to the columns of
+/// a derived table not.
+fn of_derived(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
+    let columns = alias.input.schema().columns().into_iter().zip(alias.schema.iter());
+    let named = columns
+        .map(|(column, (relation, field))| Expr::Column(column).alias_qualified(relation.cloned(), field.name()));
+    let named = Projection::try_new(named.collect(), alias.input)?;
+    Ok(Transformed::yes(LogicalPlan::Projection(named)))
 }
 
 struct Given<'a> {

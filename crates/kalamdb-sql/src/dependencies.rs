@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, FunctionalDependencies};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Distinct, LogicalPlan};
@@ -60,6 +60,43 @@ impl OptimizerRule for ForgetDependencies {
     }
 }
 
+/// A relation of FROM without what follows from what in it, unless it is a table: what DataFusion says of others is wrong in the same
+/// cases, and its planner groups by more than GROUP BY names where it believes it.
+///
+/// # Errors
+/// None for a plan that is valid.
+pub(crate) fn of_tables_alone(mut plan: LogicalPlan) -> Result<LogicalPlan> {
+    if is_of_a_table(&plan) {
+        return Ok(plan);
+    }
+    let has_inner = match own_schema(&mut plan) {
+        Some(schema) => {
+            *schema = Arc::new(without_dependencies(schema)?);
+            matches!(plan, LogicalPlan::SubqueryAlias(_))
+        }
+        None => true,
+    };
+    match has_inner {
+        true => plan
+            .map_children(|input| of_tables_alone(input).map(Transformed::yes))
+            .map(|plan| plan.data),
+        false => Ok(plan),
+    }
+}
+
+/// Whether the rows are those of a table, or some of them.
+fn is_of_a_table(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => is_of_a_table(&alias.input),
+        LogicalPlan::Projection(projection) => is_of_a_table(&projection.input),
+        LogicalPlan::Filter(filter) => is_of_a_table(&filter.input),
+        LogicalPlan::Sort(sort) => is_of_a_table(&sort.input),
+        LogicalPlan::Limit(limit) => is_of_a_table(&limit.input),
+        _ => false,
+    }
+}
+
 fn without_dependencies(schema: &DFSchema) -> Result<DFSchema> {
     schema
         .clone()
@@ -87,6 +124,8 @@ fn own_schema(plan: &mut LogicalPlan) -> Option<&mut DFSchemaRef> {
 
 #[cfg(test)]
 mod tests {
+    use kalamdb_core::ErrorCode;
+
     use crate::testing::Fixture;
 
     fn fixture() -> Fixture {
@@ -139,6 +178,45 @@ mod tests {
             "SELECT q.id, count(*) FROM oc JOIN (SELECT c.id, o.y FROM oc c JOIN oo o ON o.cid = c.id GROUP BY c.id, o.y) q \
              ON oc.id = q.id GROUP BY q.id ORDER BY q.id",
             &["1|7", "2|7"],
+        );
+    }
+
+    #[test]
+    fn a_derived_table_has_no_key() {
+        let fixture = fixture();
+        let grouped = "SELECT c.id, o.y FROM oc c JOIN oo o ON o.cid = c.id GROUP BY c.id, o.y";
+        let joined = "SELECT f.cid AS id, o.y FROM oo o JOIN (SELECT cid, min(y) AS m FROM oo GROUP BY cid) f ON f.cid = o.cid \
+                      GROUP BY f.cid, o.y";
+        fixture.run(&[&format!("CREATE VIEW grouped AS {joined}")]);
+        for (with, from) in [
+            (String::new(), format!("({grouped}) AS q")),
+            (String::new(), format!("({joined}) AS q")),
+            (
+                String::new(),
+                format!("(SELECT * FROM ({joined}) AS r ORDER BY y LIMIT 100) AS q"),
+            ),
+            (String::new(), "grouped AS q".to_owned()),
+            (format!("WITH q AS ({joined}) "), "q".to_owned()),
+            (
+                String::new(),
+                format!("oc JOIN LATERAL (SELECT r.* FROM ({joined}) AS r WHERE r.id = oc.id) AS q ON true"),
+            ),
+        ] {
+            fixture.check(
+                &format!("{with}SELECT q.id, count(*) FROM {from} GROUP BY q.id ORDER BY q.id"),
+                &["1|7", "2|7"],
+            );
+            let sql = format!("{with}SELECT q.id, q.y, count(*) FROM {from} GROUP BY q.id");
+            fixture.check_error_part(&sql, ErrorCode::InvalidStatement, "GROUP BY");
+        }
+        // A table's key is one still, beside them and in them.
+        fixture.check(
+            &format!("SELECT oc.id, oc.name, count(*) FROM oc JOIN ({grouped}) AS q ON q.id = oc.id GROUP BY oc.id ORDER BY oc.id"),
+            &["1|a|7", "2|b|7"],
+        );
+        fixture.check(
+            "SELECT q.id, q.n FROM (SELECT oc.id, oc.name AS n FROM oc JOIN oo ON oo.cid = oc.id GROUP BY oc.id) AS q ORDER BY 1",
+            &["1|a", "2|b"],
         );
     }
 }

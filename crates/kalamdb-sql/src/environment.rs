@@ -55,6 +55,7 @@ use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
 use crate::ordered_limits::OrderedLimits;
 use crate::pauses;
+use crate::recursive_terms::RecursiveTerms;
 use crate::session_zone::SessionZone;
 use crate::single_distinct::of_kept_types;
 use crate::subquery_values::before_predicates;
@@ -244,6 +245,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
         .unwrap_or(0);
     rules.insert(coercion, Arc::new(NullsInLists));
     rules.insert(coercion, Arc::new(TypedLiterals));
+    rules.push(Arc::new(RecursiveTerms));
     rules.push(Arc::new(SessionZone));
     rules.push(Arc::new(Guards));
     rules.push(Arc::new(CorrelatedPlaces));

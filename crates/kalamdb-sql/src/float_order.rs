@@ -19,7 +19,7 @@ use datafusion::common::utils::normalize_float_zero;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
+    Between, BinaryExpr, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
@@ -126,6 +126,12 @@ pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
                 compare_by(&mut key.expr, sort.input.schema());
             }
             LogicalPlan::Sort(sort)
+        }
+        // What it groups by must stay what it sorts by first.
+        LogicalPlan::Distinct(Distinct::On(mut distinct)) => {
+            let keys = distinct.sort_expr.iter_mut().flatten().map(|key| &mut key.expr);
+            compare_all_by(keys.chain(&mut distinct.on_expr), distinct.input.schema());
+            LogicalPlan::Distinct(Distinct::On(distinct))
         }
         other => other,
     }

@@ -1,4 +1,8 @@
-//! UUID and JSON through `min`, `max` and `array_agg`: what they make of them has their type; and intervals through the first two.
+//! UUID and JSON through `min`, `max` and `array_agg`: what they make of them has their type; intervals through the first two; and the
+//! order of what `array_agg` and `string_agg` make of distinct values.
+//!
+//! Problem: DataFusion 55 has only one order for `array_agg(DISTINCT x ORDER BY x)` beside one with DESC: it reverses the second,
+//! which is to undo that and does not (`accumulator` in datafusion-functions-aggregate `array_agg.rs`). Chosen: ours undo it.
 //!
 //! Problem: DataFusion 55 gives an aggregate's field the Arrow type alone (`udaf_default_return_field` in datafusion-expr `udaf.rs`).
 //! Proper way: these aggregates keep the metadata that names an extension type. Chosen: ours in their place, which are theirs but
@@ -16,14 +20,18 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
     SetMonotonicity, Signature, StatisticsArgs,
 };
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::scalar::ScalarValue;
 
 use crate::extension_types::ExtensionType;
 use crate::interval_extremes::{self, Extreme};
 use crate::kept_types::{only_value, retyped};
 
-/// The aggregates that give one of their values, or all of them.
-pub(crate) const KEEPING: &[&str] = &["min", "max", "array_agg"];
+/// The aggregates that give one of their values, or all of them, or a text of these.
+pub(crate) const KEEPING: &[&str] = &["min", "max", "array_agg", STRING_AGG];
+
+/// It gives none of them, but sorts them as `array_agg` does.
+const STRING_AGG: &str = "string_agg";
 
 /// One of them.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -67,7 +75,8 @@ impl AggregateUDFImpl for Keeping {
 
     fn return_field(&self, given: &[FieldRef]) -> Result<FieldRef> {
         let field = self.inner.return_field(given)?;
-        let Some(extension) = given.first().and_then(|given| ExtensionType::of(given.metadata())) else {
+        let extension = given.first().and_then(|given| ExtensionType::of(given.metadata()));
+        let Some(extension) = extension.filter(|_| self.name() != STRING_AGG) else {
             return Ok(field);
         };
         let field = field.as_ref().clone();
@@ -81,6 +90,15 @@ impl AggregateUDFImpl for Keeping {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct && args.is_reversed {
+            // It sorts by itself, in whatever order its rows come.
+            let as_written: Vec<_> = args.order_bys.iter().map(PhysicalSortExpr::reverse).collect();
+            return self.accumulator(AccumulatorArgs {
+                order_bys: &as_written,
+                is_reversed: false,
+                ..args
+            });
+        }
         if self.is_of_intervals(&args) {
             return Ok(Box::new(Extreme::new(self.name(), &args, false)));
         }
@@ -246,5 +264,41 @@ impl Accumulator for Lists {
 
     fn supports_retract_batch(&self) -> bool {
         self.inner.supports_retract_batch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Fixture;
+
+    #[test]
+    fn each_has_its_own_order_of_distinct_values() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE q (id INT PRIMARY KEY, g INT, x INT, s TEXT)",
+            "INSERT INTO q VALUES (1, 1, 3, 'c'), (2, 1, 1, 'a'), (3, 2, 2, 'b'), (4, 1, 1, 'a'), (5, 2, NULL, NULL)",
+        ]);
+        fixture.check(
+            "SELECT array_agg(DISTINCT x ORDER BY x), array_agg(DISTINCT x ORDER BY x DESC) FROM q",
+            &["[1, 2, 3, NULL]|[NULL, 3, 2, 1]"],
+        );
+        fixture.check(
+            "SELECT array_agg(DISTINCT x ORDER BY x DESC NULLS LAST), array_agg(DISTINCT x ORDER BY x NULLS FIRST) FROM q",
+            &["[3, 2, 1, NULL]|[NULL, 1, 2, 3]"],
+        );
+        fixture.check(
+            "SELECT string_agg(DISTINCT s, ',' ORDER BY s), string_agg(DISTINCT s, ',' ORDER BY s DESC) FROM q",
+            &["a,b,c|c,b,a"],
+        );
+        fixture.check(
+            "SELECT g, string_agg(DISTINCT s, '' ORDER BY s DESC), string_agg(DISTINCT s, '' ORDER BY s), \
+             array_agg(s ORDER BY s DESC), array_agg(DISTINCT x ORDER BY x), array_agg(DISTINCT x ORDER BY x DESC) \
+             FROM q WHERE s IS NOT NULL GROUP BY g ORDER BY g",
+            &["1|ca|ac|[c, a, a]|[1, 3]|[3, 1]", "2|b|b|[b]|[2]|[2]"],
+        );
+        fixture.check(
+            "SELECT DISTINCT string_agg(s, '' ORDER BY s), string_agg(s, '' ORDER BY s DESC), string_agg(s, '') IS NULL FROM q",
+            &["aabc|cbaa|false"],
+        );
     }
 }

@@ -10,10 +10,12 @@
 //! 4. Describing and explaining execute nothing.
 
 mod administration;
+mod ambiguous_outer;
 mod assignment;
 mod batch_memory;
 mod batch_rows;
 mod checked_sum;
+mod common_types;
 mod constant_memory;
 mod constants;
 mod correlated_columns;
@@ -26,6 +28,7 @@ mod dml;
 mod edge_reads;
 mod environment;
 mod equal_projections;
+mod exact_numbers;
 mod execute_as;
 mod execution;
 mod extension_types;
@@ -84,6 +87,7 @@ mod qualifiers;
 mod quantified;
 mod queries;
 mod recomputed;
+mod recursive_terms;
 mod relations;
 mod repeated_names;
 mod replaced_columns;
@@ -98,6 +102,7 @@ mod secrets;
 mod session;
 mod session_zone;
 mod set_operations;
+mod shifted_rows;
 mod show;
 mod single_distinct;
 mod single_value;
@@ -116,6 +121,7 @@ mod types;
 mod values;
 mod views;
 mod write_memory;
+mod written_columns;
 
 #[cfg(test)]
 mod testing;

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use crate::subquery_values::{exists, negated_if, rows_alone};
+use crate::written_columns;
 
 /// The query around subqueries, as their memberships become something else.
 pub(crate) struct Outside<'a> {
@@ -251,6 +252,14 @@ impl Membership {
         {
             let changed = !self.is_in;
             return Ok(Transformed::new_transformed(self.into_in(negated), changed));
+        }
+        if self
+            .expr
+            .get_type(outside.schema)
+            .is_ok_and(|data_type| data_type.is_decimal())
+            && let Some(rows) = written_columns::as_decimals(&self.subquery.subquery, 0)?
+        {
+            self.subquery.subquery = Arc::new(rows);
         }
         let plan = Arc::clone(&self.subquery.subquery);
         let seen = match self.is_plain()? {

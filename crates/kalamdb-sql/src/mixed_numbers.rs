@@ -15,10 +15,14 @@ use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{InSubquery, ScalarFunction};
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Union, Volatility,
+    Cast, ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Union, Volatility,
 };
 use datafusion::scalar::ScalarValue;
+
+use crate::common_types;
+use crate::literals::decimal_of;
+use crate::written_columns;
 
 /// Decimals of so many digits are quotients of two doubles that are exact.
 const DOUBLE_DIGITS: u8 = 15;
@@ -86,11 +90,21 @@ pub(crate) fn in_subquery(membership: &mut InSubquery, schema: &DFSchema) -> Res
     };
     match (digits(&given), digits(found.data_type())) {
         (Some(digits), None) if found.data_type().is_floating() => {
+            if let Some(rows) = written_columns::as_decimals(&membership.subquery.subquery, 0)? {
+                membership.subquery.subquery = Arc::new(rows);
+                return Ok(true);
+            }
             let expr = std::mem::take(membership.expr.as_mut());
             *membership.expr = to_double(expr, digits);
             Ok(true)
         }
         (None, Some(_)) if given.is_floating() => {
+            if let Expr::Literal(ScalarValue::Float64(Some(number)), _) = membership.expr.as_ref()
+                && let Some(decimal) = decimal_of(*number)
+            {
+                *membership.expr = Expr::Literal(decimal, None);
+                return Ok(true);
+            }
             let rows = Arc::clone(&membership.subquery.subquery);
             membership.subquery.subquery = as_doubles(rows, &[0])?;
             Ok(true)
@@ -105,27 +119,12 @@ pub(crate) fn in_subquery(membership: &mut InSubquery, schema: &DFSchema) -> Res
 /// None for a plan that is valid.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
-        LogicalPlan::Union(union) => {
-            let is = |column: usize, wanted: fn(&DataType) -> bool| {
-                let mut inputs = union.inputs.iter();
-                inputs.any(|input| {
-                    let fields = input.schema().fields();
-                    fields.get(column).is_some_and(|field| wanted(field.data_type()))
-                })
+        LogicalPlan::Union(union) => Ok(LogicalPlan::Union(common_types::settled(of_union(union)?)?)),
+        LogicalPlan::Join(join) => {
+            let mut join = match written_columns::is_set_operation(&join) {
+                true => with_written(join)?,
+                false => join,
             };
-            let mixed = |column: &usize| {
-                is(*column, DataType::is_floating) && is(*column, |data_type| digits(data_type).is_some())
-            };
-            let mixed: Vec<usize> = (0..union.schema.fields().len()).filter(mixed).collect();
-            if mixed.is_empty() {
-                return Ok(LogicalPlan::Union(union));
-            }
-            let inputs = union.inputs.into_iter().map(|input| as_doubles(input, &mixed));
-            Ok(LogicalPlan::Union(Union::try_new_with_loose_types(
-                inputs.collect::<Result<_>>()?,
-            )?))
-        }
-        LogicalPlan::Join(mut join) => {
             for (left, right) in &mut join.on {
                 let types = (type_of(left, join.left.schema()), type_of(right, join.right.schema()));
                 let (Some(of_left), Some(of_right)) = types else {
@@ -141,6 +140,64 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         other => Ok(other),
     }
+}
+
+fn of_union(mut union: Union) -> Result<Union> {
+    let is = |union: &Union, column: usize, wanted: fn(&DataType) -> bool| {
+        union.inputs.iter().any(|input| {
+            let fields = input.schema().fields();
+            fields.get(column).is_some_and(|field| wanted(field.data_type()))
+        })
+    };
+    let mut doubles = Vec::new();
+    for column in 0..union.schema.fields().len() {
+        let is_mixed = is(&union, column, DataType::is_floating) && is(&union, column, DataType::is_decimal);
+        if !is_mixed {
+            continue;
+        }
+        let written = union.inputs.iter().map(|input| {
+            let written = written_columns::as_decimals(input, column)?;
+            Ok(written.map(Arc::new))
+        });
+        match written.collect::<Result<Option<Vec<_>>>>()? {
+            Some(inputs) => union.inputs = inputs,
+            None => doubles.push(column),
+        }
+    }
+    if !doubles.is_empty() {
+        let inputs = union.inputs.into_iter().map(|input| as_doubles(input, &doubles));
+        union.inputs = inputs.collect::<Result<_>>()?;
+    }
+    Ok(union)
+}
+
+/// INTERSECT or EXCEPT, with numbers as they are written as what they are compared with.
+fn with_written(mut join: Join) -> Result<Join> {
+    for (left, right) in &join.on {
+        let (Expr::Column(of_left), Expr::Column(of_right)) = (left, right) else {
+            continue;
+        };
+        let of_left = join.left.schema().maybe_index_of_column(of_left);
+        let of_right = join.right.schema().maybe_index_of_column(of_right);
+        let (Some(of_left), Some(of_right)) = (of_left, of_right) else {
+            continue;
+        };
+        let types = (
+            join.left.schema().field(of_left).data_type(),
+            join.right.schema().field(of_right).data_type(),
+        );
+        if types.0.is_decimal() && types.1.is_floating() {
+            if let Some(right) = written_columns::as_decimals(&join.right, of_right)? {
+                join.right = Arc::new(right);
+            }
+        } else if types.0.is_floating()
+            && types.1.is_decimal()
+            && let Some(left) = written_columns::as_decimals(&join.left, of_left)?
+        {
+            join.left = Arc::new(left);
+        }
+    }
+    Ok(join)
 }
 
 /// The same rows, with the decimals of these columns as doubles.
@@ -180,6 +237,14 @@ pub(crate) fn as_text(operand: &Expr, to: &DataType, schema: &DFSchema) -> Optio
     }));
     let call = ScalarFunction::new_udf(shown, vec![operand.clone()]);
     Some(Expr::ScalarFunction(call))
+}
+
+/// The float that [`as_text`] made a text of, or the expression itself.
+pub(crate) fn shown(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.inner().is::<Shown>() => call.args.first().unwrap_or(expr),
+        _ => expr,
+    }
 }
 
 /// A float in the fewest digits that name it, without exponent, cut behind the place by which it is rounded.

@@ -119,7 +119,10 @@ fn of_existence(exists: Exists) -> Result<Transformed<Expr>> {
         Some(row) => match row.condition.clone() {
             None => lit(true),
             Some(condition) if !condition.any_column_refs() && !condition.contains_outer() => condition.is_true(),
-            Some(condition) => row.subquery(vec![condition.is_true().alias("found")], &exists.subquery)?,
+            Some(condition) => {
+                let found = row.present(condition.is_true()).alias("found");
+                row.subquery(vec![found], &exists.subquery)?
+            }
         },
         None => match rows {
             LogicalPlan::Limit(limit) => match (constant(&limit.skip), constant(&limit.fetch)) {
@@ -296,7 +299,9 @@ impl OneRow {
     }
 
     fn with_condition(mut self, condition: Expr) -> Self {
+        let never = lit(false);
         self.condition = Some(match self.condition.take() {
+            Some(first) if first == never || condition == never => never,
             Some(first) => first.and(condition),
             None => condition,
         });
@@ -337,17 +342,18 @@ impl OneRow {
             LogicalPlan::Projection(projection) => matches!(projection.input.as_ref(), LogicalPlan::Aggregate(_)),
             _ => false,
         };
-        is_plain && self.condition.is_none() && self.columns.iter().all(|(_, expr)| expr.any_column_refs())
+        is_plain && self.condition.is_none() && self.columns.iter().all(|(_, expr)| stays_of_columns(expr))
     }
 
     /// The expression with a column in it: of a constant DataFusion would not know that there is one of no rows.
     fn present(&self, expr: Expr) -> Expr {
+        if stays_of_columns(&expr) {
+            return expr;
+        }
         let is_present =
             Expr::Column(Column::new_unqualified(rows_counted().schema_name().to_string())).gt_eq(lit(0_i64));
-        match when(is_present, expr.clone()).end() {
-            Ok(present) if !expr.any_column_refs() => present,
-            Ok(_) | Err(_) => expr,
-        }
+        // Of one condition and one value there is always a CASE.
+        when(is_present, expr.clone()).end().unwrap_or(expr)
     }
 
     fn outputs(&self) -> Result<Vec<Expr>> {
@@ -387,7 +393,10 @@ impl OneRow {
         let (column, expr) = &self.columns[0];
         let value = match &self.condition {
             None => self.present(expr.clone()),
-            Some(condition) => when(self.present(condition.clone()).is_true(), self.present(expr.clone())).end()?,
+            Some(condition) => {
+                let holds = self.present(condition.clone().is_true());
+                when(holds, self.present(expr.clone())).end()?
+            }
         };
         self.subquery(vec![value.alias(&column.name)], like)
     }
@@ -398,11 +407,29 @@ impl OneRow {
         let Some(condition) = &self.condition else {
             return Ok(compared);
         };
-        let holds = self.subquery(vec![self.present(condition.clone()).is_true().alias("found")], like)?;
+        let holds = self.present(condition.clone().is_true()).alias("found");
+        let holds = self.subquery(vec![holds], like)?;
         Ok(match quantifier {
             SetQuantifier::Any => holds.and(compared),
             SetQuantifier::All => Expr::Not(Box::new(holds)).or(compared),
         })
+    }
+}
+
+/// Whether the optimizer leaves a column in it, whatever it knows: `count(*) * 0`, `count(*) IS NULL` and `max(a) > 1 AND 1 = 0` become
+/// constants.
+fn stays_of_columns(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        Expr::Alias(alias) => stays_of_columns(&alias.expr),
+        Expr::Cast(cast) => stays_of_columns(&cast.expr),
+        Expr::Negative(inner) => stays_of_columns(inner),
+        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Plus | Operator::Minus) => {
+            let is_number = |expr: &Expr| matches!(expr, Expr::Literal(value, _) if !value.is_null());
+            stays_of_columns(&binary.left) && is_number(&binary.right)
+                || is_number(&binary.left) && stays_of_columns(&binary.right)
+        }
+        _ => false,
     }
 }
 

@@ -203,7 +203,7 @@ pub(crate) fn arrays_as_calls(node: &mut (impl Visit + VisitMut)) {
                 && has_any(array)
             {
                 let elements = std::mem::take(&mut array.elem);
-                *expr = ast::Expr::Function(make_array(elements));
+                *expr = ast::Expr::Function(call_of("make_array", elements));
             }
             ControlFlow::Continue(())
         }
@@ -230,15 +230,16 @@ fn has_any(node: &impl Visit) -> bool {
     walk(node, &mut Any).is_err()
 }
 
-fn make_array(elements: Vec<ast::Expr>) -> ast::Function {
-    let unnamed = |element| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(element));
+/// A call of a function, whose name is taken as it is, with these arguments.
+pub(crate) fn call_of(function: &str, arguments: Vec<ast::Expr>) -> ast::Function {
+    let unnamed = |argument| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument));
     ast::Function {
-        name: ast::ObjectName::from(vec![ast::Ident::new("make_array")]),
+        name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', function)]),
         uses_odbc_syntax: false,
         parameters: ast::FunctionArguments::None,
         args: ast::FunctionArguments::List(ast::FunctionArgumentList {
             duplicate_treatment: None,
-            args: elements.into_iter().map(unnamed).collect(),
+            args: arguments.into_iter().map(unnamed).collect(),
             clauses: Vec::new(),
         }),
         filter: None,

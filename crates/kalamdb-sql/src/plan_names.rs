@@ -14,6 +14,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use kalamdb_core::TableName;
 
+use crate::ambiguous_outer;
 use crate::names::suggestion;
 use crate::planning::{Planner, simplified};
 use crate::relations::CountedRelations;
@@ -145,7 +146,8 @@ impl ContextProvider for PlanNames<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.planner.state().scalar_functions().get(name).cloned()
+        let known = self.planner.state().scalar_functions().get(name).cloned();
+        known.or_else(|| ambiguous_outer::mark(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

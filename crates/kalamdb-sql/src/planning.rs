@@ -26,6 +26,7 @@ use kalamdb_core::{
     Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, Task, View,
 };
 
+use crate::ambiguous_outer;
 use crate::batch_rows;
 use crate::constants;
 use crate::database::Database;
@@ -33,6 +34,7 @@ use crate::diagnostics;
 use crate::diagnostics::late::LatePlaces;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
+use crate::exact_numbers;
 use crate::execute_as;
 use crate::function_clauses;
 use crate::guards::guarded;
@@ -55,6 +57,7 @@ use crate::planning::parameter_types::Typed;
 use crate::provider::{self, Exposure, has_system_columns};
 use crate::qualifiers;
 use crate::quantified;
+use crate::recursive_terms;
 use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::row_comparisons;
@@ -71,6 +74,7 @@ use crate::time_units;
 use crate::time_zones;
 use crate::values;
 use crate::views;
+use crate::written_columns;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,6 +351,7 @@ impl Planner {
         }
         let mut places = LatePlaces::of(&mut statement);
         self.prepare(&mut statement)?;
+        recursive_terms::as_derived(&mut statement);
         values::queries_in_values(&mut statement);
         let known = &parameters::of_limits(&statement, known)?;
         let catalog = Arc::clone(self.view.catalog());
@@ -450,7 +455,7 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
-        literals::keep_long_numbers(node)?;
+        exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
@@ -469,25 +474,30 @@ impl Planner {
         statement: ast::Statement,
         types: Vec<Option<FieldRef>>,
     ) -> DataFusionResult<LogicalPlan> {
-        names.begin();
-        let mut context = PlannerContext::new().with_prepare_param_data_types(types);
-        let plan = SqlToRel::new(names)
-            .sql_statement_to_plan_with_context(statement, &mut context)
-            .and_then(|plan| {
-                // Before anything else walks over what the plan shares.
-                PlanSize::of(&plan)?.check()?;
-                check_sorts(&plan)?;
-                let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
-                let plan = plan.transform_data(one_row_subqueries::settled)?;
-                let plan = plan.transform_data(subquery_values::rewritten)?;
-                if plan.transformed {
-                    PlanSize::of(&plan.data)?.check()?;
-                }
-                match self.reach {
-                    Reach::Own => Ok(plan.data),
-                    Reach::Everyone => execute_as::with_owner(plan.data),
-                }
-            })?;
+        let raw = |statement| {
+            names.begin();
+            let mut context = PlannerContext::new().with_prepare_param_data_types(types.clone());
+            SqlToRel::new(names).sql_statement_to_plan_with_context(statement, &mut context)
+        };
+        let with_subqueries = ambiguous_outer::may_have_any(&statement).then(|| statement.clone());
+        let plan = raw(statement).and_then(|plan| {
+            // Before anything else walks over what the plan shares.
+            PlanSize::of(&plan)?.check()?;
+            check_sorts(&plan)?;
+            if let Some(statement) = with_subqueries {
+                ambiguous_outer::check(statement, &plan, raw)?;
+            }
+            let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
+            let plan = plan.transform_data(one_row_subqueries::settled)?;
+            let plan = plan.transform_data(subquery_values::rewritten)?;
+            if plan.transformed {
+                PlanSize::of(&plan.data)?.check()?;
+            }
+            match self.reach {
+                Reach::Own => Ok(plan.data),
+                Reach::Everyone => execute_as::with_owner(plan.data),
+            }
+        })?;
         let only_queries = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -506,7 +516,7 @@ impl Planner {
     pub(crate) fn bind(&self, planned: Planned, values: ParamValues) -> Result<Planned> {
         let plan = PlanSize::of_bound(&planned.plan, &values)
             .and_then(PlanSize::check)
-            .and_then(|()| planned.plan.with_param_values(values))
+            .and_then(|()| written_columns::without_parameters(planned.plan)?.with_param_values(values))
             .map_err(diagnostics::from_datafusion)?;
         Ok(Planned { plan, ..planned })
     }

@@ -1,4 +1,5 @@
-//! Looks at each table and WITH query that a statement mentions while its text becomes a plan, which can double at each of them.
+//! Looks at each table, WITH query and derived table that a statement mentions while its text becomes a plan: it can double at each of
+//! them, and has keys of tables alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +8,7 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::sql::sqlparser::ast::TableFactor;
 use parking_lot::Mutex;
 
+use crate::dependencies;
 use crate::interruption::Interruption;
 use crate::plan_size::PlanSize;
 
@@ -44,18 +46,22 @@ impl RelationPlanner for CountedRelations {
         self.interruption
             .check()
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        // What is not a name consists of names.
-        if !matches!(relation, TableFactor::Table { .. }) || self.handed_on.swap(false, Ordering::Relaxed) {
+        let is_name = matches!(relation, TableFactor::Table { .. });
+        let is_relation = is_name || matches!(relation, TableFactor::Derived { .. });
+        if !is_relation || self.handed_on.swap(false, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         self.handed_on.store(true, Ordering::Relaxed);
-        let plan = context.plan(relation)?;
-        let so_far = {
-            let mut so_far = self.so_far.lock();
-            *so_far += PlanSize::of(&plan)?;
-            *so_far
-        };
-        so_far.check()?;
+        let plan = dependencies::of_tables_alone(context.plan(relation)?)?;
+        // What is not a name consists of names.
+        if is_name {
+            let so_far = {
+                let mut so_far = self.so_far.lock();
+                *so_far += PlanSize::of(&plan)?;
+                *so_far
+            };
+            so_far.check()?;
+        }
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
 }

@@ -3,6 +3,7 @@
 mod correlated;
 mod damage;
 mod errors;
+mod exact_unions;
 mod exactness;
 mod extension_types;
 mod far_times;
@@ -17,6 +18,7 @@ mod qualifiers;
 mod quantified;
 mod queries;
 mod reads;
+mod recursion;
 mod repeated_names;
 mod returning;
 mod rights;

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{self, Expr, Query, SetExpr, TableFactor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Position};
 
-use crate::names::{first_span, placed, position_of};
+use crate::names::{first_span, folded, placed, position_of};
+use crate::recursive_terms::OF_RECURSIVE_TERMS;
 use crate::system_columns::constraint_mut;
 use crate::tree::walk_mut;
 
@@ -56,6 +57,8 @@ pub(crate) struct LatePlaces {
     value: Only,
     /// A subquery in an expression, or behind LATERAL.
     subquery: Only,
+    /// The columns of the first query of each recursive one, by its name; none if several have that.
+    recursive: BTreeMap<String, Vec<Option<Position>>>,
 }
 
 impl LatePlaces {
@@ -76,6 +79,7 @@ impl LatePlaces {
                 self.operator(&error.message).or(self.condition.get())
             }
             ErrorCode::TypeMismatch if error.message.starts_with(OF_CONDITIONS) => self.condition.get(),
+            ErrorCode::TypeMismatch if error.message.starts_with(OF_RECURSIVE_TERMS) => self.recursive(&error.message),
             ErrorCode::InvalidStatement if error.message == SEVERAL_ROWS => self.value.get(),
             ErrorCode::Unsupported if error.message.contains("subquery") => self.subquery.get(),
             _ => None,
@@ -98,8 +102,42 @@ impl LatePlaces {
         found.get()
     }
 
+    /// Where the column of a message such as `recursive query "n" column 2 …` is written first.
+    fn recursive(&self, message: &str) -> Option<Position> {
+        let (name, rest) = message
+            .strip_prefix(OF_RECURSIVE_TERMS)?
+            .strip_prefix('"')?
+            .split_once("\" column ")?;
+        let column: usize = rest.split(' ').next()?.parse().ok()?;
+        *self.recursive.get(name)?.get(column.checked_sub(1)?)?
+    }
+
     fn note_query(&mut self, query: &Query) {
         self.subquery.note(|| start_of(query));
+    }
+}
+
+/// Where the columns of a query's first SELECT stand.
+fn columns_of(body: &SetExpr) -> Vec<Option<Position>> {
+    match body {
+        SetExpr::Select(select) => {
+            let items = select.projection.iter().map(|item| match item {
+                ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => {
+                    Ok(position_of(first_span(expr)))
+                }
+                // It stands for any number of columns.
+                _ => Err(()),
+            });
+            items.collect::<Result<_, ()>>().unwrap_or_default()
+        }
+        SetExpr::Values(values) => {
+            let first = values.rows.first().map(|row| row.content.as_slice());
+            let exprs = first.unwrap_or_default().iter();
+            exprs.map(|expr| position_of(first_span(expr))).collect()
+        }
+        SetExpr::Query(query) => columns_of(&query.body),
+        SetExpr::SetOperation { left, .. } => columns_of(left),
+        _ => Vec::new(),
     }
 }
 
@@ -118,6 +156,21 @@ fn start_of(query: &Query) -> Option<Position> {
 
 impl VisitorMut for LatePlaces {
     type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        let recursive = query.with.iter().filter(|with| with.recursive);
+        for cte in recursive.flat_map(|with| &with.cte_tables) {
+            let columns = columns_of(&cte.query.body);
+            let others = self.recursive.insert(folded(&cte.alias.name), columns);
+            if let Some(others) = others
+                && let Some(columns) = self.recursive.get_mut(&folded(&cte.alias.name))
+                && *columns != others
+            {
+                columns.clear();
+            }
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         let joins = select.from.iter_mut().flat_map(|from| &mut from.joins);

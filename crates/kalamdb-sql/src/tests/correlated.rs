@@ -339,3 +339,93 @@ fn a_table_around_goes_before_a_field_of_a_column() {
     );
     fixture.check("SELECT name FROM buyer", &["ann"]);
 }
+
+fn numbers() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT)",
+        "CREATE TABLE u (id INT PRIMARY KEY, a INT, c INT)",
+        "INSERT INTO t VALUES (1, 1, 10), (2, 2, NULL), (3, NULL, 10), (4, 3, 0)",
+        "INSERT INTO u VALUES (1, 1, 5), (2, 1, 6), (3, 2, NULL), (4, NULL, 5)",
+    ]);
+    fixture
+}
+
+#[test]
+fn what_becomes_a_constant_is_known_of_no_rows_too() {
+    let fixture = numbers();
+    for (condition, expected) in [
+        (
+            "NOT EXISTS (SELECT count(*) FROM u WHERE u.a = t.a HAVING max(u.c) > 3 LIMIT 0)",
+            "1 2 3 4",
+        ),
+        (
+            "NOT EXISTS (SELECT count(*) FROM u WHERE u.a = t.a HAVING count(*) = 0 OFFSET 1)",
+            "1 2 3 4",
+        ),
+        (
+            "EXISTS (SELECT count(*) FROM u WHERE u.a = t.a HAVING count(*) = 0 OFFSET 1) OR id = 9",
+            "",
+        ),
+        (
+            "NOT EXISTS (SELECT count(*) FROM u WHERE u.a = t.a AND 1 = 0 OFFSET 1) OR id = 9",
+            "1 2 3 4",
+        ),
+        (
+            "NOT EXISTS (SELECT count(*) FROM u WHERE u.a = t.a HAVING count(*) > 1 AND 1 = 0)",
+            "1 2 3 4",
+        ),
+        (
+            "EXISTS (SELECT count(*) FROM u WHERE u.a = t.a HAVING count(*) IS NOT NULL)",
+            "1 2 3 4",
+        ),
+        ("(SELECT count(*) * 0 FROM u WHERE u.a = t.a) = 0", "1 2 3 4"),
+        ("(SELECT count(*) IS NULL FROM u WHERE u.a = t.a) IS NULL", ""),
+        ("(SELECT count(*) FROM u WHERE u.a = t.a AND 1 = 0) = 0", "1 2 3 4"),
+        ("(SELECT count(*) + 1 FROM u WHERE u.a = t.a AND NULL) = 1", "1 2 3 4"),
+        ("(SELECT coalesce(count(*), 7) FROM u WHERE u.a = t.a) = 0", "3 4"),
+        ("(SELECT count(u.c) >= 0 FROM u WHERE u.a = t.a)", "1 2 3 4"),
+        ("0 NOT IN (SELECT count(*) * 0 FROM u WHERE u.a = t.a)", ""),
+        (
+            "0 <= ALL (SELECT count(*) FROM u WHERE u.a = t.a HAVING count(*) > 5 AND false)",
+            "1 2 3 4",
+        ),
+    ] {
+        let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");
+        fixture.check(&sql, &expected.split_whitespace().collect::<Vec<_>>());
+    }
+    fixture.check(
+        "SELECT id, n FROM t LEFT JOIN LATERAL (SELECT count(*) * 0 AS n FROM u WHERE u.a = t.a) AS l ON true ORDER BY id",
+        &["1|0", "2|0", "3|0", "4|0"],
+    );
+}
+
+#[test]
+fn a_derived_table_compares_columns_under_other_names() {
+    let fixture = numbers();
+    for (condition, expected) in [
+        (
+            "id NOT IN (SELECT x.p FROM (SELECT u.c AS p, u.a AS q FROM u WHERE u.id = t.id) AS x WHERE x.q <> t.b)",
+            "1 2 4",
+        ),
+        (
+            "EXISTS (SELECT 1 FROM (SELECT u.a AS id, u.id AS a FROM u WHERE u.a = t.a) AS x WHERE x.a = t.id)",
+            "1",
+        ),
+        (
+            "(SELECT count(*) FROM (SELECT u.c AS a FROM u WHERE u.a = t.a) AS x WHERE x.a = t.b - 5) = 1",
+            "1",
+        ),
+        (
+            "EXISTS (SELECT 1 FROM (SELECT y.p AS r FROM (SELECT u.id AS p FROM u WHERE u.a = t.a) AS y WHERE y.p > 1) AS x WHERE x.r > t.id)",
+            "1 2",
+        ),
+        (
+            "b = ANY (SELECT DISTINCT x.n FROM (SELECT u.c + 5 AS n, u.id AS c FROM u WHERE u.a = t.a) AS x WHERE x.c = t.id)",
+            "1",
+        ),
+    ] {
+        let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");
+        fixture.check(&sql, &expected.split_whitespace().collect::<Vec<_>>());
+    }
+}

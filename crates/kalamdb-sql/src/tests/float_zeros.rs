@@ -91,3 +91,32 @@ fn what_is_sorted_has_the_type_that_it_ends_with() {
         &["1.00000000002", "1.00000000001", "1.0"],
     );
 }
+
+#[test]
+fn distinct_on_takes_the_first_row_of_both_zeros() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE f (id INT PRIMARY KEY, x DOUBLE, r REAL)",
+        "INSERT INTO f VALUES (1, 0.0, 2), (2, -0.0, 2), (3, 1, 0.0), (4, 1, -0.0), (5, NULL, NULL)",
+    ]);
+    fixture.check(
+        "SELECT DISTINCT ON (x) x, id FROM f ORDER BY x, id",
+        &["0.0|1", "1.0|3", "NULL|5"],
+    );
+    fixture.check(
+        "SELECT DISTINCT ON (x) x, id FROM f ORDER BY x DESC, id DESC",
+        &["NULL|5", "1.0|4", "-0.0|2"],
+    );
+    fixture.check(
+        "SELECT DISTINCT ON (x * -1) id FROM f WHERE x IS NOT NULL ORDER BY x * -1, id",
+        &["3", "1"],
+    );
+    fixture.check(
+        "SELECT DISTINCT ON (x, r) id FROM f ORDER BY x, r, id DESC",
+        &["2", "4", "5"],
+    );
+    fixture.check(
+        "SELECT DISTINCT ON (id % 2) id FROM f ORDER BY id % 2, r, id",
+        &["4", "3"],
+    );
+}
