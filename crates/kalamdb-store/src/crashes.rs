@@ -42,13 +42,13 @@ const POINTS: [&str; 34] = [
     "open-read",
     "open-recovered",
     "open-rocksdb",
+    "open-storage-noted",
     "segment-announced",
     "segment-written",
     "step-answered",
     "step-published",
     "step-writing",
     "step-written",
-    "storage-use-known",
 ];
 
 /// A point that is not in the list would never be tried.

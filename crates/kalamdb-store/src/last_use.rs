@@ -59,6 +59,6 @@ pub(crate) fn begin(engine: &Engine, id: StorageId, root: &Path) -> Result<(), S
     let mut batch = WriteBatch::default();
     batch.put_cf(engine.meta(), meta::storage_used(id), both);
     engine.write_synced(batch)?;
-    crate::crash::point("storage-use-known");
+    crate::crash::point("open-storage-noted");
     write_line(root, &name, &next)
 }

@@ -17,7 +17,7 @@ use crate::storage_marker::{MARKER_FILE, away};
 #[derive(Debug)]
 pub(crate) struct StorageLock {
     root: PathBuf,
-    mark: Mutex<File>,
+    mark: Mutex<Arc<File>>,
 }
 
 /// Those of this process: several storages, one after the other, may have had one directory.
@@ -38,8 +38,18 @@ impl StorageLocks {
             lock.check()?;
             return Ok(lock);
         }
+        // It may have been moved meanwhile.
+        let path = root.join(MARKER_FILE);
+        let others = held.values().filter_map(Weak::upgrade);
+        let own = others
+            .map(|lock| lock.mark.lock().clone())
+            .find(|mark| is_at(mark, &path).unwrap_or(false));
+        let mark = match own {
+            Some(mark) => mark,
+            None => Arc::new(lock_mark(&root)?),
+        };
         let lock = Arc::new(StorageLock {
-            mark: Mutex::new(lock_mark(&root)?),
+            mark: Mutex::new(mark),
             root: root.clone(),
         });
         held.retain(|_, lock| lock.strong_count() > 0);
@@ -57,7 +67,7 @@ impl StorageLock {
         let mut mark = self.mark.lock();
         let is_there = is_at(&mark, &self.root.join(MARKER_FILE)).map_err(|error| failed(&self.root, &error))?;
         if !is_there {
-            *mark = lock_mark(&self.root)?;
+            *mark = Arc::new(lock_mark(&self.root)?);
         }
         Ok(())
     }
