@@ -250,7 +250,11 @@ impl Membership {
         if let Some(negated) = self.as_in()
             && self.is_joined_well(wanted)
         {
-            let changed = !self.is_in;
+            let mut changed = !self.is_in;
+            if wanted == Use::Truth && self.subquery.subquery.schema().qualified_field(0).0.is_none() {
+                self.subquery = named(self.subquery)?;
+                changed = true;
+            }
             return Ok(Transformed::new_transformed(self.into_in(negated), changed));
         }
         if self
@@ -324,6 +328,14 @@ impl Membership {
         };
         Ok(Transformed::yes(negated_if(negated, found)))
     }
+}
+
+/// The subquery with a name for its column, which is computed: DataFusion's mark join would have it twice under the one that it has.
+fn named(subquery: Subquery) -> Result<Subquery> {
+    let column = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(Arc::clone(&subquery.subquery)));
+    let plan = plan.project(vec![column.alias("?compared?")])?.build()?;
+    Ok(subquery.with_plan(Arc::new(plan)))
 }
 
 /// Replaces memberships in a value.

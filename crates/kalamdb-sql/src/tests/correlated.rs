@@ -401,6 +401,27 @@ fn what_becomes_a_constant_is_known_of_no_rows_too() {
 }
 
 #[test]
+fn a_computed_column_is_looked_in_beside_or() {
+    let fixture = numbers();
+    for (condition, expected) in [
+        ("a IN (SELECT max(u.a) FROM u) OR id = 4", "2 4"),
+        ("a IN (SELECT u.a + 1 FROM u) OR b = 10", "1 2 3 4"),
+        ("id IN (SELECT count(*) FROM u GROUP BY u.a) OR id = 4", "1 2 4"),
+        (
+            "id IN (SELECT count(*) FROM u WHERE u.a = t.a GROUP BY u.a) OR id = 4",
+            "4",
+        ),
+        (
+            "id = ANY (SELECT max(u.id) FROM u) OR a IN (SELECT min(u.a) FROM u)",
+            "1 4",
+        ),
+    ] {
+        let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");
+        fixture.check(&sql, &expected.split_whitespace().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_derived_table_compares_columns_under_other_names() {
     let fixture = numbers();
     for (condition, expected) in [
