@@ -85,6 +85,7 @@ mod queries;
 mod relations;
 mod repeated_names;
 mod replaced_columns;
+mod result_names;
 mod returning;
 mod rights;
 mod row_comparisons;
