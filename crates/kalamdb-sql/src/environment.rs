@@ -50,6 +50,7 @@ use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
+use crate::more_functions;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
@@ -61,6 +62,7 @@ use crate::subquery_values::before_predicates;
 use crate::text_comparisons::TextBesideBoolean;
 use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
+use crate::to_char;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -141,6 +143,8 @@ impl Environment {
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
         keep_extension_types(&mut base).map_err(diagnostics::from_datafusion)?;
+        more_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
+        to_char::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,

@@ -34,6 +34,7 @@ use crate::diagnostics::late::LatePlaces;
 use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::execute_as;
+use crate::function_arguments;
 use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -42,6 +43,7 @@ use crate::key_groups;
 use crate::literals;
 use crate::merged_columns;
 use crate::missing;
+use crate::more_functions;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::one_row_subqueries;
@@ -449,6 +451,7 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        more_functions::as_expressions(node);
         literals::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
@@ -459,6 +462,7 @@ impl Planner {
         row_comparisons::as_scalars(node, &self.state)?;
         text_comparisons::as_equality(node);
         parameters::arrays_as_calls(node);
+        function_arguments::check(node, &self.state)?;
         function_clauses::check(node, &self.state)
     }
 
