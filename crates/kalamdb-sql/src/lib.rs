@@ -44,6 +44,7 @@ mod ingest;
 mod insert;
 mod interruption;
 mod interval_extremes;
+mod interval_text;
 mod intervals;
 mod json_functions;
 mod json_paths;

@@ -39,6 +39,7 @@ use crate::function_clauses;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
+use crate::interval_text;
 use crate::key_groups;
 use crate::literals;
 use crate::merged_columns;
@@ -452,6 +453,7 @@ impl Planner {
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
         more_functions::as_expressions(node);
+        interval_text::in_units(node);
         literals::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
