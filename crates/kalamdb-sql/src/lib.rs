@@ -53,6 +53,7 @@ mod kept_types;
 mod key_groups;
 mod key_order;
 mod key_range;
+mod lateral_unnest;
 mod literal_columns;
 mod literals;
 mod login_queue;

@@ -41,6 +41,7 @@ use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
 use crate::interval_text;
 use crate::key_groups;
+use crate::lateral_unnest;
 use crate::literals;
 use crate::merged_columns;
 use crate::missing;
@@ -453,6 +454,7 @@ impl Planner {
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
         more_functions::as_expressions(node);
+        lateral_unnest::as_unnest(node);
         interval_text::in_units(node);
         literals::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
@@ -482,6 +484,7 @@ impl Planner {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
+                let plan = lateral_unnest::joined(plan)?.data;
                 let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
                 let plan = plan.transform_data(one_row_subqueries::settled)?;
                 let plan = plan.transform_data(subquery_values::rewritten)?;
