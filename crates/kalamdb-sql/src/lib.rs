@@ -36,6 +36,7 @@ mod formatted_times;
 mod function_arguments;
 mod function_clauses;
 mod functions;
+mod grouping_sets;
 mod growth;
 mod guards;
 mod identifiers;

@@ -36,6 +36,7 @@ use crate::environment::QueryMemory;
 use crate::execute_as;
 use crate::function_arguments;
 use crate::function_clauses;
+use crate::grouping_sets;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
@@ -485,6 +486,7 @@ impl Planner {
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
                 let plan = lateral_unnest::joined(plan)?.data;
+                let plan = grouping_sets::of_columns(plan)?.data;
                 let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
                 let plan = plan.transform_data(one_row_subqueries::settled)?;
                 let plan = plan.transform_data(subquery_values::rewritten)?;
