@@ -104,6 +104,7 @@ mod set_operations;
 mod show;
 mod single_distinct;
 mod single_value;
+mod sort_keys;
 mod statement;
 mod statement_text;
 mod struct_fields;
@@ -119,6 +120,7 @@ mod tree;
 mod types;
 mod values;
 mod views;
+mod window_frames;
 mod write_memory;
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use crate::quantified::Quantified;
 use crate::text_comparisons::truth;
 use crate::time_units;
 use crate::tree::walk_mut;
+use crate::window_frames;
 
 /// A double tells any two numbers of so many digits apart, and no more.
 const DOUBLE_DIGITS: usize = 15;
@@ -456,8 +457,9 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
-            let changed = intervals::order_inside(&mut other, schema);
-            Ok(Transformed::new_transformed(other, changed))
+            let measured = intervals::order_inside(&mut other, schema);
+            let grouped = window_frames::of_groups(&mut other, schema)?;
+            Ok(Transformed::new_transformed(other, measured || grouped))
         }
     }
 }
