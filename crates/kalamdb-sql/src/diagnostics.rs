@@ -294,6 +294,14 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         );
         return placed(error, text.and_then(|text| text.window(window)));
     }
+    let of_membership = message
+        .strip_prefix("expr type ")
+        .and_then(|rest| rest.strip_suffix(" in InSubquery"))
+        .and_then(|types| types.split_once(" can't cast to "));
+    if let Some((one, other)) = of_membership {
+        let message = format!("IN compares no {one} with {other}; cast one of them");
+        return Error::new(ErrorCode::TypeMismatch, message);
+    }
     let field = message
         .strip_prefix("Field ")
         .and_then(|rest| rest.strip_suffix(" not found in struct"));
@@ -313,7 +321,10 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         );
         return placed(error, text.and_then(|text| text.condition()));
     }
-    if let Some(error) = of_signature(&message).or_else(|| of_coercion(&message)) {
+    if let Some(error) = of_signature(&message)
+        .or_else(|| of_coercion(&message))
+        .or_else(|| of_finished_plan(&message))
+    {
         return error;
     }
     let is_type_problem = [
@@ -325,6 +336,8 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         "non-boolean predicate",
         "Unary operator",
         "Incompatible inputs for",
+        " to common types in CASE WHEN expression",
+        "Can not find compatible types to compare ",
         ", but received ",
     ];
     let code = if is_type_problem.iter().any(|sign| message.contains(sign)) {
@@ -351,7 +364,7 @@ fn of_repeated_name(message: &str) -> Option<Error> {
     Some(Error::new(ErrorCode::InvalidStatement, message))
 }
 
-/// What a function of ours says of arguments of no type that it takes.
+/// What a function of ours says of arguments that it does not take.
 fn of_coercion(text: &str) -> Option<Error> {
     let (_, ours) = text.rsplit_once("user-defined coercion failed with: External error: ")?;
     let (code, reason) = ours.split_once(": ")?;
@@ -387,8 +400,11 @@ fn of_signature(text: &str) -> Option<Error> {
 
 /// The text with Arrow's names of simple types as SQL names them.
 fn in_sql_words(text: &str) -> String {
+    let text = text
+        .replace("FixedSizeBinary(16)", "UUID")
+        .replace(" and else (None) to common", " to common");
     let mut words = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while !rest.is_empty() {
         let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let end = rest.find(|c| !is_letter(c)).unwrap_or(rest.len());
@@ -408,6 +424,9 @@ fn in_sql_words(text: &str) -> String {
 }
 
 fn from_execution(message: &str) -> Error {
+    if let Some(error) = of_coercion(message) {
+        return error;
+    }
     if message.contains("Scalar subquery returned more than one row") {
         return Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
     }
@@ -440,6 +459,14 @@ fn from_internal(message: &str) -> Error {
         return error;
     }
     let text = tidy(message);
+    let of_between = text
+        .strip_prefix("Failed to coerce types ")
+        .and_then(|rest| rest.strip_suffix(" in BETWEEN expression"))
+        .and_then(|types| types.split_once(" and "));
+    if let Some((one, other)) = of_between {
+        let message = format!("BETWEEN compares no {one} with {other}; cast one of them");
+        return Error::new(ErrorCode::TypeMismatch, in_sql_words(&message));
+    }
     if OF_ARGUMENTS.contains(&text.as_str()) {
         return Error::new(ErrorCode::InvalidArgument, text);
     }

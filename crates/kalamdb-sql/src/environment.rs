@@ -354,7 +354,7 @@ impl TypePlanner for SqlTypes {
             | ast::DataType::CharacterLargeObject(None)
             | ast::DataType::CharLargeObject(None)
             | ast::DataType::Date32
-            | ast::DataType::Time(Some(_), _)
+            | ast::DataType::Time(..)
             | ast::DataType::Interval { fields: Some(_), .. }
             | ast::DataType::Custom(..) => {
                 let of_column =

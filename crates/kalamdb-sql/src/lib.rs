@@ -118,6 +118,7 @@ mod to_char;
 mod told_casts;
 mod tree;
 mod types;
+mod united_types;
 mod values;
 mod views;
 mod window_frames;

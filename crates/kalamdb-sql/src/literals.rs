@@ -30,6 +30,7 @@ use crate::quantified::Quantified;
 use crate::text_comparisons::truth;
 use crate::time_units;
 use crate::tree::walk_mut;
+use crate::united_types;
 use crate::window_frames;
 
 /// A double tells any two numbers of so many digits apart, and no more.
@@ -296,7 +297,7 @@ impl AnalyzerRule for TypedLiterals {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(
                 |plan| {
-                    let plan = mixed_numbers::in_plan(intervals::sorted(plan))?;
+                    let plan = united_types::in_plan(mixed_numbers::in_plan(intervals::sorted(plan))?)?;
                     kept_types::of_unnest(plan.recompute_schema()?)
                 },
             )
@@ -364,9 +365,12 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             }
             changed |= float_order::in_list(&mut list, schema);
             changed |= mixed_numbers::harmonize(iter::once(list.expr.as_mut()).chain(&mut list.list), schema);
-            for item in &mut list.list {
+            if let [item] = list.list.as_mut_slice() {
                 changed |= time_units::of_day(&mut list.expr, item, schema);
             }
+            let mut all: Vec<&mut Expr> = iter::once(list.expr.as_mut()).chain(&mut list.list).collect();
+            changed |= time_units::harmonize(&mut all, schema);
+            changed |= time_units::of_days(&mut all, schema);
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
@@ -375,9 +379,17 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 return Ok(Transformed::yes(Expr::Between(between)));
             }
             let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
+            let mut changed = widened;
+            // A literal between two values is one of their type.
+            if matches!(between.expr.as_ref(), Expr::Literal(..))
+                && let Some(typed) = replacement(&between.low, &between.expr, schema)?
+            {
+                *between.expr = typed;
+                changed = true;
+            }
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
-            let mut changed = widened || low.is_some() || high.is_some();
+            changed |= low.is_some() || high.is_some();
             if let Some(low) = low {
                 between.low = Box::new(low);
             }
@@ -387,14 +399,16 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             changed |= float_order::between(&mut between, schema);
             let bounds = [&mut between.expr, &mut between.low, &mut between.high];
             changed |= mixed_numbers::harmonize(bounds.map(Box::as_mut), schema);
-            changed |= time_units::of_day(&mut between.expr, &mut between.low, schema);
-            changed |= time_units::of_day(&mut between.expr, &mut between.high, schema);
+            let mut all = [&mut between.expr, &mut between.low, &mut between.high].map(Box::as_mut);
+            changed |= time_units::harmonize(&mut all, schema);
+            changed |= time_units::of_days(&mut all, schema);
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
         Expr::Case(mut case) => {
             let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
             let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
             let mut changed = time_units::harmonize(&mut results, schema);
+            changed |= time_units::of_days(&mut results, schema);
             changed |= written_as_others(&mut results, schema)?;
             changed |= mixed_numbers::harmonize(results, schema);
             if let Some(compared) = case.expr.as_deref_mut() {
@@ -405,7 +419,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                     }
                 }
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                changed |= mixed_numbers::harmonize(iter::once(compared).chain(whens), schema);
+                let mut all: Vec<&mut Expr> = iter::once(compared).chain(whens).collect();
+                changed |= time_units::harmonize(&mut all, schema);
+                changed |= time_units::of_days(&mut all, schema);
+                changed |= mixed_numbers::harmonize(all, schema);
             }
             let kept = kept_types::of_case(case, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
@@ -413,8 +430,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
         Expr::ScalarFunction(mut call) => {
             let mut changed = far_times::take_date(&mut call, schema) || fix_places(&mut call);
             if time_units::are_of_one_type(&call) {
+                kept_types::check_texts(&call, schema)?;
                 let mut args: Vec<&mut Expr> = call.args.iter_mut().collect();
                 changed |= time_units::harmonize(&mut args, schema);
+                changed |= time_units::of_days(&mut args, schema);
                 changed |= written_as_others(&mut args, schema)?;
                 changed |= mixed_numbers::harmonize(args, schema);
             }
@@ -453,7 +472,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             })
         }
         Expr::InSubquery(mut membership) => {
-            let changed = mixed_numbers::in_subquery(&mut membership, schema)?;
+            let mut changed = mixed_numbers::in_subquery(&mut membership, schema)?;
+            changed |= united_types::in_subquery(&mut membership, schema)?;
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
