@@ -485,6 +485,7 @@ impl Planner {
                 // Before anything else walks over what the plan shares.
                 PlanSize::of(&plan)?.check()?;
                 check_sorts(&plan)?;
+                repeated_names::check_groups(&plan)?;
                 let plan = lateral_unnest::joined(plan)?.data;
                 let plan = grouping_sets::of_columns(plan)?.data;
                 let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
