@@ -62,8 +62,10 @@ impl Calls<'_> {
         let ast::FunctionArguments::List(list) = &function.args else {
             return None;
         };
-        // What it orders by is an argument to it.
-        if !function.within_group.is_empty() || list.args.iter().any(is_several) {
+        // What it orders by is an argument to it, in WITHIN GROUP or in the list.
+        let orders = |clause: &ast::FunctionArgumentClause| matches!(clause, ast::FunctionArgumentClause::OrderBy(_));
+        let is_ordered = !function.within_group.is_empty() || list.clauses.iter().any(orders);
+        if is_ordered || list.args.iter().any(is_several) {
             return None;
         }
         self.wrong_count(&folded(name.as_ident()?), list.args.len())
@@ -208,6 +210,7 @@ mod tests {
                 fixture.check_error(&sql, ErrorCode::InvalidStatement, Some(place), part);
             }
         }
+        fixture.check("SELECT quantile_cont(0.5 ORDER BY n) FROM t", &["NULL"]);
         fixture.check(
             "SELECT count(*), count(name, n), lag(1, 1, 2) OVER () FROM t",
             &["0|0|2"],
