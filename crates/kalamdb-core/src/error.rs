@@ -1,6 +1,7 @@
 //! The product's errors: few codes, the same over every door, each telling the caller what to do next.
 
 use std::fmt;
+use std::panic::Location;
 
 use kalamdb_store::{CommitError, StoreError};
 
@@ -101,6 +102,17 @@ pub struct Error {
     pub message: String,
     /// Where in the SQL text, when known.
     pub position: Option<Position>,
+    /// Where an error of code INTERNAL comes from; `None` for all others.
+    pub bug: Option<Bug>,
+}
+
+/// What a log has of an error of code INTERNAL, the words of which may hold values of a statement or of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bug {
+    /// Whose error it was: KalamDB's own, or the kind of another library's.
+    pub kind: &'static str,
+    /// Where in KalamDB's source it became one of ours.
+    pub place: &'static Location<'static>,
 }
 
 /// The product's result.
@@ -108,12 +120,42 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error without a position.
+    #[track_caller]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let bug = (code == ErrorCode::Internal).then(|| Bug {
+            kind: "KalamDB",
+            place: Location::caller(),
+        });
         Error {
             code,
             message: message.into(),
             position: None,
+            bug,
         }
+    }
+
+    /// An error of code INTERNAL that a library reports as one of such a kind.
+    #[track_caller]
+    pub fn internal(kind: &'static str, message: impl Into<String>) -> Self {
+        Error {
+            bug: Some(Bug {
+                kind,
+                place: Location::caller(),
+            }),
+            ..Error::new(ErrorCode::Internal, message)
+        }
+    }
+
+    /// The error as a log may have it: as it is, but an INTERNAL one without its words, which may hold values of a statement or of
+    /// rows.
+    pub fn for_log(&self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self.bug {
+            Some(Bug { kind, place }) => {
+                let code = self.code.as_str();
+                write!(f, "{code} of {kind} at {}:{}", place.file(), place.line())
+            }
+            None => write!(f, "{self}"),
+        })
     }
 
     /// TABLE_NOT_FOUND, worded alike for a table that does not exist and for one that the principal may not know of.
@@ -309,4 +351,30 @@ codes! {
     StorageError => "STORAGE_ERROR",
     DataCorrupted => "DATA_CORRUPTED",
     Internal => "INTERNAL",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_the_place_of_a_bug_and_no_words_of_it() {
+        let check = |error: Error, expected: &[&str]| {
+            let logged = error.for_log().to_string();
+            assert!(!logged.contains("secret"), "{logged}");
+            for part in expected {
+                assert!(logged.contains(part), "{logged}");
+            }
+        };
+        check(
+            Error::new(ErrorCode::Internal, "the secret"),
+            &["INTERNAL of KalamDB at ", "error.rs:"],
+        );
+        check(
+            Error::internal("a library", "the secret").at(Position { line: 1, column: 1 }),
+            &["INTERNAL of a library at ", "error.rs:"],
+        );
+        let other = Error::new(ErrorCode::StorageError, "no space in file 7");
+        assert_eq!(other.for_log().to_string(), "STORAGE_ERROR: no space in file 7");
+    }
 }

@@ -96,7 +96,7 @@ pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
 pub use clock::{Clock, DrivenClock, SystemClock};
 pub use define::{CreateMode, NewTable};
 pub use engine::{Engine, EngineOptions, View};
-pub use error::{Error, ErrorCode, Position, Result};
+pub use error::{Bug, Error, ErrorCode, Position, Result};
 pub use grants::{Grant, GrantChange, GrantedOn, Grants};
 pub use jobs::{JobKind, JobReport, JobSnapshot, JobStatus, SegmentProblem};
 pub use kalamdb_store::{Bounds, ColumnId, Durability, Prune, ScanCounters, ScanOrder, StoreStatistics};

@@ -122,7 +122,7 @@ impl Mover {
             Ok(report) => {
                 tracing::debug!(job_id, kind, %table, rows = report.rows, bytes = report.bytes, "a job finished");
             }
-            Err(error) => tracing::warn!(job_id, kind, %table, %error, "a job did not finish"),
+            Err(error) => tracing::warn!(job_id, kind, %table, error = %error.for_log(), "a job did not finish"),
         }
         self.jobs.end(job, &outcome);
         // Kept first: who was told of a job finds it, after a crash too.

@@ -118,7 +118,9 @@ pub(crate) async fn run(scene: Scene<'_>, action: Action) -> Result<Option<Bytes
         CLOSE_SESSION => session::close(scene.database, scene.lease, body)?,
         CANCEL_FLIGHT_INFO => {
             let request = CancelFlightInfoRequest::decode(body.clone()).map_err(undecodable)?;
-            let info = request.info.ok_or_else(|| invalid("the request has no FlightInfo"))?;
+            let info = request.info.ok_or_else(|| {
+                invalid("the action's body has no FlightInfo; it is a CancelFlightInfoRequest with that of the query to cancel")
+            })?;
             CancelFlightInfoResult {
                 status: cancel(&scene, &info)?.into(),
             }
@@ -126,6 +128,11 @@ pub(crate) async fn run(scene: Scene<'_>, action: Action) -> Result<Option<Bytes
         }
         CANCEL_QUERY => {
             let request: ActionCancelQueryRequest = unwrap_any(body)?;
+            if request.info.is_empty() {
+                return Err(invalid(
+                    "the ActionCancelQueryRequest has no FlightInfo; it names the query to cancel by it",
+                ));
+            }
             let info = FlightInfo::decode(request.info).map_err(undecodable)?;
             // The two enums have the same numbers.
             let result = ActionCancelQueryResult {

@@ -145,6 +145,12 @@ pub(crate) fn not_yet(what_is: &str) -> Error {
 /// INVALID_REQUEST.
 pub(crate) fn unwrap_any<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
     let expected = || M::type_url().rsplit('.').next().unwrap_or_default();
+    if body.is_empty() {
+        return Err(invalid(format!(
+            "the action's body is empty; it takes {} in an Any",
+            expected()
+        )));
+    }
     let any = Any::decode(body).map_err(|error| {
         invalid(format!(
             "the action's body is not an Any around {}: {error}",
@@ -154,11 +160,10 @@ pub(crate) fn unwrap_any<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
     any.unpack::<M>()
         .map_err(|error| invalid(format!("the action's {} does not decode: {error}", expected())))?
         .ok_or_else(|| {
-            invalid(format!(
-                "the action takes {}, not {}",
-                expected(),
-                printable(&any.type_url)
-            ))
+            invalid(match any.type_url.is_empty() {
+                true => format!("the action takes {} in an Any, and its Any names no type", expected()),
+                false => format!("the action takes {}, not {}", expected(), printable(&any.type_url)),
+            })
         })
 }
 
@@ -279,7 +284,9 @@ fn invalid(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_flight::sql::{CommandGetTableTypes, CommandStatementQuery, CommandStatementUpdate};
+    use arrow_flight::sql::{
+        ActionCreatePreparedStatementRequest, CommandGetTableTypes, CommandStatementQuery, CommandStatementUpdate,
+    };
 
     fn any_bytes(message: &impl ProstMessageExt) -> Vec<u8> {
         message.as_any().encode_to_vec()
@@ -349,6 +356,26 @@ mod tests {
                 Err(error) => assert_eq!(error.code, ErrorCode::InvalidRequest, "{length}"),
             }
         }
+    }
+
+    #[test]
+    fn a_body_without_its_request_says_what_is_missing() {
+        let check = |body: &[u8], part: &str| {
+            let error = unwrap_any::<ActionCreatePreparedStatementRequest>(body).expect_err("no request");
+            assert_eq!(error.code, ErrorCode::InvalidRequest);
+            assert!(error.message.contains(part), "{error}");
+            assert!(
+                error.message.contains("ActionCreatePreparedStatementRequest"),
+                "{error}"
+            );
+        };
+        check(&[], "is empty");
+        let nameless = Any {
+            type_url: String::new(),
+            value: Bytes::from_static(b"x"),
+        };
+        check(&nameless.encode_to_vec(), "names no type");
+        check(&any_bytes(&query("SELECT 1")), "not ");
     }
 
     #[test]

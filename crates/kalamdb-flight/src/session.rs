@@ -31,7 +31,11 @@ pub(crate) fn set_options(database: &Arc<Database>, lease: &SessionLease, body: 
     let mut result = SetSessionOptionsResult::default();
     for (name, value) in request.session_options {
         if let Err(error) = database.set_session_option(lease.session(), &name, decode_value(value)) {
-            tracing::debug!(option = name, %error, "a session option was refused");
+            tracing::debug!(
+                option = name,
+                code = error.code.as_str(),
+                "a session option was refused"
+            );
             result.errors.insert(
                 name,
                 OptionError {

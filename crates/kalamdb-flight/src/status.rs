@@ -20,7 +20,7 @@ pub(crate) fn status(error: Error) -> Status {
         error.code,
         ErrorCode::Internal | ErrorCode::DataCorrupted | ErrorCode::StorageError
     ) {
-        tracing::error!(%error, "a call failed");
+        tracing::error!(error = %error.for_log(), "a call failed");
     } else {
         // Its message may hold values of the statement, which are for whoever sent it.
         tracing::debug!(code = error.code.as_str(), "a call failed");

@@ -1,5 +1,6 @@
 //! The log: to standard error, as text or JSON. No statement's text and no credential is ever handed to it.
 
+use std::any::Any;
 use std::io::IsTerminal;
 
 use tracing::Level;
@@ -66,7 +67,29 @@ pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), String> {
     // A panic becomes an entry of the log like any other.
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
-        tracing::error!(%panic, %backtrace, "a thread panicked");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let words = words_of(panic.payload());
+        tracing::error!(place, words, %backtrace, "a thread panicked");
     }));
     Ok(())
+}
+
+/// What a panic says in words of the program's text. Words that were put together when it ran may hold values of a statement.
+fn words_of(payload: &dyn Any) -> &'static str {
+    match payload.downcast_ref::<&'static str>() {
+        Some(words) => words,
+        None => "(words with values are not logged)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_with_values_are_left_out() {
+        assert_eq!(words_of(&"a lock is held twice"), "a lock is held twice");
+        let put_together = format!("'{}' is no number", "secret");
+        assert!(!words_of(&put_together).contains("secret"));
+    }
 }

@@ -568,7 +568,7 @@ impl Database {
     ) -> Result<T> {
         match self.runtimes.short.spawn(AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(panic)) => Err(panicked(&*panic)),
+            Ok(Err(_)) => Err(panicked()),
             Err(_) => Err(stopping()),
         }
     }
@@ -643,21 +643,15 @@ async fn interruptible<T>(query: &RunningQuery, work: impl Future<Output = Resul
         Either::Right((_, work)) if query.is_committing() => work.await,
         Either::Right((error, _)) => return Err(error),
     };
-    outcome.unwrap_or_else(|panic| Err(panicked(&*panic)))
+    let outcome = outcome.unwrap_or_else(|_| Err(panicked()));
+    outcome.map_err(|error| query.logged(error))
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let reason = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    tracing::error!(
-        reason = reason.as_deref().unwrap_or("unknown"),
-        "a statement's task panicked"
-    );
-    Error::new(
-        ErrorCode::Internal,
-        "the statement failed because of a bug in KalamDB; the server's log says more",
+/// The log has where, from the hook of panics.
+fn panicked() -> Error {
+    Error::internal(
+        "KalamDB, a panic",
+        "the statement failed because of a bug in KalamDB; the server's log says where",
     )
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
         ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
         ArrowError::MemoryError(message) => Error::new(ErrorCode::OutOfMemory, tidy(message)),
         ArrowError::IoError(message, _) => Error::new(ErrorCode::StorageError, tidy(message)),
-        other => Error::new(ErrorCode::Internal, tidy(&other.to_string())),
+        other => Error::internal("Arrow", tidy(&other.to_string())),
     }
 }
 
@@ -84,7 +84,7 @@ fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
                     translated.find(|error| error.position.is_some()).unwrap_or(first)
                 }
                 Some(first) => first,
-                None => Error::new(ErrorCode::Internal, "the query failed without a reason"),
+                None => Error::internal("DataFusion, an empty collection", "the query failed without a reason"),
             }
         }
         DataFusionError::ArrowError(inner, _) => from_arrow(inner),
@@ -113,7 +113,7 @@ fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
             Error::new(ErrorCode::Cancelled, "the statement was cancelled")
         }
         DataFusionError::Internal(message) => from_internal(message),
-        other => Error::new(ErrorCode::Internal, tidy(&other.strip_backtrace())),
+        other => Error::internal(kind(other), tidy(&other.strip_backtrace())),
     }
 }
 
@@ -126,7 +126,17 @@ fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Err
         from_arrow(inner)
     } else {
         let message = error.to_string();
-        of_pattern(&message).unwrap_or_else(|| Error::new(ErrorCode::Internal, tidy(&message)))
+        of_pattern(&message).unwrap_or_else(|| Error::internal("a library below DataFusion", tidy(&message)))
+    }
+}
+
+/// What the log calls an error of a kind that DataFusion's planning and running have no use for.
+fn kind(error: &DataFusionError) -> &'static str {
+    match error {
+        DataFusionError::ExecutionJoin(_) => "DataFusion, a task of it",
+        DataFusionError::Substrait(_) => "DataFusion, Substrait",
+        DataFusionError::Ffi(_) => "DataFusion, FFI",
+        _ => "DataFusion",
     }
 }
 
@@ -284,6 +294,14 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         );
         return placed(error, text.and_then(|text| text.window(window)));
     }
+    let of_membership = message
+        .strip_prefix("expr type ")
+        .and_then(|rest| rest.strip_suffix(" in InSubquery"))
+        .and_then(|types| types.split_once(" can't cast to "));
+    if let Some((one, other)) = of_membership {
+        let message = format!("IN compares no {one} with {other}; cast one of them");
+        return Error::new(ErrorCode::TypeMismatch, message);
+    }
     let field = message
         .strip_prefix("Field ")
         .and_then(|rest| rest.strip_suffix(" not found in struct"));
@@ -303,7 +321,10 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         );
         return placed(error, text.and_then(|text| text.condition()));
     }
-    if let Some(error) = of_signature(&message).or_else(|| of_coercion(&message)) {
+    if let Some(error) = of_signature(&message)
+        .or_else(|| of_coercion(&message))
+        .or_else(|| of_finished_plan(&message))
+    {
         return error;
     }
     let is_type_problem = [
@@ -315,6 +336,8 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         "non-boolean predicate",
         "Unary operator",
         "Incompatible inputs for",
+        " to common types in CASE WHEN expression",
+        "Can not find compatible types to compare ",
         ", but received ",
     ];
     let code = if is_type_problem.iter().any(|sign| message.contains(sign)) {
@@ -341,11 +364,25 @@ fn of_repeated_name(message: &str) -> Option<Error> {
     Some(Error::new(ErrorCode::InvalidStatement, message))
 }
 
-/// What a function of ours says of arguments of no type that it takes.
+/// What a function of ours says of arguments that it does not take.
 fn of_coercion(text: &str) -> Option<Error> {
-    let (_, ours) = text.split_once("user-defined coercion failed with: External error: TYPE_MISMATCH: ")?;
-    let reason = ours.split(". No function matches").next().unwrap_or(ours);
-    Some(Error::new(ErrorCode::TypeMismatch, reason))
+    let (_, ours) = text.rsplit_once("user-defined coercion failed with: External error: ")?;
+    let (code, reason) = ours.split_once(": ")?;
+    let code = ErrorCode::ALL.iter().find(|known| known.as_str() == code)?;
+    let reason = reason.split(". No function matches").next().unwrap_or(reason);
+    Some(Error::new(*code, reason))
+}
+
+/// What the check of a finished plan says, with the whole of the plan.
+fn of_finished_plan(text: &str) -> Option<Error> {
+    let is_check = text.contains("does not satisfy order requirements")
+        || text.contains("does not satisfy distribution requirements");
+    (text.starts_with("Plan: [") && is_check).then(|| {
+        Error::internal(
+            "DataFusion, the check of a plan",
+            "the query cannot be run: the steps of its plan do not fit one another",
+        )
+    })
 }
 
 /// Arguments of no type that a function takes: DataFusion lists what each of its signatures wants.
@@ -363,8 +400,11 @@ fn of_signature(text: &str) -> Option<Error> {
 
 /// The text with Arrow's names of simple types as SQL names them.
 fn in_sql_words(text: &str) -> String {
+    let text = text
+        .replace("FixedSizeBinary(16)", "UUID")
+        .replace(" and else (None) to common", " to common");
     let mut words = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while !rest.is_empty() {
         let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let end = rest.find(|c| !is_letter(c)).unwrap_or(rest.len());
@@ -384,6 +424,9 @@ fn in_sql_words(text: &str) -> String {
 }
 
 fn from_execution(message: &str) -> Error {
+    if let Some(error) = of_coercion(message) {
+        return error;
+    }
     if message.contains("Scalar subquery returned more than one row") {
         return Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
     }
@@ -416,11 +459,21 @@ fn from_internal(message: &str) -> Error {
         return error;
     }
     let text = tidy(message);
+    let of_between = text
+        .strip_prefix("Failed to coerce types ")
+        .and_then(|rest| rest.strip_suffix(" in BETWEEN expression"))
+        .and_then(|types| types.split_once(" and "));
+    if let Some((one, other)) = of_between {
+        let message = format!("BETWEEN compares no {one} with {other}; cast one of them");
+        return Error::new(ErrorCode::TypeMismatch, in_sql_words(&message));
+    }
     if OF_ARGUMENTS.contains(&text.as_str()) {
         return Error::new(ErrorCode::InvalidArgument, text);
     }
-    tracing::warn!(reason = %text, "DataFusion reported an internal error");
-    Error::new(ErrorCode::Internal, format!("the query cannot be run: {text}"))
+    Error::internal(
+        "DataFusion, a bug by its own words",
+        format!("the query cannot be run: {text}"),
+    )
 }
 
 fn unsupported(message: &str) -> String {

@@ -50,6 +50,7 @@ use crate::kept_types::{CHOOSING_WITH_TEXTS, Choosing};
 use crate::literals::TypedLiterals;
 use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
+use crate::more_functions;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
@@ -58,10 +59,12 @@ use crate::pauses;
 use crate::recursive_terms::RecursiveTerms;
 use crate::session_zone::SessionZone;
 use crate::single_distinct::of_kept_types;
+use crate::sort_keys::SortKeys;
 use crate::subquery_values::before_predicates;
 use crate::text_comparisons::TextBesideBoolean;
 use crate::time_units::TimesOfDay;
 use crate::time_zones::UTC;
+use crate::to_char;
 use crate::types;
 
 /// Partitions of a plan's parallel parts: as many as a small machine has cores. More would only split batches.
@@ -142,6 +145,8 @@ impl Environment {
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
         keep_extension_types(&mut base).map_err(diagnostics::from_datafusion)?;
+        more_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
+        to_char::register(&mut base).map_err(diagnostics::from_datafusion)?;
         Ok(Environment {
             runtime,
             base,
@@ -227,6 +232,8 @@ fn configuration(options: &DatabaseOptions) -> SessionConfig {
     let all = config.options_mut();
     // NOW() and the like have their type from it when functions are registered, so that it is that of every session.
     all.execution.time_zone = Some(UTC.to_owned());
+    // It takes a column for one that may be NULL by other rules than the plan does, and refuses `DISTINCT (n = 1) IS TRUE`.
+    all.execution.skip_physical_aggregate_schema_check = true;
     all.sql_parser.enable_ident_normalization = true;
     all.sql_parser.collect_spans = true;
     // Strings leave as plain Utf8, which `planning` sees to: clients take views at half the rate.
@@ -256,6 +263,7 @@ fn analyzer_rules() -> Vec<Arc<dyn datafusion::optimizer::analyzer::AnalyzerRule
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let rules = before_relying(before_merging(Optimizer::new().rules));
     let mut rules = of_kept_types(before_predicates(rules));
+    rules.push(Arc::new(SortKeys));
     rules.push(Arc::new(AskingWindows));
     rules
 }
@@ -348,7 +356,7 @@ impl TypePlanner for SqlTypes {
             | ast::DataType::CharacterLargeObject(None)
             | ast::DataType::CharLargeObject(None)
             | ast::DataType::Date32
-            | ast::DataType::Time(Some(_), _)
+            | ast::DataType::Time(..)
             | ast::DataType::Interval { fields: Some(_), .. }
             | ast::DataType::Custom(..) => {
                 let of_column =

@@ -46,6 +46,11 @@ fn plain_of(expr: &Expr) -> Option<&PlainNan> {
     }
 }
 
+/// Whether a call gives a float as what it is compared by, or without its NaN's sign.
+pub(crate) fn is_order(call: &ScalarFunction) -> bool {
+    call.func.inner().is::<PlainNan>()
+}
+
 /// `left op right` of floats, if it may be NaN, with the NaN that has no sign. Both sides have its type.
 pub(crate) fn computed(mut binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     let computes = matches!(

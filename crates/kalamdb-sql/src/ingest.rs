@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kalamdb_core::{
-    Appender, Column, CreateMode, Error, ErrorCode, INFORMATION_SCHEMA, NewTable, OnConflict, Result, Table, TableKind,
-    TableName, TableOptions,
+    Action, Appender, Column, CreateMode, Error, ErrorCode, INFORMATION_SCHEMA, NewTable, OnConflict, Result, Table,
+    TableKind, TableName, TableOptions,
 };
 
 use crate::assignment::{Target, assign};
@@ -169,6 +169,8 @@ fn begin(
             return Err(Error::new(ErrorCode::AlreadyExists, message));
         }
         (Some(table), _, IfExists::Append) => {
+            // Before its columns are asked for: those of a SYSTEM table are nobody's to fill.
+            planner.principal().check(Action::Insert, table)?;
             check_same_table(&request, table)?;
             let columns = match_columns(&planner, table, schema)?;
             let appender = database.engine().append(planner.principal(), table, on_conflict)?;
@@ -751,6 +753,34 @@ mod tests {
         fixture.run(&["SET ingest.on_conflict = 'replace'"]);
         load(&fixture, root, keyed(None), vec![rows(3)]).expect("the session's option stands in");
         fixture.check("SELECT k FROM t ORDER BY k", &["1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn no_load_writes_system_tables() {
+        let fixture = Fixture::new();
+        for if_exists in [IfExists::Append, IfExists::Replace] {
+            for (namespace, table) in [
+                ("system", "users"),
+                ("system", "queries"),
+                ("information_schema", "tables"),
+            ] {
+                let request = IngestRequest {
+                    namespace: Some(namespace.into()),
+                    if_exists,
+                    ..request(table)
+                };
+                let rows = vec![Ok(batch(vec![("nothing", ints(vec![1]))]))];
+                let refused = load(&fixture, &fixture.root, request, rows).expect_err("it is refused");
+                assert!(
+                    [ErrorCode::InvalidStatement, ErrorCode::InvalidArgument].contains(&refused.code),
+                    "{namespace}.{table}: {refused}"
+                );
+                assert!(
+                    refused.message.contains(table) || refused.message.contains(namespace),
+                    "{refused}"
+                );
+            }
+        }
     }
 
     #[test]

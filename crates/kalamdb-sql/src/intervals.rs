@@ -84,6 +84,11 @@ fn measure(expr: &mut Expr) {
     *expr = Expr::ScalarFunction(call);
 }
 
+/// Whether a call gives the length of an interval.
+pub(crate) fn is_length(call: &ScalarFunction) -> bool {
+    call.func.inner().is::<Length>()
+}
+
 /// Sorts by lengths what a sort sorts by intervals.
 pub(crate) fn sorted(plan: LogicalPlan) -> LogicalPlan {
     match plan {
@@ -162,7 +167,7 @@ pub(crate) fn lengths(values: &ArrayRef) -> Result<Decimal128Array> {
     })
 }
 
-/// What an interval lasts, under the name of its argument.
+/// What an interval lasts.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Length {
     signature: Signature,
@@ -181,10 +186,6 @@ impl Length {
 impl ScalarUDFImpl for Length {
     fn name(&self) -> &str {
         "length_of_interval"
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
     }
 
     fn signature(&self) -> &Signature {

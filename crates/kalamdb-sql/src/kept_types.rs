@@ -28,6 +28,7 @@ use kalamdb_core::{Error, ErrorCode};
 use crate::definition::data_type_name;
 use crate::extension_types::{ExtensionType, OnMisfit, UUID_BYTES, check_json, conversion};
 use crate::intervals::{INTERVAL, has_parts, lengths};
+use crate::time_units;
 
 /// Functions that give one of their arguments.
 const CHOOSING: &[&str] = &["coalesce", "nullif", "nvl", "greatest", "least"];
@@ -464,12 +465,68 @@ impl ScalarUDFImpl for Choosing {
         if matches!(self.name(), "greatest" | "least") && given.iter().any(has_parts) {
             return intervals_alone(self.name(), given);
         }
+        if let Some(common) = time_units::common_time_of_day(given).or_else(|| common_with_texts(given)) {
+            return Ok(vec![common; given.len()]);
+        }
         let fields = given.iter().map(|given| Arc::new(Field::new("", given.clone(), true)));
-        let taken = fields_with_udf(&fields.collect::<Vec<FieldRef>>(), self.inner.as_ref())?;
+        let taken = fields_with_udf(&fields.collect::<Vec<FieldRef>>(), self.inner.as_ref());
+        let taken = taken.map_err(|error| if_of_several_types(self.name(), given).unwrap_or(error))?;
         Ok(taken.iter().map(|field| field.data_type().clone()).collect())
     }
 
     fn documentation(&self) -> Option<&Documentation> {
         self.inner.documentation()
     }
+}
+
+/// The type of times, dates, intervals or BOOLEANs among which there are texts; `None` for other types.
+fn common_with_texts(given: &[DataType]) -> Option<DataType> {
+    let mut others = given
+        .iter()
+        .filter(|data_type| !data_type.is_string() && !data_type.is_null());
+    let first = others.next()?;
+    let takes_texts = first.is_temporal() || *first == DataType::Boolean;
+    let has_texts = given.iter().any(DataType::is_string);
+    (takes_texts && has_texts && others.all(|other| other == first)).then(|| first.clone())
+}
+
+/// Refuses a text that is no literal among values of another type, of which literals alone are read as such.
+///
+/// # Errors
+/// TYPE_MISMATCH.
+pub(crate) fn check_texts(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
+    if !CHOOSING_WITH_TEXTS.contains(&call.func.name()) {
+        return Ok(());
+    }
+    let types = call.args.iter().map(|arg| arg.get_type(schema));
+    // What has no type here is for other rules to refuse.
+    let Ok(types) = types.collect::<Result<Vec<DataType>>>() else {
+        return Ok(());
+    };
+    let is_misplaced =
+        |(arg, data_type): (&Expr, &DataType)| data_type.is_string() && !matches!(arg, Expr::Literal(..));
+    if common_with_texts(&types).is_some() && call.args.iter().zip(&types).any(is_misplaced) {
+        return Err(if_of_several_types(call.func.name(), &types)
+            .unwrap_or_else(|| DataFusionError::Internal("texts and other values are of several types".to_owned())));
+    }
+    Ok(())
+}
+
+/// The refusal of arguments that are not brought to one type; `None` if they are of one.
+fn if_of_several_types(name: &str, given: &[DataType]) -> Option<DataFusionError> {
+    let mut types: Vec<String> = given
+        .iter()
+        .filter(|data_type| !data_type.is_null())
+        .map(data_type_name)
+        .collect();
+    types.dedup();
+    if types.len() < 2 {
+        return None;
+    }
+    let message = format!(
+        "{name} takes values of one type, and not {}; cast them",
+        types.join(" and ")
+    );
+    let error = Error::new(ErrorCode::TypeMismatch, message);
+    Some(DataFusionError::External(Box::new(error)))
 }

@@ -30,6 +30,8 @@ use crate::recursive_terms;
 use crate::shifted_rows;
 use crate::text_comparisons::truth;
 use crate::time_units;
+use crate::united_types;
+use crate::window_frames;
 
 /// PostgreSQL's input forms of BYTEA: `\x` and hex digits, or text with `\\` and `\ooo` escapes. `None` if it is neither.
 pub(crate) fn bytea(text: &str) -> Option<Vec<u8>> {
@@ -111,7 +113,7 @@ impl AnalyzerRule for TypedLiterals {
 fn typed_plan(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
         plan_expressions::map(plan, |expr, schema| expr.transform_up(|expr| typed(expr, schema)))?.map_data(|plan| {
-            let plan = match mixed_numbers::in_plan(intervals::sorted(plan))? {
+            let plan = match mixed_numbers::in_plan(united_types::in_plan(intervals::sorted(plan))?)? {
                 LogicalPlan::RecursiveQuery(query) => {
                     LogicalPlan::RecursiveQuery(recursive_terms::of_first_types(query, typed_plan)?)
                 }
@@ -183,9 +185,12 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             changed |= beside_items(&mut list.expr, &list.list, schema)?;
             changed |= float_order::in_list(&mut list, schema);
             changed |= mixed_numbers::harmonize(iter::once(list.expr.as_mut()).chain(&mut list.list), schema);
-            for item in &mut list.list {
+            if let [item] = list.list.as_mut_slice() {
                 changed |= time_units::of_day(&mut list.expr, item, schema);
             }
+            let mut all: Vec<&mut Expr> = iter::once(list.expr.as_mut()).chain(&mut list.list).collect();
+            changed |= time_units::harmonize(&mut all, schema);
+            changed |= time_units::of_days(&mut all, schema);
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
         Expr::Between(mut between) => {
@@ -194,9 +199,17 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 return Ok(Transformed::yes(Expr::Between(between)));
             }
             let widened = time_units::widen(&mut between.expr, &[&between.low, &between.high], schema);
+            let mut changed = widened;
+            // A literal between two values is one of their type.
+            if matches!(between.expr.as_ref(), Expr::Literal(..))
+                && let Some(typed) = replacement(&between.low, &between.expr, schema)?
+            {
+                *between.expr = typed;
+                changed = true;
+            }
             let low = replacement(&between.expr, &between.low, schema)?;
             let high = replacement(&between.expr, &between.high, schema)?;
-            let mut changed = widened || low.is_some() || high.is_some();
+            changed |= low.is_some() || high.is_some();
             if let Some(low) = low {
                 between.low = Box::new(low);
             }
@@ -207,14 +220,16 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             changed |= float_order::between(&mut between, schema);
             let bounds = [&mut between.expr, &mut between.low, &mut between.high];
             changed |= mixed_numbers::harmonize(bounds.map(Box::as_mut), schema);
-            changed |= time_units::of_day(&mut between.expr, &mut between.low, schema);
-            changed |= time_units::of_day(&mut between.expr, &mut between.high, schema);
+            let mut all = [&mut between.expr, &mut between.low, &mut between.high].map(Box::as_mut);
+            changed |= time_units::harmonize(&mut all, schema);
+            changed |= time_units::of_days(&mut all, schema);
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
         Expr::Case(mut case) => {
             let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
             let mut results: Vec<&mut Expr> = results.chain(case.else_expr.as_deref_mut()).collect();
             let mut changed = time_units::harmonize(&mut results, schema);
+            changed |= time_units::of_days(&mut results, schema);
             changed |= written_as_others(&mut results, schema)?;
             changed |= mixed_numbers::harmonize(results.iter_mut().map(|result| &mut **result), schema);
             changed |= common_types::cast_numbers(&mut results, schema);
@@ -226,7 +241,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                     }
                 }
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                changed |= mixed_numbers::harmonize(iter::once(compared).chain(whens), schema);
+                let mut all: Vec<&mut Expr> = iter::once(compared).chain(whens).collect();
+                changed |= time_units::harmonize(&mut all, schema);
+                changed |= time_units::of_days(&mut all, schema);
+                changed |= mixed_numbers::harmonize(all, schema);
             }
             let kept = kept_types::of_case(case, schema)?;
             Ok(Transformed::new_transformed(kept.data, changed || kept.transformed))
@@ -234,8 +252,10 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
         Expr::ScalarFunction(mut call) => {
             let mut changed = far_times::take_date(&mut call, schema) || fix_places(&mut call);
             if time_units::are_of_one_type(&call) {
+                kept_types::check_texts(&call, schema)?;
                 let mut args: Vec<&mut Expr> = call.args.iter_mut().collect();
                 changed |= time_units::harmonize(&mut args, schema);
+                changed |= time_units::of_days(&mut args, schema);
                 changed |= written_as_others(&mut args, schema)?;
                 changed |= mixed_numbers::harmonize(args, schema);
             } else if call.func.name() == "make_array" {
@@ -278,13 +298,15 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             })
         }
         Expr::InSubquery(mut membership) => {
-            let changed = mixed_numbers::in_subquery(&mut membership, schema)?;
+            let mut changed = mixed_numbers::in_subquery(&mut membership, schema)?;
+            changed |= united_types::in_subquery(&mut membership, schema)?;
             Ok(Transformed::new_transformed(Expr::InSubquery(membership), changed))
         }
         mut other => {
             let shifted = shifted_rows::with_default(&mut other, schema)?;
-            let changed = intervals::order_inside(&mut other, schema) || shifted;
-            Ok(Transformed::new_transformed(other, changed))
+            let measured = intervals::order_inside(&mut other, schema);
+            let grouped = window_frames::of_groups(&mut other, schema)?;
+            Ok(Transformed::new_transformed(other, shifted || measured || grouped))
         }
     }
 }

@@ -36,14 +36,19 @@ use crate::diagnostics::subqueries::Correlation;
 use crate::environment::QueryMemory;
 use crate::exact_numbers;
 use crate::execute_as;
+use crate::function_arguments;
 use crate::function_clauses;
+use crate::grouping_sets;
 use crate::guards::guarded;
 use crate::information_schema;
 use crate::interruption::{Interruption, aside, aside_waiting};
+use crate::interval_text;
 use crate::key_groups;
+use crate::lateral_unnest;
 use crate::literals;
 use crate::merged_columns;
 use crate::missing;
+use crate::more_functions;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::one_row_subqueries;
@@ -455,6 +460,9 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        more_functions::as_expressions(node);
+        lateral_unnest::as_unnest(node);
+        interval_text::in_units(node);
         exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
@@ -465,6 +473,7 @@ impl Planner {
         row_comparisons::as_scalars(node, &self.state)?;
         text_comparisons::as_equality(node);
         parameters::arrays_as_calls(node);
+        function_arguments::check(node, &self.state)?;
         function_clauses::check(node, &self.state)
     }
 
@@ -487,6 +496,9 @@ impl Planner {
             if let Some(statement) = with_subqueries {
                 ambiguous_outer::check(statement, &plan, raw)?;
             }
+            repeated_names::check_groups(&plan)?;
+            let plan = lateral_unnest::joined(plan)?.data;
+            let plan = grouping_sets::of_columns(plan)?.data;
             let plan = set_operations::numbered(single_value::aggregate_correlated(plan)?)?;
             let plan = plan.transform_data(one_row_subqueries::settled)?;
             let plan = plan.transform_data(subquery_values::rewritten)?;

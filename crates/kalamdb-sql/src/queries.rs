@@ -510,6 +510,17 @@ impl RunningQuery {
         self.registry.finish(self.number, QueryStatus::Finished, None);
     }
 
+    /// An error that is a bug, with the id under which the log has it. The log has no words of it and no literal of the statement.
+    pub(crate) fn logged(&self, mut error: Error) -> Error {
+        if error.code == ErrorCode::Internal {
+            let query_id = self.id();
+            let statement = self.entry.text.get().unwrap_or(&self.entry.outline);
+            tracing::error!(query_id, error = %error.for_log(), statement, "a statement met a bug");
+            error.message = format!("{}; the server's log has it as query {query_id}", error.message);
+        }
+        error
+    }
+
     pub(crate) fn failed(self, error: &Error) {
         let status = if error.code == ErrorCode::Cancelled {
             QueryStatus::Cancelled

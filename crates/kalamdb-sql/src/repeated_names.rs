@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use datafusion::common::SchemaError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{self, Visitor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
@@ -46,6 +47,35 @@ pub(crate) fn caused(error: &DataFusionError) -> bool {
         DataFusionError::Collection(errors) => errors.iter().any(caused),
         _ => false,
     }
+}
+
+/// Refuses what is grouped by under one name, `v` and `v::TEXT`, as the planner refuses what is selected so: it is the optimizer that
+/// makes a projection of groups.
+///
+/// # Errors
+/// That refusal.
+pub(crate) fn check_groups(plan: &LogicalPlan) -> DataFusionResult<()> {
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            let mut seen: HashMap<String, (usize, &Expr)> = HashMap::new();
+            for (place, expr) in grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().enumerate() {
+                let name = expr.schema_name().to_string();
+                match seen.get(&name) {
+                    Some((first, other)) if *other != expr => {
+                        let message = format!(
+                            "Groups require unique expression names but the expression \"{other}\" at position {first} and \
+                             \"{expr}\" at position {place} have the same name"
+                        );
+                        return Err(DataFusionError::Plan(message));
+                    }
+                    Some(_) => {}
+                    None => drop(seen.insert(name, (place, expr))),
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
 }
 
 /// Gives columns of the statement names of our own; false if there are none to give.

@@ -32,6 +32,7 @@ use crate::parameters;
 use crate::planned::Planned;
 use crate::planning::Planner;
 use crate::provider::{SEQ, UPDATED};
+use crate::result_names;
 use crate::tree::walk;
 use crate::values;
 
@@ -87,7 +88,9 @@ impl Returning {
             columns: columns.to_vec(),
             rows: Arc::clone(&rows),
         });
-        let planned = planner.plan_over(ast::Statement::Query(query), &known, relation)?;
+        let statement = ast::Statement::Query(query);
+        let names = result_names::of(&statement);
+        let planned = result_names::given(names, planner.plan_over(statement, &known, relation)?, None);
         check_shape(&planned.plan, items)?;
         let own = planned.plan.get_parameter_names();
         Ok(Returning {

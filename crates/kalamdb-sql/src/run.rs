@@ -20,6 +20,7 @@ use crate::parameters::Parameters;
 use crate::planned::Planned;
 use crate::planning::{Description, Planner, StatementKind};
 use crate::queries::RunningQuery;
+use crate::result_names;
 use crate::returning::Returning;
 use crate::session::Session;
 use crate::statement::{self, Parsed, Statement};
@@ -125,7 +126,7 @@ pub(crate) async fn statement(
     match statement {
         Statement::Query(statement) => {
             let planner = Planner::new(database, session, query.interruption())?.with_bound(parameters.types());
-            let planned = planner.plan(*statement, &[])?;
+            let planned = result_names::plan(&planner, *statement)?;
             rows(&planner, planned, &parameters, query, output).await?;
             Ok(Ended::Rows)
         }
@@ -245,7 +246,7 @@ pub(crate) fn describe(
         None => Ok(update(parameters.clone())),
     };
     match statement {
-        Statement::Query(statement) => query(planner.plan(*statement, &[])?),
+        Statement::Query(statement) => query(result_names::plan(&planner, *statement)?),
         Statement::Explain {
             analyze,
             verbose,

@@ -2,6 +2,7 @@
 
 mod dialect;
 mod grammar;
+mod join_conditions;
 mod operation_grammar;
 mod placeholders;
 mod refusals;

@@ -1,5 +1,6 @@
 //! What a statement does from its text to its outcome, against an engine in a temporary directory.
 
+mod bugs;
 mod correlated;
 mod damage;
 mod errors;

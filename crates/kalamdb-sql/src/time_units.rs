@@ -54,8 +54,15 @@ pub(crate) fn keep_far_times(node: &mut impl VisitMut) {
     walk_mut(node, &mut FarTimes).expect("this visitor does not break");
 }
 
-/// Gives a literal the seconds that it may lack, and the type that it is cast to a precision that reaches it.
+/// Gives a literal the seconds that it may lack, and the type that it is cast to a precision that reaches it, or that has its digits.
 fn reach(value: &mut ast::Value, data_type: &mut ast::DataType) {
+    if let ast::DataType::Time(precision @ None, ast::TimezoneInfo::None | ast::TimezoneInfo::WithoutTimeZone) =
+        data_type
+        && let ast::Value::SingleQuotedString(text) = value
+        && unit_of(text) == TimeUnit::Nanosecond
+    {
+        *precision = Some(9);
+    }
     if let ast::DataType::Timestamp(precision, _) = data_type
         && let ast::Value::SingleQuotedString(text) = value
     {
@@ -155,6 +162,51 @@ pub(crate) fn moment_beside_date(binary: &mut BinaryExpr, schema: &DFSchema) -> 
     true
 }
 
+/// Times of day that become of one type, or are compared with each other, in the finest unit among them. Whether anything changed.
+pub(crate) fn of_days(times: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let unit = |expr: &Expr| match expr.get_type(schema) {
+        Ok(DataType::Time32(unit) | DataType::Time64(unit)) => Some(unit),
+        // What has no type here is for other rules to refuse.
+        Ok(_) | Err(_) => None,
+    };
+    let units: Vec<Option<TimeUnit>> = times.iter().map(|time| unit(time)).collect();
+    let Some(finest) = units.iter().flatten().copied().reduce(finer) else {
+        return false;
+    };
+    let mut changed = false;
+    for (time, unit) in times.iter_mut().zip(units) {
+        if unit.is_some_and(|unit| unit != finest) {
+            **time = cast(std::mem::take(*time), time_of_day(finest));
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The one type of times of day of several units, NULLs aside; `None` for other types, and where there is one unit alone.
+pub(crate) fn common_time_of_day(given: &[DataType]) -> Option<DataType> {
+    let mut present = given.iter().filter(|data_type| !data_type.is_null()).peekable();
+    let first = present.peek().copied()?;
+    let mut finest = TimeUnit::Second;
+    let mut differ = false;
+    for data_type in present {
+        let (DataType::Time32(unit) | DataType::Time64(unit)) = data_type else {
+            return None;
+        };
+        finest = finer(finest, *unit);
+        differ |= data_type != first;
+    }
+    differ.then(|| time_of_day(finest))
+}
+
+/// The type of times of day in that unit.
+pub(crate) fn time_of_day(unit: TimeUnit) -> DataType {
+    match unit {
+        TimeUnit::Second | TimeUnit::Millisecond => DataType::Time32(unit),
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => DataType::Time64(unit),
+    }
+}
+
 /// Two times of day, which are compared, in one unit: a text in the other's if that has all its digits, else both in the finer
 /// one. Whether anything changed.
 pub(crate) fn of_day(left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> bool {
@@ -181,10 +233,7 @@ pub(crate) fn of_day(left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> bo
         (Some(digits), None) if digits <= of_right => of_right,
         _ => finer(of_left, of_right),
     };
-    let to = match common {
-        TimeUnit::Second | TimeUnit::Millisecond => DataType::Time32(common),
-        TimeUnit::Microsecond | TimeUnit::Nanosecond => DataType::Time64(common),
-    };
+    let to = time_of_day(common);
     for (side, given) in [(left, of_left), (right, of_right)] {
         if given != common {
             let whole = match std::mem::take(side) {
@@ -231,30 +280,46 @@ pub(crate) fn in_difference(other: &Expr, expr: &Expr, schema: &DFSchema) -> Opt
 /// Arguments that become of one type, those that can in the unit of those that have a coarser one. Whether any changed.
 pub(crate) fn harmonize(arguments: &mut [&mut Expr], schema: &DFSchema) -> bool {
     let moves = |expr: &Expr| match Given::of(expr, schema) {
-        Some(Given::Typed(..) | Given::Nanoseconds(..) | Given::Now) => true,
-        Some(Given::Text(_) | Given::Date) | None => false,
+        Some(Given::Typed(..) | Given::Nanoseconds(..) | Given::Now | Given::Date) => true,
+        Some(Given::Text(_)) | None => false,
     };
     if !arguments.iter().any(|argument| moves(argument)) {
         return false;
     }
     let others = arguments.iter().filter(|argument| !moves(argument));
-    let Some(unit) = others
-        .filter_map(|argument| coarse(argument, schema))
-        .map(|(unit, _)| unit)
-        .reduce(finer)
-    else {
+    let others = others.filter_map(|argument| coarse(argument, schema));
+    let coarse = others.reduce(|one, other| (finer(one.0, other.0), one.1.or(other.1)));
+    let Some((unit, zone)) = coarse.or_else(|| in_microseconds(arguments, schema)) else {
         return false;
     };
     let mut changed = false;
     for argument in arguments {
-        if let Some(given) = Given::of(argument, schema)
-            && let Some(coarser) = given.in_unit(argument, unit)
-        {
+        let coarser = match Given::of(argument, schema) {
+            // Nanoseconds, in which it would be otherwise, do not reach every date.
+            Some(Given::Date) => Some(cast(std::mem::take(*argument), DataType::Timestamp(unit, zone.clone()))),
+            Some(given) => given.in_unit(argument, unit),
+            None => None,
+        };
+        if let Some(coarser) = coarser {
             **argument = coarser;
             changed = true;
         }
     }
     changed
+}
+
+/// Unit and zone of timestamps, all of whole microseconds, beside dates, which nanoseconds may not reach.
+fn in_microseconds(arguments: &[&mut Expr], schema: &DFSchema) -> Option<(TimeUnit, Option<Arc<str>>)> {
+    let is_date = |argument: &&mut Expr| matches!(Given::of(argument, schema), Some(Given::Date));
+    if !arguments.iter().any(is_date) {
+        return None;
+    }
+    let mut others = arguments.iter().filter(|argument| !is_date(argument));
+    others.find_map(|argument| match argument.get_type(schema) {
+        Ok(DataType::Timestamp(_, zone)) => Some((TimeUnit::Microsecond, zone)),
+        // What has no type here is for other rules to refuse.
+        Ok(_) | Err(_) => None,
+    })
 }
 
 /// Whether the arguments of a function are brought to one type.
@@ -292,7 +357,8 @@ impl<'a> Given<'a> {
                 _ => None,
             },
             Expr::ScalarFunction(call) if call.func.name() == "now" => Some(Given::Now),
-            Expr::Column(_) => match expr.get_type(schema) {
+            // What is computed of dates alone is a date, too.
+            Expr::Column(_) | Expr::ScalarFunction(_) | Expr::Case(_) => match expr.get_type(schema) {
                 Ok(DataType::Date32) => Some(Given::Date),
                 // As above.
                 Ok(_) | Err(_) => None,

@@ -10,6 +10,7 @@ use chrono::{NaiveTime, Utc};
 use kalamdb_core::Result;
 
 use super::{Target, cast, digits, is_decimal, refuse_new_nulls, refuse_overflow, takes_no};
+use crate::interval_text;
 use crate::literals::{bytea, fixed_binary};
 
 /// The values of an array of Utf8 in the target's type.
@@ -68,6 +69,10 @@ pub(super) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
         T::Boolean => {
             let trimmed = rewrite(texts, |text| Some(text.trim().to_owned()));
             cast(&trimmed, target.data_type, target)?
+        }
+        T::Interval(_) => {
+            let written = rewrite(texts, |text| Some(interval_text::units(text).into_owned()));
+            cast(&written, target.data_type, target)?
         }
         // Arrow would make a list of the one text.
         to if to.is_nested() => return Err(takes_no(values.data_type(), target)),

@@ -49,7 +49,12 @@ pub(super) fn cost_of(name: &str) -> Option<Cost> {
         "strpos" => Cost::Search,
         "btrim" | "ltrim" | "rtrim" => Cost::Trim,
         "array_has_all" | "array_has_any" => Cost::Elements,
-        "regexp_count" | "regexp_instr" | "regexp_like" | "regexp_match" | "regexp_replace" => Cost::Pattern,
+        "regexp_count"
+        | "regexp_instr"
+        | "regexp_like"
+        | "regexp_match"
+        | "regexp_replace"
+        | "regexp_split_to_array" => Cost::Pattern,
         _ => return None,
     })
 }

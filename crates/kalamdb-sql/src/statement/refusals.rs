@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use kalamdb_core::{Error, ErrorCode, Position, Result};
 
+use super::join_conditions;
 use super::syntax::{find_word, position};
 use super::{Named, Statement};
 use crate::names::placed;
@@ -381,12 +382,13 @@ impl Refusals<'_> {
     fn joins(&self, tables: &[TableWithJoins]) -> Result<()> {
         for TableWithJoins { relation: _, joins } in tables {
             for Join {
-                relation: _,
+                relation,
                 global,
-                join_operator: _,
+                join_operator,
             } in joins
             {
                 self.unless(*global, "GLOBAL JOIN", &["GLOBAL"])?;
+                join_conditions::check(join_operator, relation)?;
             }
         }
         Ok(())
