@@ -7,6 +7,7 @@ mod tidy;
 mod slt;
 
 mod batches;
+mod disk_fault;
 mod writers;
 
 mod attack;
