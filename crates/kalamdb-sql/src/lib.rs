@@ -61,6 +61,7 @@ mod merged_columns;
 mod metadata;
 mod missing;
 mod mixed_numbers;
+mod named_types;
 mod named_windows;
 mod names;
 mod null_lists;
