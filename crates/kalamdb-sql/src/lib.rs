@@ -71,6 +71,7 @@ mod operators;
 mod ordered_filters;
 mod ordered_limits;
 mod parameters;
+mod pattern_operators;
 mod patterns;
 mod pauses;
 mod plan_expressions;
