@@ -172,7 +172,8 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "max_sessions",
-        about: "Sessions open at once; one more is refused with TOO_MANY_REQUESTS.",
+        about: "Sessions open at once; one more is refused with TOO_MANY_REQUESTS. The last three, or tenth of them if that is fewer, are \
+                for roles dba and system.",
         default_in_words: None,
         field: Field::Count(|config| &mut config.max_sessions, 1..=1_000_000),
     },
