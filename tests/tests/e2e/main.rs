@@ -15,6 +15,7 @@ mod broken_disk;
 mod command_line;
 mod commits;
 mod concurrency;
+mod connections;
 mod crash;
 mod crash_of_movers;
 mod credentials;
