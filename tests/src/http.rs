@@ -29,6 +29,8 @@ pub struct Http {
 pub struct HttpReply {
     /// The status code.
     pub status: u16,
+    /// All headers, in their order; of those that are no text nothing.
+    pub headers: Vec<(String, String)>,
     /// `Content-Type`.
     pub content_type: String,
     /// The body.
@@ -164,10 +166,16 @@ fn reply(answer: Answer) -> HttpReply {
         .get("content-type")
         .and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
+    let headers = response.headers().iter().map(|(name, value)| {
+        let value = value.to_str().unwrap_or_default();
+        (name.as_str().to_owned(), value.to_owned())
+    });
+    let headers = headers.collect();
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(REPLY_LIMIT_BYTES).read_to_vec();
     HttpReply {
         status,
+        headers,
         content_type,
         body: body.unwrap_or_else(|error| panic!("the HTTP reply broke off: {error}")),
     }

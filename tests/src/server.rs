@@ -23,6 +23,8 @@ pub struct Settings {
     pub args: Vec<String>,
     /// More environment variables.
     pub env: Vec<(String, String)>,
+    /// Where HTTP listens instead of a free port of 127.0.0.1.
+    pub http_listen: Option<String>,
     /// Leave `KALAMDB_ROOT_PASSWORD` out, so that the server makes a password of its own.
     pub own_root_password: bool,
 }
@@ -97,7 +99,8 @@ impl Server {
             .arg("serve")
             .arg("--data-dir")
             .arg(data_dir)
-            .args(["--flight-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(["--flight-listen", "127.0.0.1:0", "--http-listen"])
+            .arg(settings.http_listen.as_deref().unwrap_or("127.0.0.1:0"))
             .args(&settings.args);
         without_kalamdb_variables(&mut command);
         if !settings.own_root_password {

@@ -288,6 +288,9 @@ where
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
             let caller = request.extensions().get::<Caller>().cloned();
+            if let Some(refused) = caller.as_ref().and_then(|caller| caller.refused.clone()) {
+                return Ok(status(refused).into_http());
+            }
             let peer = caller.as_ref().and_then(|caller| caller.peer);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             let lease = {

@@ -1,5 +1,5 @@
-//! Accepted connections: how many at once, their socket options, their encryption, how long they may stay without a login, and the
-//! cord by which a stopping server pulls those that do not drain in time. What is said over them is not here.
+//! Accepted connections: their socket options, their encryption, how long they may stay
+//! without a login, and the cord by which a stopping server pulls those that do not drain in time. What is said over them is not here.
 
 use std::future::Future;
 use std::io;
@@ -15,9 +15,9 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, Stream, StreamExt as _};
+use kalamdb_core::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -25,6 +25,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use crate::places::{PATIENCE, Place, Places, Waiting};
 
 /// A failing accept (too many open files) fails again at once: waiting keeps it from taking a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -120,8 +122,10 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a door lets in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Connections at once; more wait in the listener's queue.
+    /// Connections at once.
     pub(crate) connections: usize,
+    /// More wait so long for a place.
+    pub(crate) patience: Duration,
     /// A connection is closed that has brought no right credentials for so long.
     pub(crate) login: Duration,
 }
@@ -131,6 +135,7 @@ impl Limits {
     pub(crate) fn of_connections(connections: usize) -> Self {
         Limits {
             connections,
+            patience: PATIENCE,
             login: LOGIN_TIMEOUT,
         }
     }
@@ -148,7 +153,7 @@ fn accept(
         listener,
         encryption,
         login_timeout: limits.login,
-        places: Arc::new(Semaphore::new(limits.connections)),
+        places: Places::with_patience(limits.connections, limits.patience),
         cord,
         handshakes: FuturesUnordered::new(),
     };
@@ -163,9 +168,9 @@ struct Entrance {
     listener: TcpListener,
     encryption: Option<Encryption>,
     login_timeout: Duration,
-    places: Arc<Semaphore>,
+    places: Places,
     cord: CancellationToken,
-    handshakes: FuturesUnordered<BoxFuture<'static, (SocketAddr, io::Result<Socket>, OwnedSemaphorePermit)>>,
+    handshakes: FuturesUnordered<BoxFuture<'static, (SocketAddr, io::Result<Socket>, Place)>>,
 }
 
 impl Entrance {
@@ -173,9 +178,12 @@ impl Entrance {
         loop {
             tokio::select! {
                 accepted = accept_within(&self.listener, &self.places), if self.handshakes.len() < MAX_HANDSHAKES => match accepted {
-                    Ok((socket, peer, place)) => {
-                        let encryption = self.encryption.clone();
-                        let prepared = async move { (peer, prepare(socket, encryption.as_ref()).await, place) };
+                    Ok((socket, peer, waiting)) => {
+                        let (encryption, places) = (self.encryption.clone(), self.places.clone());
+                        let prepared = async move {
+                            let place = places.settle(waiting).await;
+                            (peer, prepare(socket, encryption.as_ref()).await, place)
+                        };
                         self.handshakes.push(prepared.boxed());
                     }
                     Err(error) => {
@@ -186,12 +194,17 @@ impl Entrance {
                 },
                 Some((peer, prepared, place)) = self.handshakes.next() => match prepared {
                     Ok(socket) => {
+                        // Whoever is only told something keeps nothing for long.
+                        let time = match place.refusal() {
+                            Some(_) => self.login_timeout.min(PATIENCE),
+                            None => self.login_timeout,
+                        };
                         return Ok(Connection {
                             socket,
                             broken_off: Box::pin(self.cord.clone().cancelled_owned()),
                             login: Login::default(),
-                            login_ends: Some(Box::pin(tokio::time::sleep(self.login_timeout))),
-                            _place: place,
+                            login_ends: Some(Box::pin(tokio::time::sleep(time))),
+                            place,
                         });
                     }
                     // Mostly clients that do not speak TLS, or do not trust the certificate.
@@ -202,14 +215,11 @@ impl Entrance {
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept_within(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, once it may wait for a place.
+async fn accept_within(listener: &TcpListener, places: &Places) -> io::Result<(TcpStream, SocketAddr, Waiting)> {
+    let waiting = places.room().await?;
     let (socket, peer) = listener.accept().await?;
-    Ok((socket, peer, place))
+    Ok((socket, peer, waiting))
 }
 
 /// Whether somebody logged in over a connection.
@@ -228,6 +238,8 @@ impl Login {
 pub(crate) struct Caller {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) login: Login,
+    /// What every call gets on a connection for which there is no place.
+    pub(crate) refused: Option<Error>,
 }
 
 /// A client's connection.
@@ -237,7 +249,7 @@ pub(crate) struct Connection {
     login: Login,
     /// None after a login.
     login_ends: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Connection {
@@ -265,6 +277,7 @@ impl Connected for Connection {
             // It has none when it is gone already.
             peer: socket.peer_addr().ok(),
             login: self.login.clone(),
+            refused: self.place.refusal().cloned(),
         }
     }
 }
@@ -316,6 +329,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use kalamdb_core::ErrorCode;
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -333,6 +347,7 @@ mod tests {
         let (listener, address) = listener().await;
         let limits = Limits {
             connections: 2,
+            patience: PATIENCE,
             login: Duration::from_millis(1),
         };
         let mut accepted = Box::pin(accept(listener, None, limits, CancellationToken::new()));
@@ -358,6 +373,7 @@ mod tests {
         let (listener, address) = listener().await;
         let limits = Limits {
             connections: 1,
+            patience: Duration::from_secs(3_600),
             login: Duration::from_secs(3_600),
         };
         let mut accepted = Box::pin(accept(listener, None, limits, CancellationToken::new()));
@@ -369,5 +385,36 @@ mod tests {
         assert!(waits.is_pending());
         drop(first);
         accepted.next().await.expect("no end").expect("accepted");
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_in_time_is_told_and_has_none_in_the_way_of_others() {
+        let (listener, address) = listener().await;
+        let limits = Limits {
+            connections: 1,
+            patience: Duration::from_millis(1),
+            login: Duration::from_secs(3_600),
+        };
+        let mut accepted = Box::pin(accept(listener, None, limits, CancellationToken::new()));
+        let mut clients = vec![TcpStream::connect(address).await.expect("it listens")];
+        let first = accepted.next().await.expect("no end").expect("accepted");
+        assert!(first.connect_info().refused.is_none());
+        clients.push(TcpStream::connect(address).await.expect("it listens"));
+        let second = accepted.next().await.expect("no end").expect("accepted");
+        let refused = second.connect_info().refused.expect("there is no place");
+        assert_eq!(refused.code, ErrorCode::TooManyRequests);
+        for part in ["all 1 connections", "max_connections", "close some of yours"] {
+            assert!(refused.message.contains(part), "{refused}");
+        }
+        drop(first);
+        // What the second has is not the first's, which is for whoever comes, and for nobody before.
+        assert!(futures::poll!(accepted.next()).is_pending());
+        clients.push(TcpStream::connect(address).await.expect("it listens"));
+        let third = accepted.next().await.expect("no end").expect("accepted");
+        assert!(third.connect_info().refused.is_none());
+        clients.push(TcpStream::connect(address).await.expect("it listens"));
+        let fourth = accepted.next().await.expect("no end").expect("accepted");
+        assert!(fourth.connect_info().refused.is_some());
+        drop((second, third));
     }
 }

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kalamdb_core::{Error, ErrorCode, Task};
-use kalamdb_flight::{Encryption, SessionLease};
+use kalamdb_flight::{Encryption, Place, Places, SessionLease, Waiting};
 use kalamdb_sql::Database;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -32,6 +32,9 @@ use crate::script;
 
 /// A client has so long for the head of a request; idle connections end by it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The same where there is no place for it, which is all that it is told.
+const TOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The listener rests for so long when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +51,7 @@ pub(crate) struct Door {
 /// How connections are served.
 pub(crate) struct Entrance {
     pub(crate) router: Router,
-    /// Connections at once; more wait in the listener's queue.
+    /// Connections at once; more are told that there is no place.
     pub(crate) max_connections: usize,
     /// With it the door speaks HTTPS only.
     pub(crate) encryption: Option<Encryption>,
@@ -65,15 +68,23 @@ struct Peer(SocketAddr);
 /// # Errors
 /// When a connection's task panicked: everything else is dealt with here.
 pub(crate) async fn serve(listener: TcpListener, entrance: Entrance, deadline: CancellationToken) -> io::Result<()> {
+    let places = Places::new(entrance.max_connections);
     let entrance = Arc::new(entrance);
     let mut connections = JoinSet::new();
     let mut panicked = None;
     loop {
         tokio::select! {
             () = entrance.stopping.cancelled() => break,
-            accepted = listener.accept(), if connections.len() < entrance.max_connections => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, Arc::clone(&entrance)));
+            accepted = accept(&listener, &places) => match accepted {
+                Ok((stream, peer, waiting)) => {
+                    let (places, entrance) = (places.clone(), Arc::clone(&entrance));
+                    connections.spawn(async move {
+                        let place = tokio::select! {
+                            place = places.settle(waiting) => place,
+                            () = entrance.stopping.cancelled() => return,
+                        };
+                        connection(stream, peer, entrance, &place).await;
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an HTTP connection was not accepted");
@@ -108,7 +119,14 @@ fn report(ended: Result<(), JoinError>) -> Option<JoinError> {
     Some(error)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
+/// The next connection, once it may wait for a place.
+async fn accept(listener: &TcpListener, places: &Places) -> io::Result<(TcpStream, SocketAddr, Waiting)> {
+    let waiting = places.room().await?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, waiting))
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, place: &Place) {
     let prepared = tokio::select! {
         prepared = kalamdb_flight::prepare(stream, entrance.encryption.as_ref()) => prepared,
         () = entrance.stopping.cancelled() => return,
@@ -120,14 +138,25 @@ async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>
             return;
         }
     };
-    let router = entrance.router.clone();
+    let router = match place.refusal() {
+        None => entrance.router.clone(),
+        // Its place is for the next who has none.
+        Some(error) => {
+            let error = error.clone();
+            Router::new().fallback(move || async move { closing(Refusal::from(error).into_response()) })
+        }
+    };
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request)
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let header_timeout = match place.refusal() {
+        Some(_) => TOLD_TIMEOUT,
+        None => HEADER_TIMEOUT,
+    };
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

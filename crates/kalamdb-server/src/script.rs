@@ -30,6 +30,9 @@ const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 /// Rows rendered in one go: a slice of work short enough for the runtime that serves everyone.
 const RENDER_ROWS: usize = 1024;
 
+/// A client has so long for the next part of a body; without an end to it, what came so far would hold a connection and a session for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A body that is too large is read on for so long and thrown away, so that the client gets to read the answer.
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
@@ -86,7 +89,7 @@ async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Resu
     let started = Instant::now();
     let form = accepted_form(request.headers())?;
     check_content_type(request.headers())?;
-    let body = read_body(request, door.max_request_bytes).await?;
+    let body = read_body(request, door.max_request_bytes, BODY_TIMEOUT).await?;
     let request: SqlRequest = serde_json::from_slice(&body).map_err(|error| {
         Error::new(
             ErrorCode::InvalidRequest,
@@ -407,8 +410,15 @@ fn check_content_type(headers: &HeaderMap) -> Result<()> {
     Err(Error::new(ErrorCode::InvalidRequest, message))
 }
 
-/// The body, if it is not too large.
-async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>> {
+/// The body, if it is not too large and goes on coming.
+async fn read_body(request: Request, limit_bytes: usize, timeout: Duration) -> Result<Vec<u8>> {
+    let stalled = |_| {
+        let seconds = timeout.as_secs();
+        Error::new(
+            ErrorCode::InvalidRequest,
+            format!("the body is not whole, and nothing more of it came for {seconds} seconds"),
+        )
+    };
     let too_large = || {
         let message =
             format!("the body is larger than max_request, {limit_bytes} bytes; load rows through Flight instead");
@@ -425,7 +435,7 @@ async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>> {
     }
     let mut chunks = request.into_body().into_data_stream();
     let mut body = Vec::with_capacity(announced.min(limit_bytes).min(EXPECTED_BODY_BYTES));
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = tokio::time::timeout(timeout, chunks.next()).await.map_err(stalled)? {
         let chunk =
             chunk.map_err(|error| Error::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}")))?;
         if body.len() + chunk.len() > limit_bytes {
@@ -443,7 +453,25 @@ async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream::BoxStream;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let begun = stream::iter([Ok::<_, Infallible>("{\"sql\"")]);
+        let body = |rest: BoxStream<'static, _>| Request::new(Body::from_stream(begun.clone().chain(rest)));
+        let never = body(stream::pending().boxed());
+        let error = read_body(never, 100, Duration::from_millis(1)).await.err();
+        let error = error.expect("it has no end");
+        assert_eq!(error.code, ErrorCode::InvalidRequest);
+        assert!(error.message.contains("nothing more of it came"), "{error}");
+        let whole = body(stream::iter([Ok(": 1}")]).boxed());
+        let read = read_body(whole, 100, Duration::from_secs(3_600)).await;
+        assert_eq!(read.expect("it is whole"), b"{\"sql\": 1}");
+    }
 
     #[test]
     fn the_form_is_negotiated() {
@@ -470,7 +498,13 @@ mod tests {
     async fn bodies_have_a_limit() {
         let check = async |body: &'static str, limit: usize, expected: Option<ErrorCode>| {
             let request = Request::builder().body(Body::from(body)).expect("a request");
-            assert_eq!(read_body(request, limit).await.err().map(|error| error.code), expected);
+            assert_eq!(
+                read_body(request, limit, BODY_TIMEOUT)
+                    .await
+                    .err()
+                    .map(|error| error.code),
+                expected
+            );
         };
         check("12345", 5, None).await;
         check("123456", 5, Some(ErrorCode::StatementTooLarge)).await;

@@ -180,14 +180,15 @@ pub(crate) const SETTINGS: &[Definition] = &[
     },
     Definition {
         name: "max_sessions",
-        about: "Sessions open at once; one more is refused with TOO_MANY_REQUESTS.",
+        about: "Sessions open at once; one more is refused with TOO_MANY_REQUESTS. The last three, or tenth of them if that is fewer, are \
+                for roles dba and system.",
         default_in_words: None,
         field: Field::Count(|config| &mut config.max_sessions, 1..=1_000_000),
     },
     Definition {
         name: "max_connections",
-        about: "Connections open at once to Flight SQL, and as many to HTTP; one more waits until another closes. A connection over \
-                which nobody logs in is closed after a minute.",
+        about: "Connections open at once to Flight SQL, and as many to HTTP; one more waits five seconds for another to close, and is \
+                then refused with TOO_MANY_REQUESTS. A connection over which nobody logs in is closed after a minute.",
         default_in_words: Some("4096, or fewer where the process may not open so many files"),
         field: Field::Count(|config| &mut config.max_connections, 1..=1_000_000),
     },

@@ -35,6 +35,14 @@ use crate::session::{Session, SessionOrigin, SessionSnapshot, SessionValue};
 /// Result batches between the query's task and whoever reads them: one being sent, one ready. More would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
 
+/// So many of the sessions, or a tenth if that is fewer, are for those who may end sessions of others: whoever takes all that there are
+/// keeps nobody out who can do something about it.
+const MOST_RESERVED_SESSIONS: usize = 3;
+
+fn reserved_sessions(max_sessions: usize) -> usize {
+    (max_sessions / 10).min(MOST_RESERVED_SESSIONS)
+}
+
 /// One row of `system.settings`.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -184,7 +192,7 @@ impl Database {
     /// A new session, registered until it is closed, idle too long, or dropped by a door that made it for one call.
     ///
     /// # Errors
-    /// TOO_MANY_REQUESTS when `max_sessions` are open; SESSION_QUOTA_EXCEEDED; STORAGE_ERROR.
+    /// TOO_MANY_REQUESTS when `max_sessions` are open, or all but a few that are not for this user; SESSION_QUOTA_EXCEEDED; STORAGE_ERROR.
     pub fn open_session(self: &Arc<Self>, user: &UserRecord, origin: SessionOrigin) -> Result<Arc<Session>> {
         let mut random = [0u8; 16];
         self.engine.clock().fill_random(&mut random);
@@ -212,11 +220,19 @@ impl Database {
                 ));
             }
         }
-        if sessions.len() >= self.options.max_sessions {
+        let reserved = match user.principal.may_do(Task::KillSession) {
+            true => 0,
+            false => reserved_sessions(self.options.max_sessions),
+        };
+        if sessions.len() >= self.options.max_sessions - reserved {
+            let kept = match reserved {
+                0 => String::new(),
+                reserved => format!(" but for {reserved} that are kept for who may end others"),
+            };
             return Err(Error::new(
                 ErrorCode::TooManyRequests,
                 format!(
-                    "{} sessions are open, the limit (max_sessions); close one or try again later",
+                    "{} sessions are open, the limit (max_sessions){kept}; close one or try again later",
                     sessions.len()
                 ),
             ));

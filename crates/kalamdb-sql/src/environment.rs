@@ -51,6 +51,7 @@ use crate::literals::TypedLiterals;
 use crate::long_polls::{AskingWindows, LongPolls};
 use crate::memory_share::{MemoryShare, MemoryShares};
 use crate::more_functions;
+use crate::named_types;
 use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
@@ -142,6 +143,7 @@ impl Environment {
                 .map_err(diagnostics::from_datafusion)?;
         }
         json_functions::register(&mut base).map_err(diagnostics::from_datafusion)?;
+        named_types::register(&mut base).map_err(diagnostics::from_datafusion)?;
         base.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))
             .map_err(diagnostics::from_datafusion)?;
         keep_extension_types(&mut base).map_err(diagnostics::from_datafusion)?;

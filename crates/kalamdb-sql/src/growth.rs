@@ -31,6 +31,7 @@ use datafusion::scalar::ScalarValue;
 use kalamdb_core::{Error, ErrorCode};
 
 use costs::{Cost, Work, cost_of, may_be_operator};
+pub(crate) use costs::{FEW_STATES, has_few_states};
 pub(crate) use estimate::together;
 pub(crate) use size::of_scalar;
 

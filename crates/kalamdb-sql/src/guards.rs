@@ -1,4 +1,4 @@
-//! Puts functions that refuse in the place of those that wrap numbers or fill the memory, and floats in order, once all expressions
+//! Puts functions that refuse in the place of those that wrap numbers, fill the memory or take for ever, and floats in order, once all expressions
 //! have their types.
 
 use datafusion::common::DFSchema;
@@ -14,6 +14,7 @@ use crate::float_order;
 use crate::formatted_times;
 use crate::growth;
 use crate::operators;
+use crate::pattern_operators;
 use crate::plan_expressions;
 use crate::types;
 
@@ -43,6 +44,9 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         Expr::BinaryExpr(binary) => {
             let guarded = operators::guard_binary(binary, schema);
             Ok(match guarded.data {
+                Expr::BinaryExpr(binary) if pattern_operators::is_one(binary.op) => {
+                    pattern_operators::bounded(Expr::BinaryExpr(binary))
+                }
                 Expr::BinaryExpr(binary) => float_order::computed(binary, schema),
                 other => Transformed::new_transformed(other, guarded.transformed),
             })
@@ -81,6 +85,7 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             check_width(cast.field.data_type())?;
             Ok(Transformed::no(Expr::TryCast(cast)))
         }
+        pattern @ (Expr::Like(_) | Expr::SimilarTo(_)) => Ok(pattern_operators::bounded(pattern)),
         Expr::Case(mut case) => {
             let changed = float_order::in_case(&mut case, schema);
             Ok(Transformed::new_transformed(Expr::Case(case), changed))

@@ -1,6 +1,5 @@
 //! A disk that fails below RocksDB and is good again: an error while it fails, then normal service by the same process, and nothing
-//! that was acknowledged is lost. The system's own calls fail, by a library that is loaded into the server (`disk_fault.c`),
-//! or because the directory is away.
+//! that was acknowledged is lost. The system's own calls fail (`disk_fault`), or the directory is away.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kalamdb_tests::{Client, Http, HttpReply, ROOT_PASSWORD, Server, Settings, SqlError, eventually};
 
-use crate::preloaded::library;
+use crate::disk_fault::DiskFault;
 
 /// RocksDB writes its files after so little.
 const SMALL_BUFFERS: [&str; 2] = ["--write-buffers", "4MiB"];
@@ -19,41 +18,27 @@ const MANY_INSERTS: i64 = 400;
 /// The words of the log when an opening is tried again.
 const CANNOT_BE_OPENED: &str = "the database cannot be opened, which is tried again";
 
-/// A server with a library that makes calls fail.
+/// A server whose calls fail when the fault says so.
 struct Broken {
     directory: tempfile::TempDir,
-    control: PathBuf,
+    fault: DiskFault,
     server: Server,
 }
 
 impl Broken {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let library = library(directory.path(), "disk_fault", include_str!("disk_fault.c"));
-        let control = directory.path().join("fault");
+        let fault = DiskFault::new(directory.path());
         let settings = Settings {
-            env: [("LD_PRELOAD", &library), ("DISK_FAULT", &control)]
-                .map(|(name, path)| (name.to_owned(), path.display().to_string()))
-                .to_vec(),
+            env: fault.variables(),
             ..Settings::with_args(&SMALL_BUFFERS)
         };
         let server = Server::start_with(&directory.path().join("data"), &settings);
         Broken {
             directory,
-            control,
+            fault,
             server,
         }
-    }
-
-    /// From now on, for all threads at once, calls fail.
-    fn breaks(&self, what: &str) {
-        let draft = self.control.with_extension("draft");
-        fs::write(&draft, what).expect("written");
-        fs::rename(draft, &self.control).expect("renamed");
-    }
-
-    fn is_good_again(&self) {
-        fs::remove_file(&self.control).expect("removed");
     }
 
     fn data(&self) -> PathBuf {
@@ -180,10 +165,10 @@ async fn check_broken(what: &str) {
     let broken = Broken::start();
     let mut client = broken.server.root().await;
     let mut rows = Rows::create(&mut client).await;
-    broken.breaks(what);
+    broken.fault.breaks(what);
     rows.insert_until_refused(&mut client).await;
     check_refused(&broken.server, &mut client, &mut rows).await;
-    broken.is_good_again();
+    broken.fault.is_good_again();
     let data = broken.data();
     let Broken { server, directory, .. } = broken;
     check_healed(server, &data, rows).await;
@@ -239,7 +224,7 @@ async fn an_opening_that_fails_is_tried_again_and_everybody_is_told() {
     let mut client = broken.server.root().await;
     let mut rows = Rows::create(&mut client).await;
     // The file by which the disk is tried can be written, those of RocksDB cannot, and recovery writes one.
-    broken.breaks("sync .sst");
+    broken.fault.breaks("sync .sst");
     rows.insert_until_refused(&mut client).await;
     let server = &broken.server;
     eventually("an opening fails", || async {
@@ -270,7 +255,7 @@ async fn an_opening_that_fails_is_tried_again_and_everybody_is_told() {
     // Now it pauses.
     fs::rename(&data, &elsewhere).expect("renamed");
     fs::create_dir(&data).expect("created");
-    broken.is_good_again();
+    broken.fault.is_good_again();
     eventually("the database is missed", || async {
         server.stderr().contains("is not there any more").then_some(())
     })

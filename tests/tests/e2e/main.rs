@@ -7,6 +7,7 @@ mod tidy;
 mod slt;
 
 mod batches;
+mod disk_fault;
 mod writers;
 
 mod attack;
@@ -14,6 +15,7 @@ mod broken_disk;
 mod command_line;
 mod commits;
 mod concurrency;
+mod connections;
 mod crash;
 mod crash_of_movers;
 mod credentials;

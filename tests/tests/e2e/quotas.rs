@@ -192,6 +192,58 @@ async fn a_server_of_one_session_lets_one_log_in() {
     server.terminate();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotas_hold_over_both_doors_and_for_one_user_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start(directory.path());
+    let mut root = server.root().await;
+    for (user, role) in [("ann", "user"), ("sue", "service")] {
+        root.ok(&format!("CREATE USER '{user}' WITH PASSWORD '{PASSWORD}' ROLE {role}"))
+            .await;
+    }
+    let mut ann = server.login("ann", PASSWORD).await;
+    let mut sue = server.login("sue", PASSWORD).await;
+    let many = "SELECT value FROM generate_series(1, 100000)";
+    root.ok("ALTER USER 'ann' SET QUOTA rows = 50000").await;
+    let error = ann.error(many).await;
+    assert_eq!(error.code(), "ROW_QUOTA_EXCEEDED", "{error}");
+    assert_eq!(error.grpc, tonic::Code::ResourceExhausted);
+    root.ok("ALTER USER 'ann' SET QUOTA rows = 10").await;
+    let reply = Http::basic(server.http, "ann", PASSWORD).sql("SELECT value FROM generate_series(1, 20)");
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    assert_eq!(reply.json()["error"]["code"], "ROW_QUOTA_EXCEEDED");
+    assert_eq!(sue.ok(many).await.len(), 100_000);
+    assert_eq!(
+        ann.value("SELECT count(*) FROM generate_series(1, 100000)").await,
+        "100000"
+    );
+
+    root.ok("ALTER USER 'ann' SET QUOTA rows = DEFAULT, sessions = 1").await;
+    let refused = Client::login(server.flight, "ann", PASSWORD).await.err();
+    assert_eq!(refused.expect("one is open").code(), "SESSION_QUOTA_EXCEEDED");
+    ann.ok("SELECT 1").await;
+    server.login("sue", PASSWORD).await.ok("SELECT 1").await;
+
+    root.ok("ALTER USER 'ann' SET QUOTA sessions = DEFAULT, queries = 1")
+        .await;
+    let mut second = server.login("ann", PASSWORD).await;
+    let info = ann
+        .flight
+        .execute("SELECT value FROM generate_series(1, 1000000000)".to_owned(), None)
+        .await;
+    let ticket = info.expect("it plans").endpoint[0]
+        .ticket
+        .clone()
+        .expect("it has a ticket");
+    let unread = ann.flight.do_get(ticket).await.expect("it starts");
+    let error = second.error("SELECT 1").await;
+    assert_eq!(error.code(), "QUERY_QUOTA_EXCEEDED", "{error}");
+    assert_eq!(Http::basic(server.http, "ann", PASSWORD).sql("SELECT 1").status, 429);
+    sue.ok("SELECT 1").await;
+    drop(unread);
+    server.terminate();
+}
+
 async fn close_session(client: &mut Client) {
     let close = client.authorized(arrow_flight::Action::new("CloseSession", Vec::new()));
     let closed = client.raw().do_action(close).await.expect("it is open").into_inner();

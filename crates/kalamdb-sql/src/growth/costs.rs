@@ -16,6 +16,7 @@ use kalamdb_core::{Error, ErrorCode};
 
 use super::size::{ByRow, ListLengths};
 use crate::interruption::{Interruption, aside};
+use crate::pattern_operators::is_plain_like;
 
 /// The work of one row, in steps of about a nanosecond: what a statement cannot be interrupted in. Measured on one core it is
 /// between half a second and two, and up to seven for a pattern that keeps a thousand of its repetitions open.
@@ -25,7 +26,7 @@ const MOST_STEPS_OF_ROW: u64 = 1 << 30;
 const STEPS_BETWEEN_PAUSES: u64 = 1 << 24;
 
 /// A regular expression of so few states is within the bound with every text that can be stored.
-const FEW_STATES: u64 = 32;
+pub(crate) const FEW_STATES: u64 = 32;
 
 /// How the work of a function depends on its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +41,8 @@ pub(super) enum Cost {
     Elements,
     /// Each character of a text with each state of a regular expression.
     Pattern,
+    /// The same, unless the pattern is of one piece.
+    Like,
 }
 
 /// The functions of DataFusion 55 with more than linear work, by name.
@@ -55,6 +58,8 @@ pub(super) fn cost_of(name: &str) -> Option<Cost> {
         | "regexp_match"
         | "regexp_replace"
         | "regexp_split_to_array" => Cost::Pattern,
+        "a regular expression" => Cost::Pattern,
+        "LIKE" | "ILIKE" => Cost::Like,
         _ => return None,
     })
 }
@@ -64,7 +69,7 @@ impl Cost {
     fn steps(self, one: u64, other: u64) -> u64 {
         let product = one.saturating_mul(other);
         match self {
-            Cost::Distance | Cost::Pattern => product.saturating_mul(2),
+            Cost::Distance | Cost::Pattern | Cost::Like => product.saturating_mul(2),
             Cost::Elements => product.saturating_mul(4),
             Cost::Trim => product / 8,
             Cost::Search => product / 16,
@@ -84,10 +89,11 @@ impl Cost {
         let (one, other) = (ByRow::texts(one)?, ByRow::texts(other)?);
         Ok(by_row(&|row| match (one.text(row), other.text(row)) {
             (Some(one), Some(other)) => {
-                let other = if self == Cost::Pattern {
-                    states(other)
-                } else {
-                    other.len() as u64
+                let other = match self {
+                    Cost::Like if is_plain_like(other) => 1,
+                    // As its regular expression has them: one for each character.
+                    Cost::Pattern => states(other),
+                    Cost::Like | Cost::Distance | Cost::Search | Cost::Trim | Cost::Elements => other.len() as u64,
                 };
                 self.steps(one.len() as u64, other)
             }
@@ -161,14 +167,20 @@ impl Work {
     }
 }
 
+/// Whether a pattern is within the bound with every text that can be stored.
+pub(crate) fn has_few_states(pattern: &str) -> bool {
+    states(pattern) <= FEW_STATES
+}
+
 /// Whether a call may become an operator, which has no bound.
 pub(super) fn may_be_operator(cost: Option<Cost>, args: &[Expr]) -> bool {
     match (cost, args) {
-        (Some(Cost::Pattern), [_, Expr::Literal(pattern, _), ..]) => pattern
-            .try_as_str()
-            .flatten()
-            .is_none_or(|pattern| states(pattern) <= FEW_STATES),
-        (Some(Cost::Pattern), _) => false,
+        (Some(Cost::Pattern), [_, Expr::Literal(pattern, _), ..]) => {
+            pattern.try_as_str().flatten().is_none_or(has_few_states)
+        }
+        // It knows itself.
+        (Some(Cost::Like), [_, Expr::Literal(..), ..]) => true,
+        (Some(Cost::Pattern | Cost::Like), _) => false,
         (Some(_) | None, _) => true,
     }
 }

@@ -219,6 +219,36 @@ fn sessions_are_counted_found_and_expire() {
 }
 
 #[test]
+fn who_takes_all_sessions_keeps_nobody_out_who_can_end_them() {
+    let fixture = Fixture::with(|options| options.max_sessions = 20);
+    fixture.run(&["CREATE USER 'ann' ROLE service", "CREATE USER 'dan' ROLE dba"]);
+    let view = fixture.database.engine().view();
+    let open = |name: &str| {
+        let user = fixture.database.engine().user(&view, name).expect("readable");
+        fixture
+            .database
+            .open_session(&user.expect("there"), SessionOrigin::default())
+    };
+    // One is the fixture's own.
+    let taken: Vec<_> = (0..17).map(|_| open("ann").expect("there is room")).collect();
+    let refused = open("ann").err().expect("the last two are kept");
+    assert_eq!(refused.code, ErrorCode::TooManyRequests);
+    for words in ["18 sessions are open", "max_sessions", "but for 2 that are kept"] {
+        assert!(refused.message.contains(words), "{refused}");
+    }
+    let dan = open("dan").expect("it is kept for him");
+    open("root").expect("one more");
+    let refused = open("root").err().expect("that was the last").message;
+    assert!(
+        refused.contains("20 sessions are open") && !refused.contains("kept"),
+        "{refused}"
+    );
+    let kill = format!("KILL SESSION '{}'", taken[0].id());
+    fixture.execute_as(&dan, &kill, Parameters::none()).expect("he may");
+    open("root").expect("there is room again");
+}
+
+#[test]
 fn session_settings_hold_for_its_statements() {
     let fixture = Fixture::new();
     fixture.run(&["CREATE NAMESPACE chat", "CREATE TABLE chat.t (id INT PRIMARY KEY)"]);
