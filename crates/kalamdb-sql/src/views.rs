@@ -7,6 +7,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use kalamdb_core::{Error, ErrorCode, NewView, Principal, Result, StoredView, TableName, Task, View, ViewDefinition};
+use stacker::maybe_grow;
 
 use crate::database::Database;
 use crate::definition::{full_name, query_columns};
@@ -24,6 +25,11 @@ use crate::statement::{self, CreateView, ObjectName, Statement};
 
 /// Views read views; each level costs the planner stack.
 const MOST_NESTED: usize = 16;
+
+/// What planning a view takes of a thread's stack, but for what DataFusion looks after itself; generously.
+const STACK_FOR_A_VIEW: usize = 1 << 20;
+/// The next piece of stack where there is less.
+const GROWN_STACK: usize = 4 << 20;
 
 /// Refuses a name in the query of a view that is that view's, or of one whose query is being planned for it.
 ///
@@ -61,7 +67,8 @@ pub(crate) fn plan(planner: &Planner, view: &StoredView, within: &[TableName]) -
     let mut within = within.to_vec();
     within.push(name.clone());
     let names = PlanNames::of_view(planner, &view.definition.namespace, within);
-    let planned = planner.plan_with(*query, &[], &names).map_err(of_view)?;
+    let planned =
+        maybe_grow(STACK_FOR_A_VIEW, GROWN_STACK, || planner.plan_with(*query, &[], &names)).map_err(of_view)?;
     if planner.reach() == Reach::Everyone
         && execute_as::mixes_users(&planned.plan).map_err(diagnostics::from_datafusion)?
     {
