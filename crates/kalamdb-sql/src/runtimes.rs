@@ -78,6 +78,8 @@ mod tests {
     use super::*;
     use crate::interruption::Interruption;
 
+    type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
     fn named(name: &str) -> Runtime {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -98,7 +100,7 @@ mod tests {
             short: short.handle().clone(),
             long: long.handle().clone(),
         };
-        let run = |work: fn(Interruption, mpsc::Sender<String>) -> Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let run = |work: fn(Interruption, mpsc::Sender<String>) -> Work| {
             let interruption = Interruption::new(CancellationToken::new(), None);
             let (threads, seen) = mpsc::channel();
             runtimes.spawn(interruption.takes_long(), work(interruption, threads));
