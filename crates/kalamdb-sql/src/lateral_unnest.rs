@@ -243,7 +243,7 @@ mod tests {
             &["c|1"],
         );
         fixture.check(
-            "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM unnest(ARRAY[2, 3]) AS u (n) WHERE u.n = t.id)",
+            "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM unnest(ARRAY[2, 3]) AS u (n) WHERE u.n = t.id) ORDER BY id",
             &["2", "3"],
         );
         fixture.check(
