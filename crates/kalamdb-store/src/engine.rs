@@ -185,15 +185,16 @@ impl Engine {
             let mut ranges = ranges.remove(&lifetime).unwrap_or_default();
             ranges.sort_by(|a, b| a.start.cmp(&b.start));
             let family = (name, self.family(name));
-            if damaged.contains(name) && rebuild::write_rows(&directory, &self.db, family, &options, &ranges)? {
-                left.push(name);
+            if damaged.contains(name) {
+                left.extend(rebuild::write_rows(&directory, &self.db, family, &options, &ranges)?);
             }
         }
-        if left.is_empty() {
+        if left.is_empty() || !rebuild::decide(&directory, &left)? {
             return Ok(());
         }
-        rebuild::decide(&directory, &left)?;
-        rebuild::finish(&directory, &mut self.db, &[HOT, STREAM], &options)?;
+        if !rebuild::finish(&directory, &mut self.db, &[HOT, STREAM], &options)? {
+            return Ok(());
+        }
         tracing::info!("rows were written anew without a damaged file of RocksDB, which no row that is left needs");
         self.damaged_files.look_again(&self.db, &self.all_families())
     }

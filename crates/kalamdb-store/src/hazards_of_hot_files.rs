@@ -231,7 +231,7 @@ fn a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start() {
 
 #[test]
 fn a_start_that_leaves_a_file_behind_may_end_at_any_moment() {
-    for moment in ["decided", "dropped", "created", "filled", "done"] {
+    for moment in ["decided", "checked", "dropped", "created", "filled", "done"] {
         let (directory, file) = given_up();
         for _ in 0..2 {
             ENDS_AT.set(Some(moment));
@@ -240,7 +240,7 @@ fn a_start_that_leaves_a_file_behind_may_end_at_any_moment() {
             match opened {
                 // The second time that is not reached again.
                 Ok(store) => {
-                    assert!(["decided", "done"].contains(&moment), "{moment}");
+                    assert!(["decided", "checked", "done"].contains(&moment), "{moment}");
                     assert_eq!(rows_of_others(&store), 4 * 7);
                 }
                 Err(StoreError::Storage(words)) => assert!(words.contains(moment), "{words}"),
@@ -249,6 +249,35 @@ fn a_start_that_leaves_a_file_behind_may_end_at_any_moment() {
         }
         assert_left_behind(directory.path(), &file);
     }
+}
+
+#[test]
+fn what_was_written_and_is_damaged_too_takes_no_rows_place() {
+    let (directory, file) = given_up();
+    ENDS_AT.set(Some("decided"));
+    let opened = Store::open(options(directory.path()), 0, |_, _| Ok::<u64, StoreError>(1));
+    ENDS_AT.set(None);
+    assert!(opened.is_err());
+    let written = directory.path().join("rebuilt-hot.sst");
+    let length = std::fs::metadata(&written).expect("is there").len();
+    let spoilt = OpenOptions::new().write(true).open(&written).expect("opens");
+    spoilt.write_all_at(&[0xa5; 16], length / 3).expect("writes");
+    let store = open(directory.path());
+    assert_eq!(rows_of_others(&store), 4 * 7);
+    drop(store);
+    // It is written once more.
+    assert_left_behind(directory.path(), &file);
+}
+
+#[test]
+fn a_start_without_room_for_the_rows_leaves_them_where_they_are() {
+    let (directory, file) = given_up();
+    std::os::unix::fs::symlink("/dev/full", directory.path().join("rebuilt-rows.new")).expect("linked");
+    let store = open(directory.path());
+    assert!(file.exists());
+    assert_eq!(rows_of_others(&store), 4 * 7);
+    drop(store);
+    assert_left_behind(directory.path(), &file);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::error::StoreError;
 use crate::process_lock::{is_at, take};
 use crate::storage_marker::{MARKER_FILE, away};
 
+/// ENOLCK, of which the standard library has no kind: NFS without its service for locks.
+const NO_LOCKS: i32 = if cfg!(target_os = "macos") { 77 } else { 37 };
+
 /// Held for as long as the storage is used.
 #[derive(Debug)]
 pub(crate) struct StorageLock {
@@ -77,7 +80,7 @@ fn lock_mark(root: &Path) -> Result<File, StoreError> {
     let path = root.join(MARKER_FILE);
     // NFS gives locks of files that are open for writing.
     let taken = match take(&path, OpenOptions::new().read(true).write(true)) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
+        Err(error) if error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(NO_LOCKS) => {
             tracing::warn!(
                 directory = %root.display(),
                 "the file system has no locks: make sure that no other kalamdb uses this storage"

@@ -534,4 +534,7 @@ kalamdb_histories::mistakes! {
     /// A damaged file of RocksDB stays when its rows are given up.
     DamagedFilesStay of 0:
         "hazards_of_hot_files::a_damaged_file_whose_rows_were_given_up_is_left_behind_by_the_next_start";
+    /// What was written in its place is taken without reading it.
+    RebuiltRowsAreNotRead of 0:
+        "hazards_of_hot_files::what_was_written_and_is_damaged_too_takes_no_rows_place";
 }
