@@ -100,7 +100,14 @@ impl Files {
 
     fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, local: Option<Local>) {
         self.away.write().remove(&id);
-        self.storages.write().insert(id, Arc::new(Storage { store, local }));
+        self.storages.write().insert(
+            id,
+            Arc::new(Storage {
+                store,
+                local,
+                directories: RwLock::default(),
+            }),
+        );
     }
 
     fn storage(&self, id: StorageId) -> Result<Arc<Storage>, StoreError> {
@@ -179,6 +186,9 @@ struct Storage {
     store: Arc<dyn ObjectStore>,
     /// Of a directory of this machine.
     local: Option<Local>,
+    /// Held to remove a file, and with it directories that are empty then, and shared while a file is put into directories that were
+    /// just made for it.
+    directories: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -261,7 +271,10 @@ impl StoredFile {
                 Ok(()) | Err(_) => {}
             }
         }
-        match wait(self.storage.store.delete(&self.location)) {
+        let alone = self.storage.directories.write();
+        let deleted = wait(self.storage.store.delete(&self.location));
+        drop(alone);
+        match deleted {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(self.failed(&error)),
         }
@@ -327,11 +340,13 @@ impl FileWriter {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
         // `put_multipart` makes every directory that is missing, the storage's own included; and lets everyone read them.
         file.storage.check()?;
+        let shared = file.storage.directories.read();
         if let Some(parent) = file.local.as_deref().and_then(Path::parent) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| file.failed(&error))?;
         }
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
+        drop(shared);
         Ok(Self {
             file,
             upload: Some(upload),

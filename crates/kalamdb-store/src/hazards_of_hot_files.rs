@@ -171,6 +171,13 @@ fn damage_that_a_compaction_meets_stops_no_write_after_an_opening() {
 
 /// A table that is refused because of a file, and then given up.
 fn given_up() -> (tempfile::TempDir, PathBuf) {
+    // What RocksDB was merging when the file was damaged may have taken the file's place, or it drops the file with the rows: there is
+    // nothing to leave behind then.
+    let mut tries = (0..20).filter_map(|_| given_up_once());
+    tries.next().expect("the file stays now and then")
+}
+
+fn given_up_once() -> Option<(tempfile::TempDir, PathBuf)> {
     let (directory, store, file) = table();
     flip(&file);
     store.engine().forget_blocks();
@@ -178,13 +185,15 @@ fn given_up() -> (tempfile::TempDir, PathBuf) {
     drop(store);
     // As long as it may be mended, it stays as it is.
     let store = open(directory.path());
+    if scan(&store).is_ok() {
+        return None;
+    }
     assert_names(scan(&store), &file);
     write_others(&store, 0).expect("others are written");
     step(&store, vec![TableChange::Retire(T)]).expect("retires");
     store.wait_for_eraser();
     write_others(&store, 10).expect("others are written");
-    assert!(file.exists(), "nothing is merged");
-    (directory, file)
+    file.exists().then_some((directory, file))
 }
 
 /// Names of what is beside RocksDB's directory.
