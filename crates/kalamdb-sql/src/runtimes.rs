@@ -28,10 +28,20 @@ pub struct Runtimes {
 impl Runtimes {
     /// Runs a statement's work, which moves once it is long, or says so.
     pub(crate) fn spawn(&self, takes_long: Arc<AtomicBool>, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_after(SHORT, takes_long, work);
+    }
+
+    /// The same, where work that has computed for so long is long.
+    fn spawn_after(
+        &self,
+        short: Duration,
+        takes_long: Arc<AtomicBool>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.short.spawn(Moving {
             work: Some(Box::pin(work)),
             takes_long,
-            computed: Duration::ZERO,
+            left: short,
             long: self.long.clone(),
         });
     }
@@ -42,7 +52,8 @@ struct Moving {
     /// `None` once it has moved.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     takes_long: Arc<AtomicBool>,
-    computed: Duration,
+    /// How long it may compute here still.
+    left: Duration,
     long: Handle,
 }
 
@@ -57,8 +68,8 @@ impl Future for Moving {
         if work.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        self.computed += began.elapsed();
-        if self.computed < SHORT && !self.takes_long.load(Ordering::Relaxed) {
+        self.left = self.left.saturating_sub(began.elapsed());
+        if !self.left.is_zero() && !self.takes_long.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
         if let Some(work) = self.work.take() {
@@ -100,33 +111,23 @@ mod tests {
             short: short.handle().clone(),
             long: long.handle().clone(),
         };
-        let run = |work: fn(Interruption, mpsc::Sender<String>) -> Work| {
+        let run = |short: Duration, work: fn(Interruption, mpsc::Sender<String>) -> Work| {
             let interruption = Interruption::new(CancellationToken::new(), None);
             let (threads, seen) = mpsc::channel();
-            runtimes.spawn(interruption.takes_long(), work(interruption, threads));
+            runtimes.spawn_after(short, interruption.takes_long(), work(interruption, threads));
             seen.iter().collect::<Vec<String>>()
         };
-        // Waiting is not computing.
-        let waits = run(|_, threads| {
+        let waits: fn(Interruption, mpsc::Sender<String>) -> Work = |_, threads| {
             Box::pin(async move {
                 threads.send(thread()).expect("read");
-                tokio::time::sleep(2 * SHORT).await;
-                threads.send(thread()).expect("read");
-            })
-        });
-        assert_eq!(waits, ["short", "short"]);
-        let computes = run(|_, threads| {
-            Box::pin(async move {
-                threads.send(thread()).expect("read");
-                let began = Instant::now();
-                while began.elapsed() < SHORT {}
-                // What was begun there goes on here.
+                // What is begun here wakes it, wherever it is then.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 threads.send(thread()).expect("read");
             })
-        });
-        assert_eq!(computes, ["short", "long"]);
-        let knows = run(|interruption, threads| {
+        };
+        assert_eq!(run(Duration::MAX, waits), ["short", "short"]);
+        assert_eq!(run(Duration::ZERO, waits), ["short", "long"]);
+        let knows = run(Duration::MAX, |interruption, threads| {
             Box::pin(async move {
                 threads.send(thread()).expect("read");
                 interruption.expect_long().await;
