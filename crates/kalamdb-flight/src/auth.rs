@@ -307,8 +307,9 @@ where
                 Ok(lease) => lease,
                 Err(error) => return Ok(status(error).into_http()),
             };
-            if let Some(caller) = caller {
-                caller.login.succeeded();
+            let held = caller.map_or(Ok(()), |caller| caller.login.succeeded(lease.session.principal()));
+            if let Err(error) = held {
+                return Ok(status(error).into_http());
             }
             answer_in_kind(request.headers_mut());
             request.extensions_mut().insert(Arc::new(lease));

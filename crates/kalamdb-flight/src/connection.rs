@@ -5,8 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use kalamdb_core::Error;
+use kalamdb_core::{Error, Principal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
@@ -26,7 +25,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::places::{PATIENCE, Place, Places, Waiting};
+use crate::places::{Held, PATIENCE, Place, Places, Waiting};
 
 /// A failing accept (too many open files) fails again at once: waiting keeps it from taking a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -202,7 +201,7 @@ impl Entrance {
                         return Ok(Connection {
                             socket,
                             broken_off: Box::pin(self.cord.clone().cancelled_owned()),
-                            login: Login::default(),
+                            login: Login::new(self.places.clone()),
                             login_ends: Some(Box::pin(tokio::time::sleep(time))),
                             place,
                         });
@@ -222,14 +221,35 @@ async fn accept_within(listener: &TcpListener, places: &Places) -> io::Result<(T
     Ok((socket, peer, waiting))
 }
 
-/// Whether somebody logged in over a connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Login(Arc<AtomicBool>);
+/// Whether somebody logged in over a connection, and to whom it counts since then.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    places: Places,
+    holder: Arc<OnceLock<Held>>,
+}
 
 impl Login {
-    /// Notes that credentials were right: the connection may stay.
-    pub(crate) fn succeeded(&self) {
-        self.0.store(true, Ordering::Release);
+    fn new(places: Places) -> Self {
+        Login {
+            places,
+            holder: Arc::default(),
+        }
+    }
+
+    /// Notes whose credentials were right: the connection may stay, and counts to whoever was the first.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS if that user has too many already.
+    pub(crate) fn succeeded(&self, user: &Principal) -> Result<(), Error> {
+        if self.holder.get().is_none() {
+            // Of two at once the second is let go of here.
+            let _ = self.holder.set(self.places.hold(user)?);
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.holder.get().is_some()
     }
 }
 
@@ -257,7 +277,7 @@ impl Connection {
     fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(ends) = &mut self.login_ends else { return false };
         let over = ends.as_mut().poll(cx).is_ready();
-        if self.login.0.load(Ordering::Acquire) {
+        if self.login.is_done() {
             self.login_ends = None;
             return false;
         }
@@ -329,7 +349,8 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use kalamdb_core::ErrorCode;
+    use kalamdb_core::{ErrorCode, Role};
+    use kalamdb_store::ScopeId;
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -360,7 +381,8 @@ mod tests {
 
         let client = TcpStream::connect(address).await.expect("it listens");
         let mut kept = accepted.next().await.expect("no end").expect("accepted");
-        kept.connect_info().login.succeeded();
+        let user = user("ada", Role::User);
+        kept.connect_info().login.succeeded(&user).expect("there are places");
         if let Some(ends) = &mut kept.login_ends {
             ends.as_mut().await;
         }
@@ -416,5 +438,45 @@ mod tests {
         let fourth = accepted.next().await.expect("no end").expect("accepted");
         assert!(fourth.connect_info().refused.is_some());
         drop((second, third));
+    }
+
+    fn user(user_id: &str, role: Role) -> Principal {
+        Principal {
+            user_id: user_id.to_owned(),
+            role,
+            scope: ScopeId(7),
+            grants: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_user_holds_all_places_but_who_may_end_others() {
+        let places = Places::new(8);
+        let logins: Vec<Login> = (0..9).map(|_| Login::new(places.clone())).collect();
+        let (ada, bob, root) = (
+            user("ada", Role::User),
+            user("bob", Role::Service),
+            user("root", Role::System),
+        );
+        for login in &logins[..7] {
+            // Once more over the same connection counts once, whoever it is.
+            for user in [&ada, &ada, &bob] {
+                login.succeeded(user).expect("the eighth is for others");
+            }
+        }
+        let refused = logins[7].succeeded(&ada).expect_err("all but an eighth");
+        assert_eq!(refused.code, ErrorCode::TooManyRequests);
+        assert!(refused.message.contains("7 connections of this user"), "{refused}");
+        assert!(!logins[7].is_done());
+        logins[7].succeeded(&bob).expect("not ada");
+        let mut logins = logins.into_iter();
+        drop(logins.next());
+        let last = logins.next_back().expect("one that nobody used");
+        last.succeeded(&ada).expect("one of hers is closed");
+        for _ in 0..8 {
+            Login::new(places.clone()).succeeded(&root).expect("within the limit");
+        }
+        drop((logins, last));
+        assert!(places.is_unheld());
     }
 }

@@ -1,10 +1,12 @@
-//! How many connections a door has at once, and that whoever finds no place is told so. Who accepts them is not here.
+//! How many connections a door has at once, how many of them one user may hold, and that whoever finds no place is told so. Who accepts
+//! them is not here.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kalamdb_core::{Error, ErrorCode};
+use kalamdb_core::{Error, ErrorCode, Principal, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A connection for which there is no place waits so long for one, then it is told that there is none. Drivers give up after twenty
@@ -22,6 +24,15 @@ pub struct Places {
     places: Arc<Semaphore>,
     room: Arc<Semaphore>,
     patience: Duration,
+    /// How many each user holds.
+    holders: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// That a user holds one of the places.
+#[derive(Debug)]
+pub(crate) struct Held {
+    user_id: String,
+    holders: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 /// Where a connection may wait.
@@ -51,7 +62,42 @@ impl Places {
             places: Arc::new(Semaphore::new(limit)),
             room: Arc::new(Semaphore::new(MOST_REFUSED)),
             patience,
+            holders: Arc::default(),
         }
+    }
+
+    /// Counts one more connection to a user who logged in over it. Nobody may hold all places alone, but for those who may end what
+    /// others do.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS.
+    pub(crate) fn hold(&self, user: &Principal) -> Result<Held, Error> {
+        let most = match user.may_do(Task::KillSession) {
+            true => self.limit,
+            false => most_of_one(self.limit),
+        };
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = holders.entry(user.user_id.clone()).or_default();
+        if *held >= most {
+            return Err(Error::new(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{held} connections of this user are open, and of the {} that this door takes at once (max_connections) one user may \
+                     hold no more: close some of yours",
+                    self.limit
+                ),
+            ));
+        }
+        *held += 1;
+        Ok(Held {
+            user_id: user.user_id.clone(),
+            holders: Arc::clone(&self.holders),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_unheld(&self) -> bool {
+        self.holders.lock().expect("no holder panicked").is_empty()
     }
 
     /// Room for one more to wait. A connection can then be accepted, and [`Places::settle`] is for it: whoever accepts must not
@@ -73,6 +119,23 @@ impl Places {
             Ok(Err(_)) | Err(_) => Place::None(waiting, too_many(self.limit)),
         }
     }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = holders.get_mut(&self.user_id) {
+            *held -= 1;
+            if *held == 0 {
+                holders.remove(&self.user_id);
+            }
+        }
+    }
+}
+
+/// All but an eighth, which is for others.
+fn most_of_one(limit: usize) -> usize {
+    limit - limit / 8
 }
 
 impl Place {

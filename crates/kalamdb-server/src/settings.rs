@@ -188,7 +188,8 @@ pub(crate) const SETTINGS: &[Definition] = &[
     Definition {
         name: "max_connections",
         about: "Connections open at once to Flight SQL, and as many to HTTP; one more waits five seconds for another to close, and is \
-                then refused with TOO_MANY_REQUESTS. A connection over which nobody logs in is closed after a minute.",
+                then refused with TOO_MANY_REQUESTS. A connection over which nobody logs in is closed after a minute; of those \
+                to Flight SQL one user may hold all but an eighth, dba and system all.",
         default_in_words: Some("4096, or fewer where the process may not open so many files"),
         field: Field::Count(|config| &mut config.max_connections, 1..=1_000_000),
     },

@@ -32,6 +32,37 @@ async fn a_client_without_a_place_is_told_and_has_the_next_that_is_free() {
     server.terminate();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_user_does_not_hold_all_places() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = Server::start_with(directory.path(), &Settings::with_args(&["--max-connections", "8"]));
+    let mut root = server.root().await;
+    root.ok("CREATE USER 'ada' WITH PASSWORD 'a password of ada' ROLE user").await;
+    drop(root);
+    let login = || Client::login(server.flight, "ada", "a password of ada");
+    let mut held = Vec::new();
+    for _ in 0..7 {
+        held.push(login().await.expect("the eighth is for others"));
+    }
+    let error = login().await.err().expect("there is none for her");
+    assert_eq!(error.code(), "TOO_MANY_REQUESTS", "{error}");
+    for words in ["7 connections of this user", "max_connections", "close some of yours"] {
+        assert!(error.message.contains(words), "{error}");
+    }
+    let mut root = server.root().await;
+    assert_eq!(
+        root.value("SELECT count(*) FROM system.sessions WHERE user_id = 'ada'")
+            .await,
+        "7"
+    );
+    drop(held.pop());
+    // The server hears of it when it does.
+    while let Err(error) = login().await {
+        assert_eq!(error.code(), "TOO_MANY_REQUESTS", "{error}");
+    }
+    server.terminate();
+}
+
 #[test]
 fn so_is_one_of_http() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
