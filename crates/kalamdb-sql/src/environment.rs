@@ -32,6 +32,7 @@ use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use kalamdb_core::{Engine, Error, ErrorCode, Principal, Result, View};
 use parking_lot::Mutex;
 
+use crate::aggregates_otherwise::done_otherwise;
 use crate::checked_sum::CheckedSum;
 use crate::correlated_places::CorrelatedPlaces;
 use crate::database::DatabaseOptions;
@@ -295,8 +296,9 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
 /// Ours in the place of functions that would forget that a value is a UUID or JSON.
 fn keep_extension_types(state: &mut SessionState) -> DataFusionResult<()> {
     for name in KEEPING {
-        let keeping = Keeping::over(state.udaf(name)?);
-        state.register_udaf(Arc::new(AggregateUDF::from(keeping)))?;
+        if let Some(keeping) = done_otherwise(&state.udaf(name)?, Keeping) {
+            state.register_udaf(keeping)?;
+        }
     }
     for name in CHOOSING_WITH_TEXTS {
         let choosing = Choosing::over(state.udf(name)?);

@@ -13,16 +13,12 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
-    SetMonotonicity, Signature, StatisticsArgs,
-};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, StatisticsArgs};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::scalar::ScalarValue;
 
+use crate::aggregates_otherwise::{Frame, Way};
 use crate::extension_types::ExtensionType;
 use crate::interval_extremes::{self, Extreme};
 use crate::kept_types::{only_value, retyped};
@@ -33,50 +29,38 @@ pub(crate) const KEEPING: &[&str] = &["min", "max", "array_agg", STRING_AGG];
 /// It gives none of them, but sorts them as `array_agg` does.
 const STRING_AGG: &str = "string_agg";
 
-/// One of them.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Keeping {
-    inner: Arc<AggregateUDF>,
-}
+/// How each of them is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Keeping;
 
-impl Keeping {
-    pub(crate) fn over(inner: Arc<AggregateUDF>) -> Self {
-        Keeping { inner }
+impl Way for Keeping {
+    fn accumulator(
+        &self,
+        function: &AggregateUDF,
+        args: AccumulatorArgs<'_>,
+        frame: Frame,
+    ) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct && args.is_reversed && frame == Frame::Grows {
+            // It sorts by itself, in whatever order its rows come.
+            let as_written: Vec<_> = args.order_bys.iter().map(PhysicalSortExpr::reverse).collect();
+            let args = AccumulatorArgs {
+                order_bys: &as_written,
+                is_reversed: false,
+                ..args
+            };
+            return self.accumulator(function, args, frame);
+        }
+        if is_of_intervals(function, &args) {
+            return Ok(Box::new(Extreme::new(function.name(), &args, frame == Frame::Slides)));
+        }
+        let list_type = list_type(&args);
+        Ok(given_type(frame.accumulator_of(function, args)?, list_type))
     }
 
-    /// The type that its lists are to have and its accumulators do not give them.
-    fn list_type(&self, args: &AccumulatorArgs<'_>) -> Option<DataType> {
-        let extension = ExtensionType::of(args.expr_fields.first()?.metadata());
-        let data_type = args.return_field.data_type();
-        (extension.is_some() && data_type.is_list()).then(|| data_type.clone())
-    }
-
-    fn is_of_intervals(&self, args: &AccumulatorArgs<'_>) -> bool {
-        interval_extremes::are_ours(self.name(), args.return_field.data_type())
-    }
-}
-
-impl AggregateUDFImpl for Keeping {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(given)
-    }
-
-    fn return_field(&self, given: &[FieldRef]) -> Result<FieldRef> {
-        let field = self.inner.return_field(given)?;
+    fn return_field(&self, function: &AggregateUDF, given: &[FieldRef]) -> Result<FieldRef> {
+        let field = function.return_field(given)?;
         let extension = given.first().and_then(|given| ExtensionType::of(given.metadata()));
-        let Some(extension) = extension.filter(|_| self.name() != STRING_AGG) else {
+        let Some(extension) = extension.filter(|_| function.name() != STRING_AGG) else {
             return Ok(field);
         };
         let field = field.as_ref().clone();
@@ -89,137 +73,25 @@ impl AggregateUDFImpl for Keeping {
         }))
     }
 
-    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if args.is_distinct && args.is_reversed {
-            // It sorts by itself, in whatever order its rows come.
-            let as_written: Vec<_> = args.order_bys.iter().map(PhysicalSortExpr::reverse).collect();
-            return self.accumulator(AccumulatorArgs {
-                order_bys: &as_written,
-                is_reversed: false,
-                ..args
-            });
-        }
-        if self.is_of_intervals(&args) {
-            return Ok(Box::new(Extreme::new(self.name(), &args, false)));
-        }
-        let list_type = self.list_type(&args);
-        Ok(given_type(self.inner.accumulator(args)?, list_type))
+    fn groups_are_theirs(&self, function: &AggregateUDF, args: &AccumulatorArgs<'_>) -> bool {
+        list_type(args).is_none() && !is_of_intervals(function, args)
     }
 
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if self.is_of_intervals(&args) {
-            return Ok(Box::new(Extreme::new(self.name(), &args, true)));
-        }
-        let list_type = self.list_type(&args);
-        Ok(given_type(self.inner.create_sliding_accumulator(args)?, list_type))
+    /// Statistics have the least and the greatest of DataFusion's order.
+    fn statistics_are_theirs(&self, function: &AggregateUDF, statistics: &StatisticsArgs<'_>) -> bool {
+        !interval_extremes::are_ours(function.name(), statistics.return_type)
     }
+}
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        self.list_type(&args).is_none() && !self.is_of_intervals(&args) && self.inner.groups_accumulator_supported(args)
-    }
+/// The type that its lists are to have and its accumulators do not give them.
+fn list_type(args: &AccumulatorArgs<'_>) -> Option<DataType> {
+    let extension = ExtensionType::of(args.expr_fields.first()?.metadata());
+    let data_type = args.return_field.data_type();
+    (extension.is_some() && data_type.is_list()).then(|| data_type.clone())
+}
 
-    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        self.inner.create_groups_accumulator(args)
-    }
-
-    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.inner.schema_name(params)
-    }
-
-    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.inner.human_display(params)
-    }
-
-    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.inner.window_function_schema_name(params)
-    }
-
-    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.inner.display_name(params)
-    }
-
-    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.inner.window_function_display_name(params)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        self.inner.state_fields(args)
-    }
-
-    fn with_beneficial_ordering(
-        self: Arc<Self>,
-        beneficial_ordering: bool,
-    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
-        let inner = AggregateUDF::clone(&self.inner).with_beneficial_ordering(beneficial_ordering)?;
-        Ok(inner.map(|inner| Arc::new(Keeping::over(Arc::new(inner))) as Arc<dyn AggregateUDFImpl>))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.inner.order_sensitivity()
-    }
-
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        self.inner.simplify()
-    }
-
-    fn simplify_expr_op_literal(
-        &self,
-        function: &AggregateFunction,
-        arg: &Expr,
-        op: Operator,
-        literal: &Expr,
-        arg_is_left: bool,
-    ) -> Result<Option<Expr>> {
-        let inner = self.inner.inner();
-        inner.simplify_expr_op_literal(function, arg, op, literal, arg_is_left)
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        match self.inner.reverse_udf() {
-            ReversedUDAF::Reversed(inner) => ReversedUDAF::Reversed(Arc::new(AggregateUDF::from(Keeping::over(inner)))),
-            other => other,
-        }
-    }
-
-    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.coerce_types(given)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.inner.is_nullable()
-    }
-
-    fn is_descending(&self) -> Option<bool> {
-        self.inner.is_descending()
-    }
-
-    fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
-        // Statistics have the least and the greatest of DataFusion's order.
-        if interval_extremes::are_ours(self.name(), statistics.return_type) {
-            return None;
-        }
-        self.inner.value_from_stats(statistics)
-    }
-
-    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.inner.default_value(data_type)
-    }
-
-    fn supports_null_handling_clause(&self) -> bool {
-        self.inner.supports_null_handling_clause()
-    }
-
-    fn supports_within_group_clause(&self) -> bool {
-        self.inner.supports_within_group_clause()
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.inner.inner().set_monotonicity(data_type)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
-    }
+fn is_of_intervals(function: &AggregateUDF, args: &AccumulatorArgs<'_>) -> bool {
+    interval_extremes::are_ours(function.name(), args.return_field.data_type())
 }
 
 fn given_type(inner: Box<dyn Accumulator>, list_type: Option<DataType>) -> Box<dyn Accumulator> {

@@ -10,6 +10,7 @@
 //! 4. Describing and explaining execute nothing.
 
 mod administration;
+mod aggregates_otherwise;
 mod ambiguous_outer;
 mod assignment;
 mod batch_memory;

@@ -528,47 +528,37 @@ fn qualifier(factor: &ast::TableFactor) -> Option<ast::ObjectName> {
     alias.as_ref().map(|alias| alias.name.clone().into()).or(name)
 }
 
+/// The constraint in any of the joins that can have one.
+macro_rules! constraint_of {
+    ($operator:expr) => {
+        match $operator {
+            ast::JoinOperator::Join(constraint)
+            | ast::JoinOperator::Inner(constraint)
+            | ast::JoinOperator::Left(constraint)
+            | ast::JoinOperator::LeftOuter(constraint)
+            | ast::JoinOperator::Right(constraint)
+            | ast::JoinOperator::RightOuter(constraint)
+            | ast::JoinOperator::FullOuter(constraint)
+            | ast::JoinOperator::CrossJoin(constraint)
+            | ast::JoinOperator::Semi(constraint)
+            | ast::JoinOperator::LeftSemi(constraint)
+            | ast::JoinOperator::RightSemi(constraint)
+            | ast::JoinOperator::Anti(constraint)
+            | ast::JoinOperator::LeftAnti(constraint)
+            | ast::JoinOperator::RightAnti(constraint)
+            | ast::JoinOperator::StraightJoin(constraint) => Some(constraint),
+            _ => None,
+        }
+    };
+}
+
 fn constraint(operator: &ast::JoinOperator) -> Option<&ast::JoinConstraint> {
-    match operator {
-        ast::JoinOperator::Join(constraint)
-        | ast::JoinOperator::Inner(constraint)
-        | ast::JoinOperator::Left(constraint)
-        | ast::JoinOperator::LeftOuter(constraint)
-        | ast::JoinOperator::Right(constraint)
-        | ast::JoinOperator::RightOuter(constraint)
-        | ast::JoinOperator::FullOuter(constraint)
-        | ast::JoinOperator::CrossJoin(constraint)
-        | ast::JoinOperator::Semi(constraint)
-        | ast::JoinOperator::LeftSemi(constraint)
-        | ast::JoinOperator::RightSemi(constraint)
-        | ast::JoinOperator::Anti(constraint)
-        | ast::JoinOperator::LeftAnti(constraint)
-        | ast::JoinOperator::RightAnti(constraint)
-        | ast::JoinOperator::StraightJoin(constraint) => Some(constraint),
-        _ => None,
-    }
+    constraint_of!(operator)
 }
 
 /// What a join is on, if it can have such.
 pub(crate) fn constraint_mut(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConstraint> {
-    match operator {
-        ast::JoinOperator::Join(constraint)
-        | ast::JoinOperator::Inner(constraint)
-        | ast::JoinOperator::Left(constraint)
-        | ast::JoinOperator::LeftOuter(constraint)
-        | ast::JoinOperator::Right(constraint)
-        | ast::JoinOperator::RightOuter(constraint)
-        | ast::JoinOperator::FullOuter(constraint)
-        | ast::JoinOperator::CrossJoin(constraint)
-        | ast::JoinOperator::Semi(constraint)
-        | ast::JoinOperator::LeftSemi(constraint)
-        | ast::JoinOperator::RightSemi(constraint)
-        | ast::JoinOperator::Anti(constraint)
-        | ast::JoinOperator::LeftAnti(constraint)
-        | ast::JoinOperator::RightAnti(constraint)
-        | ast::JoinOperator::StraightJoin(constraint) => Some(constraint),
-        _ => None,
-    }
+    constraint_of!(operator)
 }
 
 fn quoted(name: &str) -> ast::Ident {

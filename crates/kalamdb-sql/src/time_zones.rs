@@ -19,6 +19,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::parameters::call_of;
 use crate::tree::walk_mut;
 
 /// The zone that moments are kept in, and the one of a session that has set none.
@@ -126,35 +127,14 @@ pub(crate) fn name_at_time_zone(node: &mut impl VisitMut) {
 
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
             if let ast::Expr::AtTimeZone { timestamp, time_zone } = expr {
-                let nothing = || Box::new(ast::Expr::value(ast::Value::Null));
-                let arguments = [
-                    std::mem::replace(time_zone, nothing()),
-                    std::mem::replace(timestamp, nothing()),
-                ];
-                *expr = ast::Expr::Function(call(arguments));
+                let taken = |expr: &mut ast::Expr| std::mem::replace(expr, ast::Expr::value(ast::Value::Null));
+                let arguments = vec![taken(time_zone), taken(timestamp)];
+                *expr = ast::Expr::Function(call_of(TIMEZONE, arguments));
             }
             ControlFlow::Continue(())
         }
     }
     walk_mut(node, &mut AtTimeZones).expect("this visitor does not break");
-}
-
-fn call(arguments: [Box<ast::Expr>; 2]) -> ast::Function {
-    let unnamed = |argument: Box<ast::Expr>| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(*argument));
-    ast::Function {
-        name: ast::ObjectName::from(vec![ast::Ident::new(TIMEZONE)]),
-        uses_odbc_syntax: false,
-        parameters: ast::FunctionArguments::None,
-        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments.into_iter().map(unnamed).collect(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    }
 }
 
 /// `timezone(zone, moment)` is what the zone's clocks show then, `timezone(zone, local time)` the moment at which they show it.

@@ -37,7 +37,8 @@ async fn one_user_does_not_hold_all_places() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let server = Server::start_with(directory.path(), &Settings::with_args(&["--max-connections", "8"]));
     let mut root = server.root().await;
-    root.ok("CREATE USER 'ada' WITH PASSWORD 'a password of ada' ROLE user").await;
+    root.ok("CREATE USER 'ada' WITH PASSWORD 'a password of ada' ROLE user")
+        .await;
     drop(root);
     let login = || Client::login(server.flight, "ada", "a password of ada");
     let mut held = Vec::new();
