@@ -102,18 +102,21 @@ const COUNTS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// A grant and a quota, so that the tables of both have something of the victim's.
+async fn give_the_victim(scene: &mut Scene) {
+    for sql in [
+        format!("GRANT INSERT ON {FILLED}.facts TO '{VICTIM}'"),
+        format!("ALTER USER '{VICTIM}' SET QUOTA rows = 4711222"),
+    ] {
+        scene.root.ok(&sql).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_server_tells_of_itself_tells_nothing_of_values() {
     let mut scene = Scene::new().await;
     let before = scene.rows_of_victim().await;
-    scene
-        .root
-        .ok(&format!("GRANT INSERT ON {FILLED}.facts TO '{VICTIM}'"))
-        .await;
-    scene
-        .root
-        .ok(&format!("ALTER USER '{VICTIM}' SET QUOTA rows = 4711222"))
-        .await;
+    give_the_victim(&mut scene).await;
     // The marker in literals of all kinds, in comments, and in statements that fail or do not parse.
     for sql in [
         format!("SELECT '{MARKER}'"),
@@ -190,14 +193,7 @@ async fn what_the_server_tells_of_itself_tells_nothing_of_values() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_how_many_rows_statements_and_sessions_of_others_there_are() {
     let mut scene = Scene::new().await;
-    scene
-        .root
-        .ok(&format!("GRANT INSERT ON {FILLED}.facts TO '{VICTIM}'"))
-        .await;
-    scene
-        .root
-        .ok(&format!("ALTER USER '{VICTIM}' SET QUOTA rows = 4711222"))
-        .await;
+    give_the_victim(&mut scene).await;
     let mut wrong = Vec::new();
     for (sql, roles) in COUNTS {
         let of = |namespace: &str| sql.replace("{n}", namespace);
