@@ -131,12 +131,12 @@ impl Width {
     }
 
     fn overflow(self) -> DataFusionError {
-        let (name, wider) = match self {
-            Width::Signed => ("BIGINT", "38, 0"),
-            Width::Unsigned => ("UBIGINT", "38, 0"),
-            Width::Decimal(_) => ("DECIMAL with 38 digits", "76, 0"),
+        let (name, digits, scale) = match self {
+            Width::Signed => ("BIGINT", 38, 0),
+            Width::Unsigned => ("UBIGINT", 38, 0),
+            Width::Decimal(scale) => ("DECIMAL with 38 digits", 76, scale),
         };
-        let message = format!("a sum is out of range of {name}; write sum(CAST(… AS DECIMAL({wider})))");
+        let message = format!("a sum is out of range of {name}; write sum(CAST(… AS DECIMAL({digits}, {scale})))");
         DataFusionError::External(Box::new(Error::new(ErrorCode::InvalidArgument, message)))
     }
 }

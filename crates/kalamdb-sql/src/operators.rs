@@ -1,7 +1,8 @@
-//! Operators that fail where DataFusion's would wrap or fill the memory: `+`, `-` and `*` of integers, `||` of texts and bytes.
+//! Operators that fail where DataFusion's would wrap or fill the memory: `+`, `-` and `*` of integers, these and `/` of DECIMALs whose
+//! result may have more digits than there are, `||` of texts and bytes.
 //!
-//! Problem: DataFusion 55 computes integers with wrapping kernels (`9223372036854775807 + 1` is a negative number), and `||`
-//! without any account of its memory. Proper way: `BinaryExpr::with_fail_on_overflow` of the physical plan, which nothing in
+//! Problem: DataFusion 55 computes integers with wrapping kernels (`9223372036854775807 + 1` is a negative number), leaves a DECIMAL(38, s)
+//! with 39 digits, which is shown with 38 of them, and `||` without any account of its memory. Proper way: `BinaryExpr::with_fail_on_overflow` of the physical plan, which nothing in
 //! planning asks for. Chosen: once the operands have their types, such an operator becomes a function that computes with arrow's
 //! checked kernels. It has the operator's name, type and nullability, so that columns are called as before and no schema changes.
 //! Evidence: `Operator::Plus` in `evaluate` of datafusion-physical-expr 55 `expressions/binary.rs`.
@@ -9,22 +10,26 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::Datum;
+use arrow::array::{Array, AsArray, Datum};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
-use arrow::compute::kernels::numeric::{add, mul, neg, sub};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::compute::kernels::numeric::{add, div, mul, neg, sub};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, Field, FieldRef,
+};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::interval_arithmetic::{Interval, apply_operator};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::scalar::ScalarValue;
+use kalamdb_core::{Error, ErrorCode};
 
 use crate::growth::{self, MOST_JOINED_BYTES};
 
@@ -34,6 +39,7 @@ pub(crate) fn guard_binary(binary: BinaryExpr, schema: &DFSchema) -> Transformed
         Operator::Plus => Kind::Add,
         Operator::Minus => Kind::Subtract,
         Operator::Multiply => Kind::Multiply,
+        Operator::Divide => Kind::Divide,
         Operator::StringConcat => Kind::Join,
         _ => return Transformed::no(Expr::BinaryExpr(binary)),
     };
@@ -43,8 +49,13 @@ pub(crate) fn guard_binary(binary: BinaryExpr, schema: &DFSchema) -> Transformed
     }
     match (type_of(&binary.left, schema), type_of(&binary.right, schema)) {
         (Some(left), Some(right)) if left == right && kind.takes(&left) => {
-            Transformed::yes(call(kind, left, vec![*binary.left, *binary.right]))
+            let operands = vec![left.clone(), right];
+            Transformed::yes(call(kind, operands, left, vec![*binary.left, *binary.right]))
         }
+        (Some(left), Some(right)) => match full_decimal(&left, binary.op, &right) {
+            Some(result) => Transformed::yes(call(kind, vec![left, right], result, vec![*binary.left, *binary.right])),
+            None => Transformed::no(Expr::BinaryExpr(binary)),
+        },
         _ => Transformed::no(Expr::BinaryExpr(binary)),
     }
 }
@@ -53,10 +64,26 @@ pub(crate) fn guard_binary(binary: BinaryExpr, schema: &DFSchema) -> Transformed
 pub(crate) fn guard_negation(operand: Box<Expr>, schema: &DFSchema) -> Transformed<Expr> {
     match type_of(&operand, schema) {
         Some(data_type) if Kind::Negate.takes(&data_type) => {
-            Transformed::yes(call(Kind::Negate, data_type, vec![*operand]))
+            Transformed::yes(call(Kind::Negate, vec![data_type.clone()], data_type, vec![*operand]))
         }
         _ => Transformed::no(Expr::Negative(operand)),
     }
+}
+
+/// The DECIMAL of as many digits as there are that comes of two others. One of fewer digits has room for whatever comes of them.
+fn full_decimal(left: &DataType, operator: Operator, right: &DataType) -> Option<DataType> {
+    use DataType::{Decimal128, Decimal256};
+    match (left, right) {
+        (Decimal128(..), Decimal128(..)) | (Decimal256(..), Decimal256(..)) => {}
+        _ => return None,
+    }
+    // What has no result type is for the planner to refuse.
+    let result = BinaryTypeCoercer::new(left, &operator, right).get_result_type().ok()?;
+    let is_full = matches!(
+        result,
+        Decimal128(DECIMAL128_MAX_PRECISION, _) | Decimal256(DECIMAL256_MAX_PRECISION, _)
+    );
+    is_full.then_some(result)
 }
 
 fn is_null(expr: &Expr) -> bool {
@@ -78,9 +105,9 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     expr.get_type(schema).ok() // See above.
 }
 
-fn call(kind: Kind, data_type: DataType, args: Vec<Expr>) -> Expr {
+fn call(kind: Kind, operands: Vec<DataType>, data_type: DataType, args: Vec<Expr>) -> Expr {
     // Exact: rules that try an expression with NULL for its columns then give the NULL the type.
-    let signature = Signature::exact(vec![data_type.clone(); args.len()], Volatility::Immutable);
+    let signature = Signature::exact(operands, Volatility::Immutable);
     let operation = Operation {
         kind,
         data_type,
@@ -94,6 +121,8 @@ enum Kind {
     Add,
     Subtract,
     Multiply,
+    /// Of DECIMALs alone.
+    Divide,
     Negate,
     Join,
 }
@@ -104,14 +133,16 @@ impl Kind {
             Kind::Add => "+",
             Kind::Subtract | Kind::Negate => "-",
             Kind::Multiply => "*",
+            Kind::Divide => "/",
             Kind::Join => "||",
         }
     }
 
-    /// Whether operands of a type are ours.
+    /// Whether operands of a type, which the result has too, are ours.
     fn takes(self, data_type: &DataType) -> bool {
         match self {
             Kind::Add | Kind::Subtract | Kind::Multiply => data_type.is_integer(),
+            Kind::Divide => false,
             Kind::Negate => data_type.is_signed_integer(),
             Kind::Join => matches!(
                 data_type,
@@ -126,15 +157,50 @@ impl Kind {
     }
 }
 
-/// An operator on operands of one type, which is the result's too.
+/// An operator on operands whose types it knows.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Operation {
     kind: Kind,
+    /// The result's.
     data_type: DataType,
     signature: Signature,
 }
 
 impl Operation {
+    /// Checks that a DECIMAL has no more digits than its type. Kernels check that its bytes hold it.
+    fn in_range(&self, values: ColumnarValue) -> Result<ColumnarValue> {
+        let (DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)) = self.data_type else {
+            return Ok(values);
+        };
+        let array = match &values {
+            ColumnarValue::Array(array) => Arc::clone(array),
+            ColumnarValue::Scalar(value) => value.to_array()?,
+        };
+        let checked = match array.data_type() {
+            DataType::Decimal128(..) => array
+                .as_primitive::<Decimal128Type>()
+                .validate_decimal_precision(precision),
+            _ => array
+                .as_primitive::<Decimal256Type>()
+                .validate_decimal_precision(precision),
+        };
+        match checked {
+            Ok(()) => Ok(values),
+            // Its message has the digits without the point.
+            Err(_) => Err(self.out_of_range(precision, scale)),
+        }
+    }
+
+    fn out_of_range(&self, precision: u8, scale: i8) -> DataFusionError {
+        let advice = match self.data_type {
+            DataType::Decimal128(..) => format!("; cast an operand to DECIMAL({DECIMAL256_MAX_PRECISION}, …)"),
+            _ => String::new(),
+        };
+        let sign = self.kind.sign();
+        let message = format!("what '{sign}' gives is out of range of DECIMAL({precision}, {scale}){advice}");
+        DataFusionError::External(Box::new(Error::new(ErrorCode::InvalidArgument, message)))
+    }
+
     /// As DataFusion names the operator's column. One text grows on the way down, since a chain may be long.
     fn write_name(&self, args: &[Expr], name: &mut String) -> std::fmt::Result {
         let write_operand = |operand: &Expr, name: &mut String| match operand {
@@ -192,9 +258,10 @@ impl ScalarUDFImpl for Operation {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match (self.kind, args.args.as_slice()) {
-            (Kind::Add, [left, right]) => apply(left, right, add),
-            (Kind::Subtract, [left, right]) => apply(left, right, sub),
-            (Kind::Multiply, [left, right]) => apply(left, right, mul),
+            (Kind::Add, [left, right]) => self.in_range(apply(left, right, add)?),
+            (Kind::Subtract, [left, right]) => self.in_range(apply(left, right, sub)?),
+            (Kind::Multiply, [left, right]) => self.in_range(apply(left, right, mul)?),
+            (Kind::Divide, [left, right]) => self.in_range(apply(left, right, div)?),
             (Kind::Negate, [ColumnarValue::Array(array)]) => Ok(ColumnarValue::Array(neg(array.as_ref())?)),
             (Kind::Negate, [ColumnarValue::Scalar(value)]) => {
                 let negated = neg(value.to_scalar()?.get().0)?;
@@ -216,6 +283,7 @@ impl ScalarUDFImpl for Operation {
 
     fn evaluate_bounds(&self, inputs: &[&Interval]) -> Result<Interval> {
         match (self.kind, inputs) {
+            _ if self.data_type.is_decimal() => Interval::make_unbounded(&self.data_type),
             (Kind::Add, [left, right]) => apply_operator(&Operator::Plus, left, right),
             (Kind::Subtract, [left, right]) => apply_operator(&Operator::Minus, left, right),
             (Kind::Multiply, [left, right]) => apply_operator(&Operator::Multiply, left, right),
@@ -355,6 +423,52 @@ mod tests {
         );
         fixture.check_count("UPDATE t SET a = a + 1, b = -b WHERE id = 4 - 1", Parameters::none(), 1);
         fixture.check("SELECT a, b FROM t WHERE id = 3", &["31|-5"]);
+    }
+
+    #[test]
+    fn decimals_have_no_more_digits_than_their_type() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id BIGINT PRIMARY KEY, n NUMERIC, d DECIMAL(38, 0), w DECIMAL(76, 0), e DECIMAL(10, 2))",
+            "INSERT INTO t VALUES (1, 1200000000, 99999999999999999999999999999999999999, \
+             9999999999999999999999999999999999999999999999999999999999999999999999999999, 0.01), \
+             (2, 1000000000, -99999999999999999999999999999999999999, NULL, -2.5)",
+        ]);
+        for (expression, data_type) in [
+            ("n * 1000000000::NUMERIC", "DECIMAL(38, 20)"),
+            ("n * n", "DECIMAL(38, 20)"),
+            ("d + 1", "DECIMAL(38, 0)"),
+            ("d - 1", "DECIMAL(38, 0)"),
+            ("d + d", "DECIMAL(38, 0)"),
+            ("w + 1", "DECIMAL(76, 0)"),
+            ("-1 - w", "DECIMAL(76, 0)"),
+            ("CASE WHEN id > 0 THEN d + 1 END", "DECIMAL(38, 0)"),
+            ("max(d + 1)", "DECIMAL(38, 0)"),
+        ] {
+            let sql = format!("SELECT {expression} FROM t");
+            let wanted = format!("out of range of {data_type}");
+            fixture.check_error_part(&sql, ErrorCode::InvalidArgument, &wanted);
+        }
+        for sql in [
+            "SELECT 99999999999999999999999999999999999999::DECIMAL(38, 0) + 1::DECIMAL(1, 0)",
+            "SELECT 12345678901234567890123456789012345678::DECIMAL(38, 0) / 0.01::DECIMAL(2, 2)",
+            "SELECT d - e FROM t",
+            "SELECT id FROM t WHERE d + 1 > 0",
+            "SELECT id FROM t ORDER BY n * n",
+            "UPDATE t SET d = d + 1",
+            "SELECT sum(n * n) OVER () FROM t",
+        ] {
+            fixture.check_error_part(sql, ErrorCode::InvalidArgument, "out of range");
+        }
+        fixture.check(
+            "SELECT n * 0.5::NUMERIC, d + 0, n / 3, e * e, n - n, arrow_typeof(n * n) FROM t WHERE id = 1",
+            &["600000000.00000000000000000000|99999999999999999999999999999999999999|400000000.00000000000000|0.0001|0.0000000000|Decimal128(38, 20)"],
+        );
+        fixture.check(
+            "SELECT d::DECIMAL(76, 0) + 1, n::DECIMAL(76, 10) * n FROM t WHERE id = 1",
+            &["100000000000000000000000000000000000000|1440000000000000000.00000000000000000000"],
+        );
+        fixture.check("SELECT id FROM t WHERE n * 2 = 2400000000 AND d - 1 > 0", &["1"]);
     }
 
     #[test]
