@@ -48,7 +48,7 @@ pub struct NewTable {
 }
 
 /// Bytes of a name at most.
-pub(crate) const MOST_NAME_BYTES: usize = 128;
+pub const MOST_NAME_BYTES: usize = 128;
 
 /// Namespaces that nobody creates, drops or puts tables into.
 const RESERVED_NAMESPACES: &[&str] = &[SYSTEM_NAMESPACE, INFORMATION_SCHEMA];

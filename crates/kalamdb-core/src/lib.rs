@@ -94,7 +94,7 @@ pub use access::{AccessLevel, Principal, Role};
 pub use append::{Appender, OnConflict, PreparedRows};
 pub use catalog::{Catalog, Namespace, StorageEntry, Table, TableName};
 pub use clock::{Clock, DrivenClock, SystemClock};
-pub use define::{CreateMode, NewTable};
+pub use define::{CreateMode, MOST_NAME_BYTES, NewTable};
 pub use engine::{Engine, EngineOptions, View};
 pub use error::{Bug, Error, ErrorCode, Position, Result};
 pub use grants::{Grant, GrantChange, GrantedOn, Grants};

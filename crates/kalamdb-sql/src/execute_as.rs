@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{TreeNodeRecursion, TreeNodeVisitor};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
-use kalamdb_core::{Error, ErrorCode, Principal, Result, Role, may_act_as};
+use kalamdb_core::{Error, ErrorCode, MOST_NAME_BYTES, Principal, Result, Role, may_act_as};
 
 use crate::database::Database;
 use crate::names::placed;
@@ -58,10 +58,13 @@ pub(crate) fn session(
 
 /// Whom to run as.
 fn target(database: &Database, session: &Session, user: &UserName, query: &RunningQuery) -> Result<Principal> {
+    // Whether there is such a user or not: who asks does not learn it from the record.
+    if user.name.len() <= MOST_NAME_BYTES {
+        query.executed_as(&user.name);
+    }
     let view = database.engine().view();
     let actor = database.principal(&view, session)?;
     if user.name == actor.user_id {
-        query.executed_as(&user.name);
         return Ok(actor);
     }
     let denied = || {
@@ -80,7 +83,6 @@ fn target(database: &Database, session: &Session, user: &UserName, query: &Runni
     let Some(target) = database.engine().user(&view, &user.name)? else {
         return Err(unknown_user(database.engine(), &view, user)?);
     };
-    query.executed_as(&user.name);
     if may_act_as(actor.role, target.principal.role) {
         Ok(target.principal)
     } else {

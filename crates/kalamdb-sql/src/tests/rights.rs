@@ -561,6 +561,13 @@ fn both_names_are_recorded() {
         p.code(&p.sue, "EXECUTE AS USER 'dan' (SELECT 'marker two')"),
         PermissionDenied
     );
+    // Whom one may not run as, and whom there is not.
+    for sql in [
+        "EXECUTE AS USER 'bob' (SELECT 'marker three')",
+        "EXECUTE AS USER 'nobody' (SELECT 'marker three')",
+    ] {
+        assert_eq!(p.code(&p.ann, sql), PermissionDenied);
+    }
     p.ok(&p.fixture.root, "EXECUTE AS ALL USERS (SELECT count(*) FROM notes)");
     let recorded = "SELECT user_id, executed_as, statement, status, error_code FROM system.queries \
                     WHERE statement LIKE 'EXECUTE AS%' ORDER BY started_at, query_id";
@@ -569,6 +576,8 @@ fn both_names_are_recorded() {
     assert_eq!(
         recorded,
         [
+            "ann|bob|EXECUTE AS USER $1 (SELECT $2)|failed|PERMISSION_DENIED",
+            "ann|nobody|EXECUTE AS USER $1 (SELECT $2)|failed|PERMISSION_DENIED",
             "root|all users:|EXECUTE AS ALL USERS (SELECT count(*) FROM notes)|finished|NULL",
             "sue|ann|EXECUTE AS USER $1 (SELECT $2)|finished|NULL",
             "sue|dan|EXECUTE AS USER $1 (SELECT $2)|failed|PERMISSION_DENIED",
@@ -578,7 +587,7 @@ fn both_names_are_recorded() {
         &p.ann,
         "SELECT count(*) FROM system.queries WHERE statement LIKE 'EXECUTE AS%'",
     );
-    assert_eq!(own, ["0"], "they are in the history of whoever asked");
+    assert_eq!(own, ["2"], "they are in the history of whoever asked");
 }
 
 #[test]
