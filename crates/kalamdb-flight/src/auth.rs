@@ -147,7 +147,11 @@ fn lease_for_call(
     origin: SessionOrigin,
     credentials_end_seconds: Option<u64>,
 ) -> Result<SessionLease> {
-    let session = database.open_session(&user, origin)?;
+    let peer = origin.peer.clone();
+    let session = database.open_session(&user, origin);
+    let session = session.inspect_err(|error| {
+        database.record_failed_login(Some(&user.principal.user_id), &address_of(&peer), error);
+    })?;
     Ok(SessionLease {
         database: Arc::clone(database),
         session,

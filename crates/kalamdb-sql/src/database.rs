@@ -174,10 +174,14 @@ impl Database {
         check.await.map_err(|_| stopping())?
     }
 
-    /// Notes credentials that were refused, for `system.queries`. `claimed` is kept only where there is such a user: people
+    /// Notes a login that was refused, for `system.queries`. `claimed` is kept only where there is such a user: people
     /// type passwords into the wrong field.
     pub fn record_failed_login(&self, claimed: Option<&str>, peer: &str, error: &Error) {
-        if !matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TooManyRequests) {
+        // Nobody was refused by a server that could not tell.
+        if matches!(
+            error.code,
+            ErrorCode::Internal | ErrorCode::StorageError | ErrorCode::Unavailable
+        ) {
             return;
         }
         let known = claimed.and_then(|user_id| {
