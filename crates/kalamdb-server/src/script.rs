@@ -97,7 +97,8 @@ async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Resu
         )
     })?;
     drop(body);
-    let statements = kalamdb_sql::split(&request.sql)?;
+    // What cannot be taken apart runs as one, which fails alike and is recorded as any statement.
+    let statements = kalamdb_sql::split(&request.sql).unwrap_or_else(|_| vec![request.sql]);
     let params = request.params.unwrap_or_default();
     let script = Script {
         lease,
