@@ -416,11 +416,19 @@ pub(crate) fn check_environment(environment: &[(String, String)]) -> Result<(), 
     Ok(())
 }
 
+/// What is wrong with a file, and where. The line is not repeated: it may have a password in it.
+fn without_text(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
 /// The keys of a configuration file, as text.
 fn read_file(name: &str, text: &str) -> Result<BTreeMap<String, String>, String> {
     let table: toml::Table = text
         .parse()
-        .map_err(|error: toml::de::Error| format!("{name}: {error}"))?;
+        .map_err(|error: toml::de::Error| format!("{name}: {}", without_text(&error, text)))?;
     let mut keys = BTreeMap::new();
     for (key, value) in table {
         if !SETTINGS.iter().any(|setting| setting.name == key) {
@@ -600,6 +608,10 @@ mod tests {
         check(&[], &[], "root_password = 'x'", &["unknown key root_password"]);
         check(&[], &[], "drain = [1]", &["key drain must be"]);
         check(&[], &[], "drain = ", &["kalamdb.toml", "line 1"]);
+        let file = "max_sessions = 5\njwt_keys = \"https://issuer.example.org/?token=secret\n";
+        check(&[], &[], file, &["kalamdb.toml: line 2, column "]);
+        let message = Config::resolve(&sources(&[], &[], file)).expect_err("is refused");
+        assert!(!message.contains("secret"), "{message}");
         check(&[("max_sessions", "0")], &[], "", &["--max-sessions", "1 to 1000000"]);
         check(&[("max_sessions", "-4")], &[], "", &["1 to 1000000"]);
         check(

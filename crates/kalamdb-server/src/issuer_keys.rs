@@ -41,11 +41,18 @@ impl KeySource {
     /// # Errors
     /// A message for people.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if !text.contains("://") {
+        let has_scheme = ["http:", "https:"].iter().any(|scheme| text.starts_with(scheme));
+        if !has_scheme && !text.contains("://") {
             return Ok(KeySource::File(PathBuf::from(text)));
         }
         // The text is not repeated: it may have a password in it.
         let url: Uri = text.parse().map_err(|error| format!("that is no URL: {error}"))?;
+        if url
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err("user information before the host is sent to nobody; leave it out".to_owned());
+        }
         let host = url.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -78,7 +85,7 @@ impl KeySource {
     }
 }
 
-/// Of a URL what is no secret: without user information and query.
+/// Of a URL what is no secret: without its query.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,12 +183,19 @@ mod tests {
         check("/etc/keys.json", "/etc/keys.json");
         check("https://issuer.example.org/keys", "https://issuer.example.org/keys");
         check(
-            "https://u:p@issuer.example.org:8443/keys?token=t",
+            "https://issuer.example.org:8443/keys?token=t",
             "https://issuer.example.org:8443/keys",
         );
-        check("http://u@[::1]:1/?t", "http://[::1]:1/");
-        let error = KeySource::parse("https://u:p@ x/?token=t").expect_err("no URL");
-        assert!(!error.contains("u:p") && !error.contains("token"), "{error}");
+        check("http://[::1]:1/?t", "http://[::1]:1/");
+        for text in [
+            "https://u:p@ x/?token=t",
+            "https://u:p@issuer.example.org/?token=t",
+            "http://u:p@127.0.0.1/keys",
+            "https:/u:p@issuer.example.org/keys",
+        ] {
+            let error = KeySource::parse(text).expect_err("no source of keys");
+            assert!(!error.contains("u:p") && !error.contains("token"), "{error}");
+        }
     }
 
     #[test]
