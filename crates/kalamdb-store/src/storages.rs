@@ -55,7 +55,8 @@ impl<C: Send + Sync + 'static> Store<C> {
             }
         }
         remember(self.engine(), id, Some(root))?;
-        let is_here = |(_, file): &mut (SegmentId, FileName)| file.storage == id;
+        let is_here =
+            |(_, file): &mut (SegmentId, FileName)| file.storage == id && !mistake!(FilesInStoragesThatWereAwayStay);
         let dead: Vec<_> = self.dead_files().extract_if(.., is_here).collect();
         for (segment, file) in dead {
             self.eraser().erase(EraseJob::Segment(segment, file));

@@ -366,7 +366,9 @@ kalamdb_histories::mistakes! {
     /// Whatever is at the place of a storage is taken for it.
     StoragesAreNotRecognised of 20:
         "hazards_of_storages::hazard_20_nothing_is_written_or_erased_where_a_storage_is_not",
-        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back",
+        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back";
+    /// What is left to erase in a storage is forgotten if the storage is away at the start.
+    FilesInStoragesThatWereAwayStay of 16:
         "hazards_of_restarts::hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back";
     /// So is what is at the place of one that was never marked.
     UnmarkedStoragesAreTakenAsTheyAre of 20:
