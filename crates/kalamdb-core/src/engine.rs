@@ -29,6 +29,8 @@ use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::rights::Action;
 use crate::scan::{KeyConstraint, RowScan, ScanRequest};
 use crate::scheduler::Wanted;
+use crate::storage_finder::StorageFinder;
+use crate::storages;
 use crate::system_rows::{built_in_catalog, load_catalog};
 use crate::time_mark::TimeMark;
 use crate::token::TokenKeys;
@@ -68,6 +70,7 @@ const TURNS: usize = 64;
 pub struct Engine {
     /// First, so that they end before anything that they use.
     movers: Option<Movers>,
+    storage_finder: StorageFinder,
     jobs: Arc<Jobs>,
     held: Arc<HeldWriters>,
     wanted: Wanted,
@@ -127,6 +130,7 @@ impl Engine {
         let known_jobs = job_rows::load(&store.state())?;
         let mut engine = Engine {
             movers: None,
+            storage_finder: StorageFinder::start(&store)?,
             jobs: Arc::new(Jobs::new(clock.clone(), options.maintenance.job_history, known_jobs)),
             held: Arc::default(),
             wanted: Wanted::default(),
@@ -263,6 +267,10 @@ impl Engine {
         &self.time_mark
     }
 
+    pub(crate) fn storage_finder(&self) -> &StorageFinder {
+        &self.storage_finder
+    }
+
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {
         &self.jobs
     }
@@ -385,7 +393,7 @@ impl View {
     pub(crate) fn check_usable(&self, table: &Table) -> Result<()> {
         // The others have no segments, whatever storage they name.
         if table.kind.flushes() {
-            self.catalog().check_storage(&table.name, &table.options.storage)?;
+            storages::check(&self.state, &table.name, &table.options.storage)?;
         }
         match self.state.check_segments(table.store) {
             // Whoever needs the rows says what became of the table.

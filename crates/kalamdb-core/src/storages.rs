@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use kalamdb_store::{SegmentCompression, SegmentOptions, StorageId, Store};
+use kalamdb_store::{DbState, SegmentCompression, SegmentOptions, StorageId, Store};
 
 use crate::access::Principal;
 use crate::catalog::{Catalog, StorageEntry, Table, TableName};
@@ -75,8 +75,8 @@ impl StorageNumbers {
     }
 }
 
-/// Makes a storage known to the store. One that is away is no reason not to start: it says so in the entry.
-pub(crate) fn open(store: &Store<Catalog>, storage: &mut StorageEntry) {
+/// Makes a storage known to the store. One that is away is no reason not to start.
+pub(crate) fn open(store: &Store<Catalog>, storage: &StorageEntry) {
     let opened = match storage.id {
         // The store opens this one by itself.
         StorageId::DEFAULT => store.check_storage(storage.id),
@@ -87,37 +87,39 @@ pub(crate) fn open(store: &Store<Catalog>, storage: &mut StorageEntry) {
             storage = storage.storage_id,
             directory = storage.uri,
             %error,
-            "a storage cannot be opened; its tables are refused until it can and the server is started again"
+            "a storage cannot be opened; its tables are refused until it can, which is tried again"
         );
-        storage.problem = Some(error.to_string());
     }
 }
 
-impl Catalog {
-    /// Refuses a table whose storage could not be opened.
-    ///
-    /// # Errors
-    /// STORAGE_ERROR names both.
-    pub(crate) fn check_storage(&self, table: &TableName, storage: &str) -> Result<()> {
-        let problem = self.storages.get(storage).and_then(|entry| entry.problem.as_ref());
-        match problem {
-            None => Ok(()),
-            Some(problem) => Err(Error::new(
-                ErrorCode::StorageError,
-                format!(
-                    "table {table} is in storage {storage}, which could not be opened ({problem}); restore it and start \
-                     the server again"
-                ),
-            )),
-        }
+/// Refuses a table whose storage has been away since it was to be opened.
+///
+/// # Errors
+/// STORAGE_ERROR names both.
+pub(crate) fn check(state: &DbState<Catalog>, table: &TableName, storage: &str) -> Result<()> {
+    let entry = state.catalog().storages.get(storage);
+    match entry.and_then(|entry| state.why_away(entry.id)) {
+        None => Ok(()),
+        Some(problem) => Err(Error::new(
+            ErrorCode::StorageError,
+            format!(
+                "table {table} is in storage {storage}, which cannot be used ({problem}); it is tried again every second"
+            ),
+        )),
     }
+}
 
-    /// How segments of a table are written.
-    ///
-    /// # Errors
-    /// STORAGE_ERROR if its storage could not be opened.
-    pub(crate) fn segment_options(&self, table: &Table) -> Result<SegmentOptions> {
-        self.check_storage(&table.name, &table.options.storage)?;
+/// How segments of a table are written.
+///
+/// # Errors
+/// STORAGE_ERROR if its storage is away since it was to be opened.
+pub(crate) fn segment_options(state: &DbState<Catalog>, table: &Table) -> Result<SegmentOptions> {
+    check(state, &table.name, &table.options.storage)?;
+    state.catalog().segment_options(table)
+}
+
+impl Catalog {
+    fn segment_options(&self, table: &Table) -> Result<SegmentOptions> {
         let internal = |what: String| Error::new(ErrorCode::Internal, format!("table {}: {what}", table.name));
         let storage = self
             .storages
@@ -138,6 +140,11 @@ impl Catalog {
 }
 
 impl Engine {
+    /// Tries storages again that are away, and files that could not be erased, and does not wait for it. To be called every second or so.
+    pub fn find_storages(&self) {
+        self.storage_finder().wake();
+    }
+
     /// CREATE STORAGE; false if it existed and that is no error. Works on the server's directories.
     ///
     /// # Errors
@@ -182,7 +189,6 @@ impl Engine {
                 id,
                 storage_type: FILESYSTEM.to_owned(),
                 uri: directory.display().to_string(),
-                problem: None,
                 created_at_micros: change.now_micros,
                 updated_at_micros: change.now_micros,
             };

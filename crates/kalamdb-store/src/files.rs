@@ -25,6 +25,8 @@ use tokio::task::coop::unconstrained;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
+use crate::last_use::is_full;
+use crate::process_lock::Wait;
 use crate::storage_lock::{StorageLock, StorageLocks};
 use crate::storage_marker::Marker;
 use crate::tuning::PART_BYTES;
@@ -33,9 +35,16 @@ use crate::tuning::PART_BYTES;
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     storages: RwLock<HashMap<StorageId, Arc<Storage>>>,
-    /// Those that could not be added, and why.
-    away: RwLock<HashMap<StorageId, StoreError>>,
+    /// Those that could not be added.
+    away: RwLock<HashMap<StorageId, Away>>,
     locks: StorageLocks,
+}
+
+/// A storage that is not where it should be.
+#[derive(Clone, Debug)]
+struct Away {
+    root: PathBuf,
+    problem: StoreError,
 }
 
 impl Files {
@@ -45,23 +54,24 @@ impl Files {
 
     /// Makes a directory a storage, which proves that it can be written; the directory is made if it is missing. Add it next.
     pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
+        let wait = Wait::Moments;
         make_directories(root).map_err(|error| unusable(root, &error))?;
         // Nothing is written into another process's.
         let locked = match marker.is_of_database(root)? {
-            true => Some(self.locks.take(root)?),
+            true => Some(self.locks.take(root, wait)?),
             false => None,
         };
         try_directory(root)?;
         marker.write(root)?;
-        let lock = self.locks.take(root);
+        let lock = self.locks.take(root, wait);
         drop(locked);
         lock
     }
 
     /// Locks the directory of a storage, if it is that. It is not made.
-    pub(crate) fn lock_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
+    pub(crate) fn lock_local(&self, marker: &Marker, root: &Path, wait: Wait) -> Result<Arc<StorageLock>, StoreError> {
         marker.check(root)?;
-        self.locks.take(root)
+        self.locks.take(root, wait)
     }
 
     #[cfg(test)]
@@ -89,8 +99,23 @@ impl Files {
     }
 
     /// Notes that a storage is not where it should be: whoever asks for a file of it hears this.
-    pub(crate) fn add_away(&self, id: StorageId, problem: StoreError) {
-        self.away.write().insert(id, problem);
+    pub(crate) fn add_away(&self, id: StorageId, root: &Path, problem: StoreError) {
+        let root = root.to_path_buf();
+        self.away.write().insert(id, Away { root, problem });
+    }
+
+    /// Storages that are not where they should be, and where that is.
+    pub(crate) fn away(&self) -> Vec<(StorageId, PathBuf)> {
+        let away = self.away.read();
+        away.iter().map(|(id, away)| (*id, away.root.clone())).collect()
+    }
+
+    /// Why a storage could not be added, if it could not be yet.
+    pub(crate) fn why_away(&self, id: StorageId) -> Option<StoreError> {
+        if self.storages.read().contains_key(&id) {
+            return None;
+        }
+        self.away.read().get(&id).map(|away| away.problem.clone())
     }
 
     /// Whether a storage is there now, and is the one that is meant.
@@ -99,7 +124,6 @@ impl Files {
     }
 
     fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, local: Option<Local>) {
-        self.away.write().remove(&id);
         self.storages.write().insert(
             id,
             Arc::new(Storage {
@@ -108,13 +132,14 @@ impl Files {
                 directories: RwLock::default(),
             }),
         );
+        self.away.write().remove(&id);
     }
 
     fn storage(&self, id: StorageId) -> Result<Arc<Storage>, StoreError> {
         if let Some(storage) = self.storages.read().get(&id) {
             return Ok(storage.clone());
         }
-        let away = self.away.read().get(&id).cloned();
+        let away = self.away.read().get(&id).map(|away| away.problem.clone());
         Err(away.unwrap_or_else(|| StoreError::Storage(format!("storage {id} was not added"))))
     }
 
@@ -466,8 +491,16 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
 }
 
 /// Proves that a storage's directory can be written.
-pub(crate) fn try_directory(root: &Path) -> Result<(), StoreError> {
+fn try_directory(root: &Path) -> Result<(), StoreError> {
     probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))
+}
+
+/// The same, but for room: a full storage can be read, and what is erased gives it room.
+pub(crate) fn try_full_directory(root: &Path) -> Result<(), StoreError> {
+    match probe(root, 0, b"kalamdb") {
+        Err(error) if !is_full(&error) || mistake!(ErasingNeedsRoom) => Err(unusable(root, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn unusable(root: &Path, error: &io::Error) -> StoreError {

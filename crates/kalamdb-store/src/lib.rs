@@ -120,6 +120,7 @@ mod hot;
 mod ids;
 mod key;
 mod last_use;
+mod left_files;
 mod location;
 mod log_damage;
 mod manifest;

@@ -40,5 +40,6 @@ mod shell;
 mod shell_scripts;
 mod shell_sessions;
 mod shell_tls;
+mod storages_away;
 mod stream_lifetime;
 mod visibility;
