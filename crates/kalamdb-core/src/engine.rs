@@ -226,7 +226,11 @@ impl Engine {
             0 => None,
             life_ms => Some(i64::try_from(life_ms).unwrap_or(i64::MAX).saturating_mul(1000)),
         };
-        let ended = self.store.end_old_snapshots(self.now_micros(), life_micros);
+        let elapsed_micros = match mistake!(AgesFollowTheWallClock) {
+            true => self.now_micros(),
+            false => self.clock.elapsed_micros(),
+        };
+        let ended = self.store.end_old_snapshots(elapsed_micros, life_micros);
         if ended > 0 {
             tracing::warn!(
                 snapshots = ended,

@@ -250,7 +250,7 @@ impl<C: Send + Sync + 'static> Store<C> {
     }
 
     /// Ends what still reads states of the database that newer commits took the place of at least `life_micros` ago, by the time of
-    /// the first call that finds it so (`None`: nothing), and lets go of what they pin, whether or not their readers ever read on: dead
+    /// the first call that finds it so (`None`: nothing; a time that nobody sets, since any moment), and lets go of what they pin, whether or not their readers ever read on: dead
     /// versions of hot rows, RocksDB's obsolete files, files of segments that were replaced. Who reads on meets
     /// [`StoreError::SnapshotTooOld`]. Flushes, compactions, checks and the look-ups of loads are never ended. To be called every
     /// second or so; how many states it ended.
