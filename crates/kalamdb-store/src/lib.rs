@@ -150,6 +150,7 @@ mod snapshot;
 mod snapshots;
 mod storage_lock;
 mod storage_marker;
+mod storage_place;
 mod storages;
 mod store;
 #[cfg(test)]
@@ -172,4 +173,5 @@ pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanS
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
 pub use segment::Bounds;
 pub use snapshot::{DbState, Found, TableVersion};
+pub use storage_place::{Overlap, StoragePlace};
 pub use store::{Counter, Durability, Store, StoreOptions, StoreStatistics};
