@@ -365,10 +365,14 @@ impl FileWriter {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
         // `put_multipart` makes every directory that is missing, the storage's own included; and lets everyone read them.
         file.storage.check()?;
-        let shared = file.storage.directories.read();
+        let shared = (!mistake!(DirectoriesGoUnderNewFiles)).then(|| file.storage.directories.read());
         if let Some(parent) = file.local.as_deref().and_then(Path::parent) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| file.failed(&error))?;
+        }
+        #[cfg(test)]
+        if let Some(meanwhile) = WITH_DIRECTORIES.take() {
+            meanwhile();
         }
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         drop(shared);
@@ -536,6 +540,12 @@ pub(crate) fn sync_path(path: &Path) -> io::Result<()> {
     #[cfg(test)]
     SYNCED.lock().insert(path.to_path_buf());
     Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What the next file that this thread begins meets when its directories are made, and it is not in them yet.
+    static WITH_DIRECTORIES: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
 }
 
 /// Files and directories that were synced, for tests of power failures.
@@ -720,6 +730,30 @@ mod tests {
             let found = fs::metadata(&path).expect("it is there").permissions().mode();
             assert_eq!(found & 0o777, mode, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_for_a_file_stays_although_it_is_empty() {
+        let (directory, files) = local();
+        write(&files, "7/1-a.parquet", b"whole");
+        let (done, deleted) = mpsc::channel();
+        let eraser = files.clone();
+        WITH_DIRECTORIES.set(Some(Box::new(move || {
+            let erasing = move || {
+                eraser.delete(ID, "7/1-a.parquet").expect("deleted");
+                done.send(()).expect("the test waits");
+            };
+            std::thread::spawn(erasing);
+            // It waits for the file, unless that is the mistake; then it is done long before, and if not, the mistake is not met.
+            deleted.recv_timeout(Duration::from_millis(300)).ok();
+        })));
+        let mut writer = files.create(ID, "7/2-b.parquet").expect("a writer");
+        // One that is made by the library again is open for everybody.
+        let made = fs::metadata(directory.path().join("a/b/7")).expect("it is there");
+        assert_eq!(made.permissions().mode() & 0o777, 0o700);
+        writer.write_all(b"small").expect("written");
+        writer.finish().expect("finished");
+        assert_eq!(files.read(ID, "7/2-b.parquet", 0..5).expect("reads"), "small");
     }
 
     #[test]

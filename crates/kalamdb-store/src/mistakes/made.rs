@@ -534,6 +534,9 @@ kalamdb_histories::mistakes! {
     FilesThatWereLetGoAreDamaged of 0:
         "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
 
+    /// An empty directory is removed although a file is about to be put into it.
+    DirectoriesGoUnderNewFiles of 20:
+        "files::tests::a_directory_that_is_made_for_a_file_stays_although_it_is_empty";
     /// Two processes use one storage at once.
     StoragesAreSharedByProcesses of 20:
         "hazards_of_copies::two_processes_do_not_use_one_storage";
