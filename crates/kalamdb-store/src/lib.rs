@@ -118,6 +118,8 @@ mod hazards_of_tables;
 mod histories;
 mod hot;
 mod ids;
+#[cfg(test)]
+mod kept_damage;
 mod key;
 mod last_use;
 mod left_files;
