@@ -233,7 +233,6 @@ impl Engine {
         &self.files
     }
 
-    /// Segments that were opened lately.
     /// Storages that are still to be told that they are used.
     pub(crate) fn untold(&self) -> &Untold {
         &self.untold
@@ -244,6 +243,7 @@ impl Engine {
         &self.left_files
     }
 
+    /// Segments that were opened lately.
     pub(crate) fn opened(&self) -> &OpenSegments {
         &self.opened
     }

@@ -259,9 +259,9 @@ fn a_storage_that_was_away_at_the_start_is_taken_when_it_is_back() {
             assert!(is_away());
             // What is replaced meanwhile is erased when it is back.
             step(&store, vec![TableChange::Retire(T)]).expect("retires");
+            store.wait_for_eraser();
             create(&store, T);
             insert(&store, T, 3, "hot").expect("is not concerned");
-            store.wait_for_eraser();
             for _ in 0..2 {
                 assert_eq!(store.find_storages(), []);
                 assert_away(&place.flush(&store), &place.there());
