@@ -17,6 +17,7 @@ mod commits;
 mod concurrency;
 mod connections;
 mod crash;
+mod crash_mix;
 mod crash_of_movers;
 mod credentials;
 mod datafusion_logic;
