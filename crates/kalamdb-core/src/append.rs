@@ -19,6 +19,7 @@ use crate::max_rows;
 use crate::rights::Action;
 use crate::row_buffer::{Buffered, BufferedRow, RowBuffer};
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
+use crate::storages;
 
 /// What to do with a row whose primary key exists (in the table or earlier in the same load).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +255,7 @@ impl Appender {
             OnConflict::Ignore => OnDuplicate::Ignore,
         };
         let table = &self.table;
-        let options = self.engine.view().catalog().segment_options(table)?;
+        let options = storages::segment_options(&self.engine.view().state, table)?;
         let mut load = BulkLoad::begin(
             self.engine.store(),
             table.store,

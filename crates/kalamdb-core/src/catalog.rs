@@ -68,8 +68,6 @@ pub struct StorageEntry {
     pub storage_type: String,
     /// Where: a directory; a relative one is in the data directory.
     pub uri: String,
-    /// Why it could not be opened when the server started; its tables are refused with this.
-    pub problem: Option<String>,
     /// When, µs.
     pub created_at_micros: i64,
     /// When last changed, µs.

@@ -15,6 +15,7 @@ use crate::first_start::DEFAULT_NAMESPACE;
 use crate::options::TableOptions;
 use crate::rights::{Action, Task};
 use crate::schema::{Column, TableSchema};
+use crate::storages;
 use crate::system_rows::{SchemaChange, schema_row, schema_versions, table_row, text};
 use crate::system_schema::{FIRST_SYSTEM_STORE, INFORMATION_SCHEMA, SYSTEM_NAMESPACE, SystemTable};
 use crate::table_kind::TableKind;
@@ -240,6 +241,9 @@ impl Engine {
             (CreateMode::New | CreateMode::IfNotExists, None) | (CreateMode::OrReplace, _) => {}
         }
         check_new_table(new, catalog)?;
+        if new.kind.flushes() {
+            storages::check(&self.store().state(), &new.name, &new.options.storage)?;
+        }
 
         let first_column_id = replaces.as_ref().map_or(1, |old| old.next_column_id);
         let mut columns: Vec<Column> = new.columns.clone();
@@ -433,9 +437,6 @@ fn check_new_table(new: &NewTable, catalog: &Catalog) -> Result<()> {
     new.options.check_required(new.kind)?;
     if !catalog.storages.contains_key(&new.options.storage) {
         return Err(unknown_storage(new.kind, &new.options.storage, catalog));
-    }
-    if new.kind.flushes() {
-        catalog.check_storage(name, &new.options.storage)?;
     }
     if new.columns.is_empty() {
         return invalid(format!("table {name} needs at least one column"));

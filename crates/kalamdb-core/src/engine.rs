@@ -29,6 +29,8 @@ use crate::outside_tokens::{OutsideIssuer, OutsideTokens};
 use crate::rights::Action;
 use crate::scan::{KeyConstraint, RowScan, ScanRequest};
 use crate::scheduler::Wanted;
+use crate::storage_finder::StorageFinder;
+use crate::storages;
 use crate::system_rows::{built_in_catalog, load_catalog};
 use crate::time_mark::TimeMark;
 use crate::token::TokenKeys;
@@ -68,6 +70,7 @@ const TURNS: usize = 64;
 pub struct Engine {
     /// First, so that they end before anything that they use.
     movers: Option<Movers>,
+    storage_finder: StorageFinder,
     jobs: Arc<Jobs>,
     held: Arc<HeldWriters>,
     wanted: Wanted,
@@ -127,6 +130,7 @@ impl Engine {
         let known_jobs = job_rows::load(&store.state())?;
         let mut engine = Engine {
             movers: None,
+            storage_finder: StorageFinder::start(&store)?,
             jobs: Arc::new(Jobs::new(clock.clone(), options.maintenance.job_history, known_jobs)),
             held: Arc::default(),
             wanted: Wanted::default(),
@@ -222,7 +226,11 @@ impl Engine {
             0 => None,
             life_ms => Some(i64::try_from(life_ms).unwrap_or(i64::MAX).saturating_mul(1000)),
         };
-        let ended = self.store.end_old_snapshots(self.now_micros(), life_micros);
+        let elapsed_micros = match mistake!(AgesFollowTheWallClock) {
+            true => self.now_micros(),
+            false => self.clock.elapsed_micros(),
+        };
+        let ended = self.store.end_old_snapshots(elapsed_micros, life_micros);
         if ended > 0 {
             tracing::warn!(
                 snapshots = ended,
@@ -261,6 +269,10 @@ impl Engine {
 
     pub(crate) fn time_mark(&self) -> &TimeMark {
         &self.time_mark
+    }
+
+    pub(crate) fn storage_finder(&self) -> &StorageFinder {
+        &self.storage_finder
     }
 
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {
@@ -385,7 +397,7 @@ impl View {
     pub(crate) fn check_usable(&self, table: &Table) -> Result<()> {
         // The others have no segments, whatever storage they name.
         if table.kind.flushes() {
-            self.catalog().check_storage(&table.name, &table.options.storage)?;
+            storages::check(&self.state, &table.name, &table.options.storage)?;
         }
         match self.state.check_segments(table.store) {
             // Whoever needs the rows says what became of the table.

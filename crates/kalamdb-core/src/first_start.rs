@@ -115,7 +115,6 @@ impl Engine {
                 id: StorageId::DEFAULT,
                 storage_type: "filesystem".to_owned(),
                 uri: DEFAULT_STORAGE_URI.to_owned(),
-                problem: None,
                 created_at_micros: now_micros,
                 updated_at_micros: now_micros,
             };

@@ -77,6 +77,7 @@ mod scenarios;
 mod scheduler;
 mod schema;
 mod segments;
+mod storage_finder;
 mod storages;
 mod system_filter;
 mod system_rows;

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::job_queue::{Jobs, stopping};
 use crate::jobs::{ABANDONED, Job, JobKind, JobReport, JobSnapshot, KILLED, Work};
 use crate::rights::Task;
+use crate::storages;
 use crate::table_kind::TableKind;
 
 /// The bounds of what runs in the background, and of what it falls behind with.
@@ -134,7 +135,7 @@ impl Engine {
         let table = table.ok_or_else(|| Error::table_not_found(name))?.clone();
         refuse_without_segments(&table, kind)?;
         principal.check(kind.action(), &table)?;
-        view.catalog().check_storage(name, &table.options.storage)?;
+        storages::check(&view.state, name, &table.options.storage)?;
         // Not held while waiting: what the job replaces could not go.
         drop(view);
         let (job, outcome) = self.jobs().submit(work, &table)?;

@@ -16,6 +16,7 @@ use crate::job_queue::{Jobs, Next};
 use crate::job_rows;
 use crate::jobs::{Job, JobReport, Lane, SegmentProblem, Work};
 use crate::priority::give_way;
+use crate::storages;
 
 /// The threads. Dropping them cancels what runs and waits until they ended.
 pub(crate) struct Movers {
@@ -174,7 +175,7 @@ impl Mover {
                 format!("table {} was dropped meanwhile", job.table_name),
             )
         })?;
-        let options = catalog.segment_options(table)?;
+        let options = storages::segment_options(&state, table)?;
         match job.work {
             Work::Flush => {
                 let usage = self.store.hot_usage(table.store);

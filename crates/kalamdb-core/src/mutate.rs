@@ -20,6 +20,7 @@ use crate::key_names::{KeySources, key_columns};
 use crate::rights::Action;
 use crate::row_buffer::row_cost_bytes;
 use crate::row_check::{check_decimals, check_not_null, check_shape, too_large};
+use crate::storages;
 
 /// Times that a request may be too old for the committer, which means that very much was committed meanwhile.
 const COMMIT_ATTEMPTS: usize = 4;
@@ -165,7 +166,7 @@ impl Mutator {
         let mut load = match self.load.take() {
             Some(load) => load,
             None => {
-                let options = self.view.catalog().segment_options(&self.table)?;
+                let options = storages::segment_options(&self.view.state, &self.table)?;
                 let load = BulkLoad::begin(
                     self.engine.store(),
                     self.table.store,

@@ -2,11 +2,10 @@
 //! number that segments name it by and that is never given again.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use kalamdb_store::{SegmentCompression, SegmentOptions, StorageId, Store};
+use kalamdb_store::{DbState, Overlap, SegmentCompression, SegmentOptions, StorageId, StoragePlace, Store};
 
 use crate::access::Principal;
 use crate::catalog::{Catalog, StorageEntry, Table, TableName};
@@ -75,8 +74,8 @@ impl StorageNumbers {
     }
 }
 
-/// Makes a storage known to the store. One that is away is no reason not to start: it says so in the entry.
-pub(crate) fn open(store: &Store<Catalog>, storage: &mut StorageEntry) {
+/// Makes a storage known to the store. One that is away is no reason not to start.
+pub(crate) fn open(store: &Store<Catalog>, storage: &StorageEntry) {
     let opened = match storage.id {
         // The store opens this one by itself.
         StorageId::DEFAULT => store.check_storage(storage.id),
@@ -87,37 +86,39 @@ pub(crate) fn open(store: &Store<Catalog>, storage: &mut StorageEntry) {
             storage = storage.storage_id,
             directory = storage.uri,
             %error,
-            "a storage cannot be opened; its tables are refused until it can and the server is started again"
+            "a storage cannot be opened; its tables are refused until it can, which is tried again"
         );
-        storage.problem = Some(error.to_string());
     }
 }
 
-impl Catalog {
-    /// Refuses a table whose storage could not be opened.
-    ///
-    /// # Errors
-    /// STORAGE_ERROR names both.
-    pub(crate) fn check_storage(&self, table: &TableName, storage: &str) -> Result<()> {
-        let problem = self.storages.get(storage).and_then(|entry| entry.problem.as_ref());
-        match problem {
-            None => Ok(()),
-            Some(problem) => Err(Error::new(
-                ErrorCode::StorageError,
-                format!(
-                    "table {table} is in storage {storage}, which could not be opened ({problem}); restore it and start \
-                     the server again"
-                ),
-            )),
-        }
+/// Refuses a table whose storage has been away since it was to be opened.
+///
+/// # Errors
+/// STORAGE_ERROR names both.
+pub(crate) fn check(state: &DbState<Catalog>, table: &TableName, storage: &str) -> Result<()> {
+    let entry = state.catalog().storages.get(storage);
+    match entry.and_then(|entry| state.why_away(entry.id)) {
+        None => Ok(()),
+        Some(problem) => Err(Error::new(
+            ErrorCode::StorageError,
+            format!(
+                "table {table} is in storage {storage}, which cannot be used ({problem}); it is tried again every second"
+            ),
+        )),
     }
+}
 
-    /// How segments of a table are written.
-    ///
-    /// # Errors
-    /// STORAGE_ERROR if its storage could not be opened.
-    pub(crate) fn segment_options(&self, table: &Table) -> Result<SegmentOptions> {
-        self.check_storage(&table.name, &table.options.storage)?;
+/// How segments of a table are written.
+///
+/// # Errors
+/// STORAGE_ERROR if its storage is away since it was to be opened.
+pub(crate) fn segment_options(state: &DbState<Catalog>, table: &Table) -> Result<SegmentOptions> {
+    check(state, &table.name, &table.options.storage)?;
+    state.catalog().segment_options(table)
+}
+
+impl Catalog {
+    fn segment_options(&self, table: &Table) -> Result<SegmentOptions> {
         let internal = |what: String| Error::new(ErrorCode::Internal, format!("table {}: {what}", table.name));
         let storage = self
             .storages
@@ -138,6 +139,11 @@ impl Catalog {
 }
 
 impl Engine {
+    /// Tries storages again that are away, and files that could not be erased, and does not wait for it. To be called every second or so.
+    pub fn find_storages(&self) {
+        self.storage_finder().wake();
+    }
+
     /// CREATE STORAGE; false if it existed and that is no error. Works on the server's directories.
     ///
     /// # Errors
@@ -160,9 +166,9 @@ impl Engine {
                     ))
                 };
             }
-            let place = Place::of(&directory)?;
+            let place = StoragePlace::of(&directory)?;
             let data_dir = format!("the data directory, where storage {DEFAULT_STORAGE} is");
-            refuse_overlap(&directory, &place, &Place::of(self.data_dir())?, &data_dir)?;
+            refuse_overlap(&directory, &place, &StoragePlace::of(self.data_dir())?, &data_dir)?;
             for other in change
                 .catalog
                 .storages
@@ -170,7 +176,8 @@ impl Engine {
                 .filter(|other| other.id != StorageId::DEFAULT)
             {
                 // One that cannot be reached now is known by its name alone.
-                let there = Place::of(Path::new(&other.uri)).unwrap_or_else(|_| Place::unseen(Path::new(&other.uri)));
+                let there = StoragePlace::of(Path::new(&other.uri))
+                    .unwrap_or_else(|_| StoragePlace::unseen(Path::new(&other.uri)));
                 let whose = format!("the directory {} of storage {}", other.uri, other.storage_id);
                 refuse_overlap(&directory, &place, &there, &whose)?;
             }
@@ -182,7 +189,6 @@ impl Engine {
                 id,
                 storage_type: FILESYSTEM.to_owned(),
                 uri: directory.display().to_string(),
-                problem: None,
                 created_at_micros: change.now_micros,
                 updated_at_micros: change.now_micros,
             };
@@ -289,15 +295,13 @@ fn directory_of(location: &str) -> Result<PathBuf> {
 }
 
 /// Two storages have nothing in common: whoever erases, copies or mounts one would do so to the other.
-fn refuse_overlap(directory: &Path, place: &Place, other: &Place, whose: &str) -> Result<()> {
-    let (code, relation) = if place.is(other) {
-        (ErrorCode::AlreadyExists, "is")
-    } else if place.is_in(other) {
-        (ErrorCode::InvalidArgument, "is in")
-    } else if other.is_in(place) {
-        (ErrorCode::InvalidArgument, "contains")
-    } else {
-        return Ok(());
+fn refuse_overlap(directory: &Path, place: &StoragePlace, other: &StoragePlace, whose: &str) -> Result<()> {
+    let (code, relation) = match place.overlap(other) {
+        Some(Overlap::Same) => (ErrorCode::AlreadyExists, "is"),
+        Some(_) if mistake!(StoragesOverlap) => return Ok(()),
+        Some(Overlap::Inside) => (ErrorCode::InvalidArgument, "is in"),
+        Some(Overlap::Around) => (ErrorCode::InvalidArgument, "contains"),
+        None => return Ok(()),
     };
     Err(Error::new(
         code,
@@ -306,79 +310,6 @@ fn refuse_overlap(directory: &Path, place: &Place, other: &Place, whose: &str) -
             directory.display()
         ),
     ))
-}
-
-/// A directory as the file system knows it, whatever it is called.
-struct Place {
-    /// Without links; what does not exist yet is as written.
-    path: PathBuf,
-    /// Device and inode, if it exists.
-    identity: Option<(u64, u64)>,
-    /// Those of the directories above it, as far as they exist: a bind mount has another path and the same directories.
-    above: Vec<(u64, u64)>,
-}
-
-impl Place {
-    fn of(directory: &Path) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::new(
-                ErrorCode::StorageError,
-                format!("the directory {} cannot be used: {error}", directory.display()),
-            )
-        };
-        let identity = match directory.metadata() {
-            Ok(metadata) if metadata.is_dir() => Some((metadata.dev(), metadata.ino())),
-            Ok(_) => return Err(failed(std::io::Error::from(std::io::ErrorKind::NotADirectory))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        let mut missing = Vec::new();
-        let mut existing = directory;
-        let mut path = loop {
-            match existing.canonicalize() {
-                Ok(path) => break path,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    match (existing.parent(), existing.file_name()) {
-                        (Some(parent), Some(name)) => {
-                            missing.push(name);
-                            existing = parent;
-                        }
-                        (None, _) | (_, None) => return Err(failed(error)),
-                    }
-                }
-                Err(error) => return Err(failed(error)),
-            }
-        };
-        path.extend(missing.into_iter().rev());
-        // Those that are still to be made are nobody's.
-        let above = path.ancestors().skip(1).filter_map(|above| above.metadata().ok());
-        Ok(Place {
-            above: above.map(|above| (above.dev(), above.ino())).collect(),
-            path,
-            identity,
-        })
-    }
-
-    /// One that cannot be looked at.
-    fn unseen(directory: &Path) -> Self {
-        Place {
-            path: directory.to_owned(),
-            identity: None,
-            above: Vec::new(),
-        }
-    }
-
-    fn is_in(&self, other: &Place) -> bool {
-        if mistake!(StoragesOverlap) {
-            return false;
-        }
-        (self.path.starts_with(&other.path) && self.path != other.path)
-            || other.identity.is_some_and(|other| self.above.contains(&other))
-    }
-
-    fn is(&self, other: &Place) -> bool {
-        self.path == other.path || (self.identity.is_some() && self.identity == other.identity)
-    }
 }
 
 #[cfg(test)]
@@ -409,50 +340,5 @@ mod tests {
         refuse("file:///mnt/fast", ErrorCode::InvalidArgument, "/mnt/fast");
         refuse("s3://bucket/prefix", ErrorCode::Unsupported, "not supported yet");
         refuse(&"/x".repeat(MOST_PATH_BYTES), ErrorCode::InvalidArgument, "longer");
-    }
-
-    #[test]
-    fn a_directory_is_in_those_above_it_by_whatever_name() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| directory.path().join(name);
-        std::fs::create_dir_all(path("a/b")).expect("made");
-        std::os::unix::fs::symlink(path("a/b"), path("link")).expect("linked");
-        let place = |name: &str| Place::of(&path(name)).expect("a place");
-        for (inner, outer) in [
-            ("a/b", "a"),
-            ("a/b/new", "a"),
-            ("link", "a"),
-            ("link/new/newer", "a/b"),
-            ("a/b", ""),
-        ] {
-            assert!(place(inner).is_in(&place(outer)), "{inner} in {outer}");
-            assert!(!place(outer).is_in(&place(inner)), "{outer} in {inner}");
-        }
-        for (one, other) in [("a", "a"), ("link", "a/b"), ("ab", "a"), ("a", "ab"), ("a/c", "a/b")] {
-            assert!(!place(one).is_in(&place(other)), "{one} in {other}");
-        }
-        // Under another path, as a bind mount has it.
-        let elsewhere = Place {
-            path: PathBuf::from("/elsewhere/b"),
-            ..place("a/b")
-        };
-        assert!(elsewhere.is_in(&place("a")) && !elsewhere.is_in(&place("link")));
-    }
-
-    #[test]
-    fn two_names_of_one_directory_are_one_place() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let there = directory.path().join("there");
-        std::fs::create_dir(&there).expect("made");
-        let link = directory.path().join("link");
-        std::os::unix::fs::symlink(&there, &link).expect("linked");
-        let place = |path: &Path| Place::of(path).expect("a place");
-        assert!(place(&link).is(&place(&there)));
-        assert!(place(&link.join("new")).is(&place(&there.join("new"))));
-        assert!(!place(&there.join("new")).is(&place(&there)));
-        let file = directory.path().join("file");
-        std::fs::write(&file, b"x").expect("written");
-        assert!(Place::of(&file).is_err());
-        assert!(Place::of(&file.join("below")).is_err());
     }
 }

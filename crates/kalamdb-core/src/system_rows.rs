@@ -241,16 +241,15 @@ pub(crate) fn load_catalog(store: &Store<Catalog>, state: &Arc<DbState<Catalog>>
         let id = numbers
             .of(&storage_id)
             .ok_or_else(|| rows.corrupt("storage_id", &format!("'{storage_id}', which has no number")))?;
-        let mut storage = StorageEntry {
+        let storage = StorageEntry {
             storage_id,
             id,
             storage_type: rows.text("storage_type", row)?.to_owned(),
             uri: rows.text("uri", row)?.to_owned(),
             created_at_micros: rows.number::<TimestampMicrosecondType>("created_at", row)?,
             updated_at_micros: rows.number::<TimestampMicrosecondType>("updated_at", row)?,
-            problem: None,
         };
-        storages::open(store, &mut storage);
+        storages::open(store, &storage);
         catalog.storages.insert(storage.storage_id.clone(), Arc::new(storage));
         Ok(())
     })?;
@@ -510,7 +509,6 @@ mod tests {
             uri: "file:///".to_owned(),
             created_at_micros: 1,
             updated_at_micros: 1,
-            problem: None,
         };
         let table = SystemTable::Jobs.table();
         let rows = [

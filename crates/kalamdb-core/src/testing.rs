@@ -57,6 +57,11 @@ impl Database {
         Database::open_with(directory, clock, Some(ROOT_PASSWORD), maintenance).expect("opens")
     }
 
+    /// What its thread does when it is woken.
+    pub(crate) fn find_storages(&self) {
+        crate::storage_finder::find(self.engine.store());
+    }
+
     pub(crate) fn open(directory: TempDir, clock: Arc<DrivenClock>, root_password: Option<&str>) -> Result<Self> {
         Database::open_with(directory, clock, root_password, MaintenanceOptions::default())
     }

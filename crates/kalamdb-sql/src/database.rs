@@ -465,8 +465,8 @@ impl Database {
         Ok(may && self.queries.cancel(|id, _| id == query_id) > 0)
     }
 
-    /// Starts the flushes and compactions that are due and does not wait for them, and notes how far identifiers have come; the
-    /// server calls it every second, and when [`Engine::wait_for_due`] resolves.
+    /// Starts the flushes and compactions that are due and does not wait for them, has storages that are away tried again, and notes how
+    /// far identifiers have come; the server calls it every second, and when [`Engine::wait_for_due`] resolves.
     ///
     /// # Errors
     /// UNAVAILABLE when the server is stopping, STORAGE_ERROR.
@@ -474,6 +474,7 @@ impl Database {
         let engine = Arc::clone(&self.engine);
         self.on_query_runtime(async move {
             engine.end_old_snapshots();
+            engine.find_storages();
             engine.run_due();
             match identifiers::latest_snowflake_micros() {
                 Some(latest_micros) => engine.keep_time_mark(latest_micros).await,

@@ -128,6 +128,7 @@ impl DamagedFiles {
             file.sync_all()?;
             fs::rename(draft, path)?;
         }
+        crate::crash::point("damage-noted");
         File::open(&self.directory)?.sync_all()
     }
 }

@@ -19,6 +19,8 @@ use crate::files::Files;
 use crate::format::{self, Directory, FORMAT_VERSION};
 use crate::ids::{Epoch, StoreId};
 use crate::key;
+use crate::last_use::Untold;
+use crate::left_files::LeftFiles;
 use crate::log_damage;
 use crate::meta;
 use crate::opened::OpenSegments;
@@ -45,6 +47,8 @@ pub(crate) struct Engine {
     /// RocksDB's sequence number up to which the log is synced for certain; what other threads write beside a sync may be behind.
     synced: AtomicU64,
     files: Arc<Files>,
+    untold: Untold,
+    left_files: LeftFiles,
     opened: OpenSegments,
     damages: Damages,
     snapshots: Snapshots,
@@ -132,6 +136,8 @@ impl Engine {
             synced: AtomicU64::new(0),
             opened: OpenSegments::new(files.clone(), options.segment_cache_bytes),
             files,
+            untold: Untold::default(),
+            left_files: LeftFiles::default(),
             damages: Damages::default(),
             snapshots: Snapshots::default(),
             trouble: Trouble::default(),
@@ -225,6 +231,16 @@ impl Engine {
     /// Where files of segments are. Storages are added when it is known what is in them.
     pub(crate) fn files(&self) -> &Arc<Files> {
         &self.files
+    }
+
+    /// Storages that are still to be told that they are used.
+    pub(crate) fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
+    /// What could not be erased yet.
+    pub(crate) fn left_files(&self) -> &LeftFiles {
+        &self.left_files
     }
 
     /// Segments that were opened lately.

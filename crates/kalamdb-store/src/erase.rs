@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::ids::{Epoch, ScopeId, SegmentId, StoreId};
 use crate::key;
+use crate::last_use;
 use crate::manifest::FileName;
 use crate::meta;
 use crate::schema::Lifetime;
@@ -96,8 +97,20 @@ fn run(engine: &Engine, jobs: &Receiver<EraseJob>) {
         if matches!(job, EraseJob::Stop) {
             return;
         }
-        if let Err(error) = erase(engine, &job) {
-            tracing::warn!(?job, %error, "rows that nobody sees could not be erased; the next start tries again");
+        match (erase(engine, &job), job) {
+            (Ok(()), EraseJob::Segment(segment, _)) => engine.left_files().forget(segment),
+            (Ok(()), _) => {}
+            (Err(error), EraseJob::Segment(segment, file)) => {
+                let path = file.path.clone();
+                if engine.left_files().leave(segment, file) {
+                    tracing::warn!(file = path, %error, "a file that nobody needs cannot be erased, which is tried again");
+                } else {
+                    tracing::debug!(file = path, %error, "a file that nobody needs can still not be erased");
+                }
+            }
+            (Err(error), job) => {
+                tracing::warn!(?job, %error, "rows that nobody sees could not be erased; the next start tries again");
+            }
         }
     }
 }
@@ -136,6 +149,10 @@ pub(crate) fn erase(engine: &Engine, job: &EraseJob) -> Result<(), StoreError> {
             crate::crash::point("erase-file");
             engine.files().delete(file.storage, &file.path)?;
             crate::crash::point("erase-file-gone");
+            // There may be room for it now.
+            if let Err(error) = last_use::tell(engine, file.storage) {
+                tracing::debug!(%error, "a storage is still full");
+            }
             batch.delete_cf(engine.meta(), meta::file(*segment));
         }
         #[cfg(test)]

@@ -25,6 +25,8 @@ use tokio::task::coop::unconstrained;
 
 use crate::error::StoreError;
 use crate::ids::StorageId;
+use crate::last_use::is_full;
+use crate::process_lock::Wait;
 use crate::storage_lock::{StorageLock, StorageLocks};
 use crate::storage_marker::Marker;
 use crate::tuning::PART_BYTES;
@@ -33,9 +35,16 @@ use crate::tuning::PART_BYTES;
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     storages: RwLock<HashMap<StorageId, Arc<Storage>>>,
-    /// Those that could not be added, and why.
-    away: RwLock<HashMap<StorageId, StoreError>>,
+    /// Those that could not be added.
+    away: RwLock<HashMap<StorageId, Away>>,
     locks: StorageLocks,
+}
+
+/// A storage that is not where it should be.
+#[derive(Clone, Debug)]
+struct Away {
+    root: PathBuf,
+    problem: StoreError,
 }
 
 impl Files {
@@ -45,23 +54,24 @@ impl Files {
 
     /// Makes a directory a storage, which proves that it can be written; the directory is made if it is missing. Add it next.
     pub(crate) fn create_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
+        let wait = Wait::Moments;
         make_directories(root).map_err(|error| unusable(root, &error))?;
         // Nothing is written into another process's.
         let locked = match marker.is_of_database(root)? {
-            true => Some(self.locks.take(root)?),
+            true => Some(self.locks.take(root, wait)?),
             false => None,
         };
         try_directory(root)?;
         marker.write(root)?;
-        let lock = self.locks.take(root);
+        let lock = self.locks.take(root, wait);
         drop(locked);
         lock
     }
 
     /// Locks the directory of a storage, if it is that. It is not made.
-    pub(crate) fn lock_local(&self, marker: &Marker, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
+    pub(crate) fn lock_local(&self, marker: &Marker, root: &Path, wait: Wait) -> Result<Arc<StorageLock>, StoreError> {
         marker.check(root)?;
-        self.locks.take(root)
+        self.locks.take(root, wait)
     }
 
     #[cfg(test)]
@@ -89,8 +99,23 @@ impl Files {
     }
 
     /// Notes that a storage is not where it should be: whoever asks for a file of it hears this.
-    pub(crate) fn add_away(&self, id: StorageId, problem: StoreError) {
-        self.away.write().insert(id, problem);
+    pub(crate) fn add_away(&self, id: StorageId, root: &Path, problem: StoreError) {
+        let root = root.to_path_buf();
+        self.away.write().insert(id, Away { root, problem });
+    }
+
+    /// Storages that are not where they should be, and where that is.
+    pub(crate) fn away(&self) -> Vec<(StorageId, PathBuf)> {
+        let away = self.away.read();
+        away.iter().map(|(id, away)| (*id, away.root.clone())).collect()
+    }
+
+    /// Why a storage could not be added, if it could not be yet.
+    pub(crate) fn why_away(&self, id: StorageId) -> Option<StoreError> {
+        if self.storages.read().contains_key(&id) {
+            return None;
+        }
+        self.away.read().get(&id).map(|away| away.problem.clone())
     }
 
     /// Whether a storage is there now, and is the one that is meant.
@@ -99,7 +124,6 @@ impl Files {
     }
 
     fn add(&self, id: StorageId, store: Arc<dyn ObjectStore>, local: Option<Local>) {
-        self.away.write().remove(&id);
         self.storages.write().insert(
             id,
             Arc::new(Storage {
@@ -108,13 +132,14 @@ impl Files {
                 directories: RwLock::default(),
             }),
         );
+        self.away.write().remove(&id);
     }
 
     fn storage(&self, id: StorageId) -> Result<Arc<Storage>, StoreError> {
         if let Some(storage) = self.storages.read().get(&id) {
             return Ok(storage.clone());
         }
-        let away = self.away.read().get(&id).cloned();
+        let away = self.away.read().get(&id).map(|away| away.problem.clone());
         Err(away.unwrap_or_else(|| StoreError::Storage(format!("storage {id} was not added"))))
     }
 
@@ -340,10 +365,14 @@ impl FileWriter {
         crate::crash::failure("file-create").map_err(|error| file.failed(&error))?;
         // `put_multipart` makes every directory that is missing, the storage's own included; and lets everyone read them.
         file.storage.check()?;
-        let shared = file.storage.directories.read();
+        let shared = (!mistake!(DirectoriesGoUnderNewFiles)).then(|| file.storage.directories.read());
         if let Some(parent) = file.local.as_deref().and_then(Path::parent) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| file.failed(&error))?;
+        }
+        #[cfg(test)]
+        if let Some(meanwhile) = WITH_DIRECTORIES.take() {
+            meanwhile();
         }
         let upload = wait(file.storage.store.put_multipart(&file.location)).map_err(|error| file.failed(&error))?;
         drop(shared);
@@ -466,8 +495,16 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
 }
 
 /// Proves that a storage's directory can be written.
-pub(crate) fn try_directory(root: &Path) -> Result<(), StoreError> {
+fn try_directory(root: &Path) -> Result<(), StoreError> {
     probe(root, 0, b"kalamdb").map_err(|error| unusable(root, &error))
+}
+
+/// The same, but for room: a full storage can be read, and what is erased gives it room.
+pub(crate) fn try_full_directory(root: &Path) -> Result<(), StoreError> {
+    match probe(root, 0, b"kalamdb") {
+        Err(error) if !is_full(&error) || mistake!(ErasingNeedsRoom) => Err(unusable(root, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn unusable(root: &Path, error: &io::Error) -> StoreError {
@@ -503,6 +540,12 @@ pub(crate) fn sync_path(path: &Path) -> io::Result<()> {
     #[cfg(test)]
     SYNCED.lock().insert(path.to_path_buf());
     Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What the next file that this thread begins meets when its directories are made, and it is not in them yet.
+    static WITH_DIRECTORIES: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
 }
 
 /// Files and directories that were synced, for tests of power failures.
@@ -687,6 +730,30 @@ mod tests {
             let found = fs::metadata(&path).expect("it is there").permissions().mode();
             assert_eq!(found & 0o777, mode, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_for_a_file_stays_although_it_is_empty() {
+        let (directory, files) = local();
+        write(&files, "7/1-a.parquet", b"whole");
+        let (done, deleted) = mpsc::channel();
+        let eraser = files.clone();
+        WITH_DIRECTORIES.set(Some(Box::new(move || {
+            let erasing = move || {
+                eraser.delete(ID, "7/1-a.parquet").expect("deleted");
+                done.send(()).expect("the test waits");
+            };
+            std::thread::spawn(erasing);
+            // It waits for the file, unless that is the mistake; then it is done long before, and if not, the mistake is not met.
+            deleted.recv_timeout(Duration::from_millis(300)).ok();
+        })));
+        let mut writer = files.create(ID, "7/2-b.parquet").expect("a writer");
+        // One that is made by the library again is open for everybody.
+        let made = fs::metadata(directory.path().join("a/b/7")).expect("it is there");
+        assert_eq!(made.permissions().mode() & 0o777, 0o700);
+        writer.write_all(b"small").expect("written");
+        writer.finish().expect("finished");
+        assert_eq!(files.read(ID, "7/2-b.parquet", 0..5).expect("reads"), "small");
     }
 
     #[test]

@@ -88,7 +88,8 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file_path = path.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
-    let taken = process_lock::take(&file_path, &options).map_err(|error| io(&file_path, &error))?;
+    let taken = process_lock::take(&file_path, &options, process_lock::Wait::Moments)
+        .map_err(|error| io(&file_path, &error))?;
     taken.ok_or_else(|| StoreError::Locked {
         path: path.display().to_string(),
     })

@@ -93,8 +93,9 @@ fn assert_left_alone(directory: &Path, storage: &Path, reason: &str) {
 #[test]
 fn two_processes_do_not_use_one_storage() {
     let (directory, storage, store) = table();
+    let in_use = format!("it is in use by process {}", std::process::id());
     let copy = copy_of(directory.path());
-    assert_left_alone(copy.path(), storage.path(), "in use by another kalamdb process");
+    assert_left_alone(copy.path(), storage.path(), &in_use);
     // The mark may be lost and put back meanwhile, or be written anew.
     let mark = storage.path().join(crate::storage_marker::MARKER_FILE);
     let text = std::fs::read(&mark).expect("reads");
@@ -103,7 +104,7 @@ fn two_processes_do_not_use_one_storage() {
     insert(&store, T, 3, "cold").expect("commits");
     flush(&store).expect("flushes");
     let copy = copy_of(directory.path());
-    assert_left_alone(copy.path(), storage.path(), "in use by another kalamdb process");
+    assert_left_alone(copy.path(), storage.path(), &in_use);
     // Nor does a copy make a storage of it.
     let copy = copy_of(directory.path());
     let before = contents(storage.path());

@@ -27,7 +27,12 @@ const QUIET: Meanwhile<fn(u64, u64)> = Meanwhile(|_, _| {});
 
 /// A table whose hot rows are in a file of RocksDB, and others; that file.
 fn table() -> (tempfile::TempDir, Arc<TestStore>, PathBuf) {
+    table_after(&|_, _| {})
+}
+
+fn table_after(prepare: &dyn Fn(&Arc<TestStore>, &Path)) -> (tempfile::TempDir, Arc<TestStore>, PathBuf) {
     let (directory, store) = new_store();
+    prepare(&store, directory.path());
     OTHERS.iter().for_each(|&other| create(&store, other));
     let text = "some text that makes a row long enough ".repeat(4);
     let puts = (0..ROWS).map(|id| put(T, GLOBAL, id, &text)).collect();
@@ -170,15 +175,20 @@ fn damage_that_a_compaction_meets_stops_no_write_after_an_opening() {
 }
 
 /// A table that is refused because of a file, and then given up.
-fn given_up() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn given_up() -> (tempfile::TempDir, PathBuf) {
+    given_up_after(&|_, _| {})
+}
+
+/// The same of a store to which something was done before.
+pub(crate) fn given_up_after(prepare: &dyn Fn(&Arc<TestStore>, &Path)) -> (tempfile::TempDir, PathBuf) {
     // What RocksDB was merging when the file was damaged may have taken the file's place, or it drops the file with the rows: there is
     // nothing to leave behind then.
-    let mut tries = (0..20).filter_map(|_| given_up_once());
+    let mut tries = (0..20).filter_map(|_| given_up_once(prepare));
     tries.next().expect("the file stays now and then")
 }
 
-fn given_up_once() -> Option<(tempfile::TempDir, PathBuf)> {
-    let (directory, store, file) = table();
+fn given_up_once(prepare: &dyn Fn(&Arc<TestStore>, &Path)) -> Option<(tempfile::TempDir, PathBuf)> {
+    let (directory, store, file) = table_after(prepare);
     flip(&file);
     store.engine().forget_blocks();
     assert_names(scan(&store), &file);
@@ -205,13 +215,13 @@ fn beside(directory: &Path) -> Vec<String> {
     names
 }
 
-fn files_of_rows(store: &TestStore) -> usize {
+pub(crate) fn files_of_rows(store: &TestStore) -> usize {
     let live = store.engine().db().live_files().expect("are listed");
     live.iter().filter(|file| file.column_family_name == "hot").count()
 }
 
 /// Checks that nothing is left of a damaged file, and that RocksDB merges files.
-fn assert_left_behind(directory: &Path, file: &Path) {
+pub(crate) fn assert_left_behind(directory: &Path, file: &Path) {
     let store = open(directory);
     assert!(!file.exists());
     assert_eq!(
@@ -324,6 +334,6 @@ fn a_damaged_file_stays_for_as_long_as_another_table_needs_it() {
 }
 
 /// Rows of the other tables.
-fn rows_of_others(store: &TestStore) -> usize {
+pub(crate) fn rows_of_others(store: &TestStore) -> usize {
     OTHERS.iter().map(|&other| ids(store, other).len()).sum()
 }

@@ -241,6 +241,116 @@ fn a_storage_whose_mark_cannot_be_read_at_the_start_has_its_tables_refused_and_n
 }
 
 #[test]
+fn a_storage_that_was_away_at_the_start_is_taken_when_it_is_back() {
+    for storage in [StorageId::DEFAULT, OTHER] {
+        for instead in [
+            Instead::Nothing,
+            Instead::AnEmptyDirectory,
+            Instead::AnotherDatabase,
+            Instead::AnotherStorage,
+        ] {
+            let (place, store) = Place::new(storage);
+            drop(store);
+            place.take_away(instead);
+            let before = below(&place.there());
+            let (store, added) = place.open();
+            assert_away(&added, &place.there());
+            let is_away = || store.state().why_away(storage).is_some();
+            assert!(is_away());
+            // What is replaced meanwhile is erased when it is back.
+            step(&store, vec![TableChange::Retire(T)]).expect("retires");
+            store.wait_for_eraser();
+            create(&store, T);
+            insert(&store, T, 3, "hot").expect("is not concerned");
+            for _ in 0..2 {
+                assert_eq!(store.find_storages(), []);
+                assert_away(&place.flush(&store), &place.there());
+                assert_eq!(below(&place.there()), before, "{storage} {instead:?}");
+                assert!(is_away());
+            }
+            assert_eq!(records(&store, "file/").len(), 1);
+            place.bring_back();
+            assert!(is_away(), "nobody has looked");
+            assert_eq!(store.find_storages(), [storage]);
+            assert!(!is_away());
+            assert_eq!(store.find_storages(), []);
+            store.wait_for_eraser();
+            assert_eq!(records(&store, "file/"), [""; 0]);
+            assert_eq!(crate::testing::files_under(&place.there()), [] as [PathBuf; 0]);
+            place.flush(&store).expect("flushes");
+            assert_eq!(ids(&store, T), [3]);
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_storage_that_was_away_at_the_start_are_read_when_it_is_back_and_missing_ones_missed() {
+    for storage in [StorageId::DEFAULT, OTHER] {
+        for is_missing in [false, true] {
+            let (place, store) = Place::new(storage);
+            drop(store);
+            place.take_away(Instead::Nothing);
+            let (store, _) = place.open();
+            let find = || store.state().find(&schema(), T, GLOBAL, &key(1), 0);
+            assert_away(&find().map(|_| ()), &place.there());
+            place.bring_back();
+            if is_missing {
+                let files = crate::testing::files_under(&place.there());
+                fs::remove_file(&files[0]).expect("removed");
+            }
+            assert_eq!(store.find_storages(), [storage]);
+            if is_missing {
+                let refused = store.state().check_segments(T);
+                assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+                continue;
+            }
+            store.state().check_segments(T).expect("nothing is missing");
+            assert_eq!(ids(&store, T), [1, 2]);
+            place.flush(&store).expect("flushes");
+            assert_eq!(ids(&store, T), [1, 2]);
+        }
+    }
+}
+
+#[test]
+fn a_storage_that_another_process_has_is_taken_when_it_is_given_up() {
+    for storage in [StorageId::DEFAULT, OTHER] {
+        let (place, store) = Place::new(storage);
+        drop(store);
+        let mark = fs::File::open(place.there().join(MARKER_FILE)).expect("opens");
+        mark.lock().expect("locked");
+        let (store, added) = place.open();
+        let held = format!("it is in use by process {}", std::process::id());
+        match &added {
+            Err(StoreError::Away { problem, .. }) => assert!(problem.contains(&held), "{problem}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.find_storages(), []);
+        drop(mark);
+        assert_eq!(store.find_storages(), [storage]);
+        assert_eq!(ids(&store, T), [1, 2]);
+    }
+}
+
+#[test]
+fn a_file_that_could_not_be_erased_is_when_its_storage_is_back() {
+    for storage in [StorageId::DEFAULT, OTHER] {
+        let (place, store) = Place::new(storage);
+        place.take_away(Instead::AnEmptyDirectory);
+        step(&store, vec![TableChange::Retire(T)]).expect("retires");
+        store.wait_for_eraser();
+        assert_eq!(store.find_storages(), []);
+        store.wait_for_eraser();
+        assert_eq!(records(&store, "file/").len(), 1);
+        place.bring_back();
+        assert_eq!(store.find_storages(), []);
+        store.wait_for_eraser();
+        assert_eq!(records(&store, "file/"), [""; 0]);
+        assert_eq!(crate::testing::files_under(&place.there()), [] as [PathBuf; 0]);
+    }
+}
+
+#[test]
 fn a_new_data_directory_that_cannot_be_set_up_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("segments"), "").expect("written");

@@ -118,8 +118,11 @@ mod hazards_of_tables;
 mod histories;
 mod hot;
 mod ids;
+#[cfg(test)]
+mod kept_damage;
 mod key;
 mod last_use;
+mod left_files;
 mod location;
 mod log_damage;
 mod manifest;
@@ -149,6 +152,7 @@ mod snapshot;
 mod snapshots;
 mod storage_lock;
 mod storage_marker;
+mod storage_place;
 mod storages;
 mod store;
 #[cfg(test)]
@@ -171,4 +175,5 @@ pub use scan::{KeyRange, Prune, Scan, ScanColumn, ScanCounters, ScanOrder, ScanS
 pub use schema::{Lifetime, StoreSchema, StoredColumn};
 pub use segment::Bounds;
 pub use snapshot::{DbState, Found, TableVersion};
+pub use storage_place::{Overlap, StoragePlace};
 pub use store::{Counter, Durability, Store, StoreOptions, StoreStatistics};

@@ -101,7 +101,9 @@ fn copy(
         rows.status().map_err(words)?;
     }
     let Some(mut writer) = writer else { return Ok(None) };
+    crate::crash::point("rebuild-writing");
     writer.finish().map_err(words)?;
+    crate::crash::point("rebuild-written");
     let synced = File::open(path).and_then(|file| file.sync_all());
     let checksum = synced.and_then(|()| checksum_of(path));
     checksum.map(Some).map_err(|error| error.to_string())
@@ -121,8 +123,10 @@ pub(crate) fn decide(directory: &Path, written: &[Written]) -> Result<bool, Stor
         let mut tables = written.iter().map(|written| file_of(directory, &written.name));
         return tables.try_for_each(|table| remove(&table)).map(|()| false);
     }
+    crate::crash::point("rebuild-drafted");
     rename(directory, &draft, &path)?;
     step("decided")?;
+    crate::crash::point("rebuild-decided");
     Ok(true)
 }
 
@@ -136,6 +140,7 @@ pub(crate) fn finish(directory: &Path, db: &mut DB, families: &[&str], options: 
         if are_whole(directory, &lines) || mistake!(RebuiltRowsAreNotRead) {
             rename(directory, &decided, &checked)?;
             step("checked")?;
+            crate::crash::point("rebuild-checked");
         } else {
             tracing::warn!("a damaged file of RocksDB stays: what was written in its place is damaged, too");
             remove(&decided)?;
@@ -150,8 +155,10 @@ pub(crate) fn finish(directory: &Path, db: &mut DB, families: &[&str], options: 
             db.drop_cf(name).map_err(|error| storage(&error))?;
         }
         step("dropped")?;
+        crate::crash::point("rebuild-dropped");
         db.create_cf(name, options).map_err(|error| storage(&error))?;
         step("created")?;
+        crate::crash::point("rebuild-created");
         if let (true, Some(family)) = (rows.exists(), db.cf_handle(name)) {
             // Copied, so that it is there if this is done again.
             let mut ingest = IngestExternalFileOptions::default();
@@ -160,13 +167,18 @@ pub(crate) fn finish(directory: &Path, db: &mut DB, families: &[&str], options: 
                 .map_err(|error| storage(&error))?;
         }
         step("filled")?;
+        crate::crash::point("rebuild-filled");
     }
     if !lines.is_empty() {
         remove(&checked)?;
         sync(directory)?;
         step("done")?;
+        crate::crash::point("rebuild-done");
     }
     families.iter().try_for_each(|name| remove(&file_of(directory, name)))?;
+    if !lines.is_empty() {
+        crate::crash::point("rebuild-tables-gone");
+    }
     Ok(!lines.is_empty())
 }
 

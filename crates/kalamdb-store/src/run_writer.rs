@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::erase::{EraseJob, EraserHandle};
 use crate::error::StoreError;
 use crate::ids::{ScopeId, SegmentId, Seq, StoreId};
+use crate::last_use;
 use crate::manifest::FileName;
 use crate::meta;
 use crate::mover::SegmentOptions;
@@ -170,6 +171,7 @@ impl<C: Send + Sync + 'static> RunWriter<C> {
     fn begin_segment(&self) -> Result<Current, StoreError> {
         // Nothing is announced that cannot be written: it could not be taken back either.
         self.store.check_storage(self.options.storage)?;
+        last_use::tell(self.store.engine(), self.options.storage)?;
         let number = self.store.next_id(Counter::Segment)?;
         let segment = u32::try_from(number)
             .map(SegmentId)

@@ -10,7 +10,7 @@ use crate::cold_scan;
 use crate::decode::{self, RowBuffer, RowDecoder};
 use crate::deletion_vector;
 use crate::error::StoreError;
-use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StoreId};
+use crate::ids::{Epoch, SchemaVersion, ScopeId, Seq, StorageId, StoreId};
 use crate::key;
 use crate::location::Location;
 use crate::manifest::{SegmentEntry, Segments};
@@ -187,6 +187,11 @@ impl<C> DbState<C> {
     pub fn check_segments(&self, store: StoreId) -> Result<(), StoreError> {
         let table = self.tables.get(&store).ok_or(StoreError::Retired(store))?;
         self.check_damage(store, table)
+    }
+
+    /// Why nothing is read or written in a storage, if it has been away since it was to be opened. That is as of now, not of the state.
+    pub fn why_away(&self, storage: StorageId) -> Option<StoreError> {
+        self.pinned.engine().files().why_away(storage)
     }
 
     fn check_damage(&self, store: StoreId, table: &TableVersion) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::process_lock::{is_at, take};
+use crate::process_lock::{Wait, holder, is_at, take};
 use crate::storage_marker::{MARKER_FILE, away};
 
 /// ENOLCK, of which the standard library has no kind: NFS without its service for locks.
@@ -34,7 +34,7 @@ impl StorageLocks {
     ///
     /// # Errors
     /// [`StoreError::Away`] if another process has it, [`StoreError::Storage`] if it cannot be locked.
-    pub(crate) fn take(&self, root: &Path) -> Result<Arc<StorageLock>, StoreError> {
+    pub(crate) fn take(&self, root: &Path, wait: Wait) -> Result<Arc<StorageLock>, StoreError> {
         let root = root.canonicalize().map_err(|error| failed(root, &error))?;
         let mut held = self.held.lock();
         if let Some(lock) = held.get(&root).and_then(Weak::upgrade) {
@@ -49,7 +49,7 @@ impl StorageLocks {
             .find(|mark| is_at(mark, &path).unwrap_or(false));
         let mark = match own {
             Some(mark) => mark,
-            None => Arc::new(lock_mark(&root)?),
+            None => Arc::new(lock_mark(&root, wait)?),
         };
         let lock = Arc::new(StorageLock {
             mark: Mutex::new(mark),
@@ -70,16 +70,16 @@ impl StorageLock {
         let mut mark = self.mark.lock();
         let is_there = is_at(&mark, &self.root.join(MARKER_FILE)).map_err(|error| failed(&self.root, &error))?;
         if !is_there {
-            *mark = Arc::new(lock_mark(&self.root)?);
+            *mark = Arc::new(lock_mark(&self.root, Wait::Moments)?);
         }
         Ok(())
     }
 }
 
-fn lock_mark(root: &Path) -> Result<File, StoreError> {
+fn lock_mark(root: &Path, wait: Wait) -> Result<File, StoreError> {
     let path = root.join(MARKER_FILE);
     // NFS gives locks of files that are open for writing.
-    let taken = match take(&path, OpenOptions::new().read(true).write(true)) {
+    let taken = match take(&path, OpenOptions::new().read(true).write(true), wait) {
         Err(error) if error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(NO_LOCKS) => {
             tracing::warn!(
                 directory = %root.display(),
@@ -92,14 +92,17 @@ fn lock_mark(root: &Path) -> Result<File, StoreError> {
     match taken {
         Ok(Some(mark)) => Ok(mark),
         Ok(None) if mistake!(StoragesAreSharedByProcesses) => File::open(&path).map_err(|error| failed(root, &error)),
-        Ok(None) => Err(away(
-            root,
-            "it is in use by another kalamdb process, which was started with a copy of this database's data directory; stop \
-             that one first"
-                .to_string(),
-        )),
+        Ok(None) => Err(away(root, in_use_by(holder(&path)))),
         Err(error) => Err(failed(root, &error)),
     }
+}
+
+fn in_use_by(process: Option<u32>) -> String {
+    let who = process.map_or_else(|| "another process".to_string(), |process| format!("process {process}"));
+    format!(
+        "it is in use by {who}, which holds the lock of its file {MARKER_FILE}; stop that one, or, if it is a kalamdb with a copy \
+         of this data directory, give one of the two a copy of this directory"
+    )
 }
 
 fn failed(root: &Path, error: &io::Error) -> StoreError {

@@ -101,6 +101,7 @@ impl Marker {
         };
         storages.push(self.storage.0);
         write_line(root, MARKER_FILE, &line(&self.database, &storages))
+            .map_err(|error| failed(&root.join(MARKER_FILE), &error))
     }
 
     fn of_another_database(&self, root: &Path, found: &Found) -> StoreError {
@@ -117,12 +118,12 @@ impl Marker {
 /// Writes a file of one line into a storage's directory, durably.
 ///
 /// # Errors
-/// [`StoreError::Storage`].
-pub(crate) fn write_line(root: &Path, name: &str, line: &str) -> Result<(), StoreError> {
+/// The operating system's; the file is then as it was.
+pub(crate) fn write_line(root: &Path, name: &str, line: &str) -> io::Result<()> {
     let path = root.join(name);
+    // Written beside and renamed, so that a crash leaves no half of one.
+    let draft = root.join(format!("{name}{DRAFT}"));
     let write = || -> io::Result<()> {
-        // Written beside and renamed, so that a crash leaves no half of one.
-        let draft = root.join(format!("{name}{DRAFT}"));
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -130,11 +131,15 @@ pub(crate) fn write_line(root: &Path, name: &str, line: &str) -> Result<(), Stor
             .mode(0o600)
             .open(&draft)?;
         writeln!(file, "{line}")?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        sync_path(root)
+        file.sync_all()
     };
-    write().map_err(|error| failed(&path, &error))?;
+    if let Err(error) = write() {
+        // What is left is written over the next time.
+        fs::remove_file(&draft).ok();
+        return Err(error);
+    }
+    fs::rename(&draft, &path)?;
+    sync_path(root)?;
     crate::crash::synced(|| path);
     Ok(())
 }

@@ -9,11 +9,12 @@ use rocksdb::WriteBatch;
 use crate::engine::{Engine, storage};
 use crate::erase::EraseJob;
 use crate::error::StoreError;
-use crate::files::try_directory;
-use crate::ids::{SegmentId, StorageId};
+use crate::files::try_full_directory;
+use crate::ids::StorageId;
 use crate::last_use;
-use crate::manifest::{FileName, Segment};
+use crate::manifest::Segment;
 use crate::meta::{self, Inventory};
+use crate::process_lock::Wait;
 use crate::storage_marker::{Marker, away, refuse_strange_files};
 use crate::store::Store;
 
@@ -40,27 +41,67 @@ impl<C: Send + Sync + 'static> Store<C> {
     ///
     /// # Errors
     /// [`StoreError::Away`] if the directory is not the storage, which is then left alone; [`StoreError::Storage`] if it cannot be
-    /// written.
+    /// written for another reason than that it is full. [`Store::find_storages`] tries it again.
     pub fn add_storage(&self, id: StorageId, root: &Path) -> Result<(), StoreError> {
-        let opened = recognise(self.engine(), id, root, self.names_files(id))
-            .and_then(|marker| open(self.engine(), &marker, root));
-        if let Err(error) = opened {
-            self.engine().files().add_away(id, error.clone());
-            return Err(error);
+        self.bring(id, root, Wait::Moments)
+    }
+
+    /// Tries storages again that were away when they were to be opened, the default one and those in which there is only something left
+    /// to erase included, and files that could not be erased. Which storages there are now that were not before. To be called
+    /// every second or so; costs next to nothing while nothing is amiss, and blocks for as long as a disk does.
+    pub fn find_storages(&self) -> Vec<StorageId> {
+        let Some(_alone) = self.finding().try_lock() else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (id, root) in self.engine().files().away() {
+            if mistake!(StoragesThatWereAwayStayAway) {
+                continue;
+            }
+            match self.bring(id, &root, Wait::NotAtAll) {
+                Ok(()) => found.push(id),
+                Err(error) => tracing::debug!(storage = %id, %error, "a storage is still away"),
+            }
         }
+        for id in self.engine().left_files().storages() {
+            if self.check_storage(id).is_ok() {
+                self.erase_left_files(id);
+            }
+        }
+        found
+    }
+
+    /// Opens a storage that is not open, unless it is away.
+    fn bring(&self, id: StorageId, root: &Path, wait: Wait) -> Result<(), StoreError> {
+        let brought = self.try_to_bring(id, root, wait);
+        if let Err(error) = &brought {
+            self.engine().files().add_away(id, root, error.clone());
+        }
+        brought
+    }
+
+    fn try_to_bring(&self, id: StorageId, root: &Path, wait: Wait) -> Result<(), StoreError> {
+        let marker = recognise(self.engine(), id, root, self.names_files(id))?;
+        open(self.engine(), &marker, root, wait)?;
         let state = self.state();
         for segment in state.tables().values().flat_map(|table| table.segments.iter()) {
             if segment.entry.storage == id {
                 look_at_file(self.engine(), segment);
             }
         }
-        remember(self.engine(), id, Some(root))?;
-        let is_here = |(_, file): &mut (SegmentId, FileName)| file.storage == id;
-        let dead: Vec<_> = self.dead_files().extract_if(.., is_here).collect();
-        for (segment, file) in dead {
+        // The default one goes where its data directory goes.
+        remember(self.engine(), id, Some(root).filter(|_| id != StorageId::DEFAULT))?;
+        self.erase_left_files(id);
+        Ok(())
+    }
+
+    fn erase_left_files(&self, id: StorageId) {
+        if mistake!(FilesInStoragesThatWereAwayStay) {
+            return;
+        }
+        for (segment, file) in self.engine().left_files().take(id) {
             self.eraser().erase(EraseJob::Segment(segment, file));
         }
-        Ok(())
     }
 
     /// Whether a storage is there now, and is the one that is meant.
@@ -75,8 +116,7 @@ impl<C: Send + Sync + 'static> Store<C> {
     fn names_files(&self, id: StorageId) -> bool {
         let state = self.state();
         let mut segments = state.tables().values().flat_map(|table| table.segments.iter());
-        segments.any(|segment| segment.entry.storage == id)
-            || self.dead_files().iter().any(|(_, file)| file.storage == id)
+        segments.any(|segment| segment.entry.storage == id) || self.engine().left_files().storages().contains(&id)
     }
 }
 
@@ -98,8 +138,8 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
         Err(error @ StoreError::Storage(_)) if is_new || mistake!(DefaultStoragesMustWork) => return Err(error),
         // Its tables are refused, and the others are as good as they were.
         Err(error @ (StoreError::Away { .. } | StoreError::Storage(_))) => {
-            tracing::error!(%error, "the default storage cannot be used; its tables are refused until it can and the server is started again");
-            engine.files().add_away(StorageId::DEFAULT, error);
+            tracing::error!(%error, "the default storage cannot be used; its tables are refused until it can");
+            engine.files().add_away(StorageId::DEFAULT, &engine.segments(), error);
         }
         Err(error) => return Err(error),
     }
@@ -107,11 +147,14 @@ pub(crate) fn find(engine: &Engine, inventory: &Inventory) -> Result<HashSet<Sto
         if mistake!(StoragesAreForgotten) {
             continue;
         }
-        match recognise(engine, id, root, true).and_then(|marker| lock(engine, &marker, root)) {
+        match recognise(engine, id, root, true).and_then(|marker| open(engine, &marker, root, Wait::Moments)) {
             Ok(()) => {
                 found.insert(id);
             }
-            Err(error) => tracing::warn!(%error, "files that are to be erased are out of reach"),
+            Err(error) => {
+                tracing::warn!(%error, "files that are to be erased are out of reach");
+                engine.files().add_away(id, root, error);
+            }
         }
     }
     Ok(found)
@@ -124,7 +167,7 @@ fn find_default(engine: &Engine, names_files: bool, is_new: bool) -> Result<(), 
         return remember(engine, StorageId::DEFAULT, None);
     }
     let marker = recognise(engine, StorageId::DEFAULT, &root, names_files)?;
-    open(engine, &marker, &root)
+    open(engine, &marker, &root, Wait::Moments)
 }
 
 /// Makes a directory a storage and adds it.
@@ -135,17 +178,12 @@ fn create(engine: &Engine, id: StorageId, root: &Path) -> Result<(), StoreError>
     engine.files().add_local(&marker, root, lock)
 }
 
-/// Adds the directory of a storage, if it is that and nobody else uses it, and proves that it can be written.
-fn open(engine: &Engine, marker: &Marker, root: &Path) -> Result<(), StoreError> {
-    let locked = engine.files().lock_local(marker, root)?;
-    last_use::begin(engine, marker.storage(), root)?;
-    try_directory(root)?;
-    engine.files().add_local(marker, root, locked)
-}
-
-/// The same, so that files in it can be removed.
-fn lock(engine: &Engine, marker: &Marker, root: &Path) -> Result<(), StoreError> {
-    let locked = engine.files().lock_local(marker, root)?;
+/// Adds the directory of a storage, if it is that and nobody else uses it, and proves that it can be written, or could if it had room.
+fn open(engine: &Engine, marker: &Marker, root: &Path, wait: Wait) -> Result<(), StoreError> {
+    let locked = engine.files().lock_local(marker, root, wait)?;
+    last_use::check(engine, marker.storage(), root)?;
+    // First, so that one that cannot be written costs no commit each time that it is tried.
+    try_full_directory(root)?;
     last_use::begin(engine, marker.storage(), root)?;
     engine.files().add_local(marker, root, locked)
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use futures::channel::oneshot;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
 use crate::committer::{CommitFuture, Step, WriteRequest};
@@ -22,7 +22,7 @@ use crate::error::{CommitError, StoreError};
 use crate::format;
 use crate::gate::Gate;
 use crate::ids::{SegmentId, Seq, StorageId, StoreId};
-use crate::manifest::{FileName, Segment, Segments};
+use crate::manifest::{Segment, Segments};
 use crate::meta::{self, Inventory};
 use crate::pinned::Pinned;
 use crate::sequencer::{self, Message, Reply, Sequencer, Shared};
@@ -92,8 +92,8 @@ pub struct Store<C> {
     messages: SyncSender<Message<C>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     eraser: Eraser,
-    /// Dead files in storages that were out of reach at start-up and were not added yet.
-    dead_files: Mutex<Vec<(SegmentId, FileName)>>,
+    /// Whoever tries storages again is alone.
+    finding: Mutex<()>,
     counters: Counters,
     /// One flush a table at a time ...
     flushes: Arc<Gate>,
@@ -125,12 +125,11 @@ impl<C: Send + Sync + 'static> Store<C> {
         crate::crash::point("open-read");
         let eraser = Eraser::start(engine.clone())?;
         let found = storages::find(&engine, &inventory)?;
-        let (here, elsewhere): (Vec<_>, Vec<_>) = inventory
-            .files
-            .into_iter()
-            .partition(|(_, file)| found.contains(&file.storage));
-        for (segment, file) in here {
-            eraser.handle().erase(EraseJob::Segment(segment, file));
+        for (segment, file) in inventory.files {
+            match found.contains(&file.storage) {
+                true => eraser.handle().erase(EraseJob::Segment(segment, file)),
+                false => drop(engine.left_files().leave(segment, file)),
+            }
         }
         let mut segments: HashMap<StoreId, Vec<Arc<Segment>>> = HashMap::new();
         for (store, entry) in inventory.segments {
@@ -143,8 +142,9 @@ impl<C: Send + Sync + 'static> Store<C> {
         }
         forget_damage(&engine, inventory.damaged.into_keys())?;
         for segment in segments.values().flatten().filter(|_| !mistake!(FilesAreNotLookedAt)) {
-            // The directories of other storages are told later.
-            if segment.entry.storage == StorageId::DEFAULT {
+            // The directories of other storages are told later, and it is not looked for what is away.
+            let is_here = found.contains(&StorageId::DEFAULT) || mistake!(SegmentsThatWereAwayAreDamaged);
+            if segment.entry.storage == StorageId::DEFAULT && is_here {
                 look_at_file(&engine, segment);
             }
         }
@@ -180,7 +180,7 @@ impl<C: Send + Sync + 'static> Store<C> {
             messages,
             committer: Mutex::new(None),
             eraser,
-            dead_files: Mutex::new(elsewhere),
+            finding: Mutex::default(),
             counters: Counters::default(),
             flushes: Arc::default(),
             compactions: Arc::default(),
@@ -250,7 +250,7 @@ impl<C: Send + Sync + 'static> Store<C> {
     }
 
     /// Ends what still reads states of the database that newer commits took the place of at least `life_micros` ago, by the time of
-    /// the first call that finds it so (`None`: nothing), and lets go of what they pin, whether or not their readers ever read on: dead
+    /// the first call that finds it so (`None`: nothing; a time that nobody sets, since any moment), and lets go of what they pin, whether or not their readers ever read on: dead
     /// versions of hot rows, RocksDB's obsolete files, files of segments that were replaced. Who reads on meets
     /// [`StoreError::SnapshotTooOld`]. Flushes, compactions, checks and the look-ups of loads are never ended. To be called every
     /// second or so; how many states it ended.
@@ -377,8 +377,8 @@ impl<C> Store<C> {
     }
 
     /// Those in storages that are out of reach.
-    pub(crate) fn dead_files(&self) -> MutexGuard<'_, Vec<(SegmentId, FileName)>> {
-        self.dead_files.lock()
+    pub(crate) fn finding(&self) -> &Mutex<()> {
+        &self.finding
     }
 
     /// Returns when everything that was to be erased before is erased.

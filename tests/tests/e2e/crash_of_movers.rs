@@ -1,8 +1,9 @@
-//! kill -9 while rows move: statements, flushes, compactions and loads are under way, several times on one directory.
+//! kill -9 while rows move: statements, flushes, compactions and loads are under way, buckets of STREAM rows begin and go, and storages
+//! are made and dropped, several times on one directory.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use kalamdb_tests::{Client, ROOT_PASSWORD, Server, SqlError, eventually};
 use tokio::task::JoinHandle;
 
 use crate::batches::{ingest_command, payload_rows};
+use crate::crash_mix::{Stored, Streamed};
 
 const ROUNDS: u64 = 4;
 const WRITERS: i64 = 4;
@@ -178,7 +180,7 @@ async fn move_until_killed(mut client: Client, table: &'static str, watched: Arc
 }
 
 /// Compares the tables with what was acknowledged, and the files with the manifest.
-async fn check(root: &mut Client, data_dir: &Path, ledgers: &mut [Ledger], loads: &mut i64) {
+async fn check(root: &mut Client, directory: &Path, ledgers: &mut [Ledger], loads: &mut i64) {
     for (writer, ledger) in (0..).zip(ledgers) {
         let sql = format!("SELECT id, version FROM moved WHERE writer = {writer} ORDER BY id");
         let rows = root.ok(&sql).await;
@@ -207,10 +209,20 @@ async fn check(root: &mut Client, data_dir: &Path, ledgers: &mut [Ledger], loads
         let mut client = client.clone();
         async move {
             let named = client.value("SELECT count(*) FROM system.segments").await;
-            (named == files_under(&data_dir.join("segments")).to_string()).then_some(())
+            let files = files_under(&data_of(directory).join("segments")) + files_under(&storages_of(directory));
+            (named == files.to_string()).then_some(())
         }
     })
     .await;
+}
+
+fn data_of(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+/// Storages beside `local` are below it.
+fn storages_of(directory: &Path) -> PathBuf {
+    directory.join("storages")
 }
 
 fn number(text: &str) -> i64 {
@@ -236,7 +248,7 @@ fn files_under(directory: &Path) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_survive_kills_while_they_move() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut server = Server::start(directory.path());
+    let mut server = Server::start(&data_of(directory.path()));
     let mut root = server.root().await;
     root.ok(
         "CREATE TABLE moved (writer BIGINT, id BIGINT, version BIGINT, PRIMARY KEY (writer, id)) \
@@ -248,6 +260,9 @@ async fn rows_survive_kills_while_they_move() {
 
     let mut ledgers = vec![Ledger::default(); usize::try_from(WRITERS).expect("few")];
     let mut loads = 0;
+    Streamed::create(&mut root).await;
+    let mut streamed = Streamed::default();
+    let mut stored = Stored::new(&storages_of(directory.path()));
     for round in 0..ROUNDS {
         let watched = Arc::new(Watched::default());
         let login = || async {
@@ -266,6 +281,9 @@ async fn rows_survive_kills_while_they_move() {
             movers.push(tokio::spawn(move_until_killed(login().await, table, watched.clone())));
         }
 
+        let streaming = tokio::spawn(streamed.clone().write(login().await));
+        let storing = tokio::spawn(stored.clone().write(login().await));
+
         let wanted = 50 + RandomState::new().hash_one(round) % 200;
         eprintln!("round {round}: killed after {wanted} acknowledgements");
         eventually("so much is acknowledged", || {
@@ -273,7 +291,9 @@ async fn rows_survive_kills_while_they_move() {
             // Whoever ends early has failed, and says why when it is awaited.
             let failed = writers.iter().any(JoinHandle::is_finished)
                 || loader.is_finished()
-                || movers.iter().any(JoinHandle::is_finished);
+                || movers.iter().any(JoinHandle::is_finished)
+                || streaming.is_finished()
+                || storing.is_finished();
             async move { (enough || failed).then_some(()) }
         })
         .await;
@@ -283,12 +303,20 @@ async fn rows_survive_kills_while_they_move() {
             *ledger = task.await.expect("a writer ends when its connection does");
         }
         loads = loader.await.expect("the loader ends when its connection does");
+        let (ledger, sql, error) = streaming.await.expect("it ends when its connection does");
+        watched.expect_killed(&sql, &error);
+        streamed = ledger;
+        let (ledger, sql, error) = storing.await.expect("it ends when its connection does");
+        watched.expect_killed(&sql, &error);
+        stored = ledger;
         for task in movers {
             task.await.expect("a mover ends when its connection does");
         }
 
-        server = Server::start(directory.path());
+        server = Server::start(&data_of(directory.path()));
         root = server.root().await;
+        streamed.check(&mut root).await;
+        stored.check(&mut root).await;
         check(&mut root, directory.path(), &mut ledgers, &mut loads).await;
     }
     // And the database goes on, moves what there is, and ends tidily.
@@ -298,7 +326,10 @@ async fn rows_survive_kills_while_they_move() {
     }
     check(&mut root, directory.path(), &mut ledgers, &mut loads).await;
     server.terminate();
-    let server = Server::start(directory.path());
-    check(&mut server.root().await, directory.path(), &mut ledgers, &mut loads).await;
+    let server = Server::start(&data_of(directory.path()));
+    let mut root = server.root().await;
+    streamed.check(&mut root).await;
+    stored.check(&mut root).await;
+    check(&mut root, directory.path(), &mut ledgers, &mut loads).await;
     server.terminate();
 }

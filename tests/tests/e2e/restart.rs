@@ -202,7 +202,7 @@ async fn a_copied_data_directory_leaves_the_storages_of_the_other_alone() {
     let server = Server::start(&first);
     let mut root = server.root().await;
     let other = Server::start(&second);
-    assert_away(&other, "in use by another kalamdb process").await;
+    assert_away(&other, &format!("in use by process {}", server.process_id())).await;
     root.ok("STORAGE COMPACT TABLE kept").await;
     assert_eq!(root.value("SELECT count(*) FROM kept").await, "2");
     other.terminate();

@@ -74,8 +74,10 @@ kalamdb_histories::mistakes! {
         "scenarios::flushes::a_table_with_a_damaged_segment_is_refused_by_whatever_met_the_damage";
     /// A storage is made in another one.
     StoragesOverlap of 0:
-        "scenarios::storages::a_directory_is_one_storages_and_a_number_is_given_once",
-        "storages::tests::a_directory_is_in_those_above_it_by_whatever_name";
+        "scenarios::storages::a_directory_is_one_storages_and_a_number_is_given_once";
+    /// A wall clock that is set makes what is read old.
+    AgesFollowTheWallClock of 0:
+        "scenarios::maintenance::what_reads_an_old_state_for_too_long_by_no_wall_clock_is_told_to_run_again";
     /// Whether a view reads itself is looked at before the catalog is the caller's alone.
     ViewsReadThemselves of 0:
         "scenarios::views::views_that_were_planned_beside_each_other_do_not_come_to_read_each_other";

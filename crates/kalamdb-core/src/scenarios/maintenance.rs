@@ -8,7 +8,7 @@ use super::*;
 use crate::catalog::TableName;
 use crate::jobs::{JobKind, Work};
 use crate::storages::NewStorage;
-use crate::testing::{Database, SECOND};
+use crate::testing::{Database, SECOND, START};
 
 /// Runs a job of this kind; what it answered.
 fn run(db: &Database, by: &Principal, name: &TableName, kind: JobKind) -> Result<JobReport> {
@@ -219,7 +219,7 @@ fn a_storage_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn what_reads_an_old_state_for_too_long_is_told_to_run_again() {
+fn what_reads_an_old_state_for_too_long_by_no_wall_clock_is_told_to_run_again() {
     let db = Database::new();
     let table = db.table("t", TableKind::Shared, &[]);
     db.insert(&db.root, &table, &[("a", 1), ("b", 2)]).expect("inserted");
@@ -241,6 +241,11 @@ fn what_reads_an_old_state_for_too_long_is_told_to_run_again() {
     db.engine.end_old_snapshots();
     db.insert(&db.root, &table, &[("c", 3)]).expect("inserted");
     db.engine.end_old_snapshots();
+    // That the wall clock is set makes nothing older, nor younger.
+    for set_micros in [START + 86_400 * SECOND, START] {
+        db.clock.set_micros(set_micros);
+        db.engine.end_old_snapshots();
+    }
     // A minute, in tests.
     db.clock.advance_micros(60 * SECOND - 1);
     db.engine.end_old_snapshots();

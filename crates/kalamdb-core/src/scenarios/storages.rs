@@ -226,9 +226,17 @@ fn a_storage_that_is_away_costs_its_tables_and_no_others() {
             _ => assert!(!place.exists()),
         }
 
+        db.find_storages();
+        check_refused(&db, &there, "fast");
         std::fs::rename(&away, &place).expect("moved back");
-        let db = db.reopen();
+        check_refused(&db, &there, "fast");
+        db.find_storages();
         assert_eq!(db.rows(&db.root, &there), owned(&[("a", 1)]));
+        db.insert(&db.root, &there, &[("b", 2)]).expect("inserted");
+        block_on(db.engine.flush_table(&db.root, &there.name)).expect("flushed");
+        db.table("more", TableKind::Shared, &[("STORAGE", "fast")]);
+        let db = db.reopen();
+        assert_eq!(db.rows(&db.root, &there), owned(&[("a", 1), ("b", 2)]));
     }
 }
 
@@ -253,9 +261,36 @@ fn the_default_storage_may_be_away_too() {
     assert!(!segments.exists());
 
     std::fs::rename(&away, &segments).expect("moved back");
-    let db = db.reopen();
+    check_refused(&db, &table, "local");
+    db.find_storages();
     assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1)]));
+    db.insert(&db.root, &table, &[("b", 2)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    let db = db.reopen();
+    assert_eq!(db.rows(&db.root, &table), owned(&[("a", 1), ("b", 2)]));
     assert_eq!(db.rows(&ann, &stream), owned(&[("s", 1), ("t", 2)]));
+}
+
+#[test]
+fn what_is_dropped_while_its_storage_is_away_is_erased_when_that_is_back() {
+    let db = Database::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (place, away) = (directory.path().join("fast"), directory.path().join("away"));
+    create(&db, "fast", &place).expect("made");
+    let table = db.table("t", TableKind::Shared, &[("STORAGE", "fast")]);
+    db.insert(&db.root, &table, &[("a", 1)]).expect("inserted");
+    block_on(db.engine.flush_table(&db.root, &table.name)).expect("flushed");
+    std::fs::rename(&place, &away).expect("moved");
+    let db = db.reopen();
+    block_on(db.engine.drop_table(&db.root, &table.name, false)).expect("dropped");
+    assert!(block_on(db.engine.drop_storage(&db.root, "fast", false)).expect("dropped"));
+    db.find_storages();
+    std::fs::rename(&away, &place).expect("moved back");
+    assert_eq!(segments_below(&place), 1);
+    db.find_storages();
+    // It ends when what is to be erased is.
+    drop(db);
+    assert_eq!(segments_below(&place), 0);
 }
 
 #[test]

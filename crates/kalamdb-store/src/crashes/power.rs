@@ -4,6 +4,7 @@
 //! the log with a note of how far it was synced. Each copy is opened with its log cut there, and at places behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -43,9 +44,11 @@ fn logs(rocksdb: &Path) -> BTreeMap<PathBuf, u64> {
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .map(|path| {
-            let length = fs::metadata(&path).expect("is there").len();
-            (path, length)
+        .filter_map(|path| match fs::metadata(&path) {
+            Ok(metadata) => Some((path, metadata.len())),
+            // RocksDB deletes logs that it needs no more.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{}: {error}", path.display()),
         })
         .collect()
 }
@@ -121,10 +124,7 @@ impl Copying {
         }
         let rocksdb = self.from.join("rocksdb");
         if rocksdb.is_dir() {
-            for entry in fs::read_dir(&rocksdb).expect("a directory") {
-                let path = entry.expect("an entry").path();
-                copy(&path, &to.join("data/rocksdb").join(path.file_name().expect("a name")));
-            }
+            copy_of_one_moment(&rocksdb, &to.join("data/rocksdb"));
         }
         for path in synced
             .keys()
@@ -147,6 +147,38 @@ impl Copying {
         };
         fs::write(to.join("copied"), serde_json::to_vec(&copied).expect("JSON")).expect("written");
     }
+}
+
+/// Copies RocksDB's files as they are at one moment: its own threads write, list and delete some meanwhile, and a list that names a file
+/// which was copied too early, or not at all, is of no disk that ever was. Logs may grow: they are cut anyway.
+fn copy_of_one_moment(rocksdb: &Path, to: &Path) {
+    loop {
+        let before = listing(rocksdb);
+        for name in before.keys() {
+            copy(&rocksdb.join(name), &to.join(name));
+        }
+        if listing(rocksdb) == before {
+            return;
+        }
+        fs::remove_dir_all(to).expect("removed");
+        fs::create_dir(to).expect("created");
+    }
+}
+
+/// Names and lengths, but those of files that only grow and are read up to wherever they end.
+fn listing(rocksdb: &Path) -> BTreeMap<OsString, u64> {
+    let entries = fs::read_dir(rocksdb).expect("a directory");
+    let files = entries.filter_map(|entry| {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name();
+        let grows = name.to_string_lossy().ends_with(".log") || name.to_string_lossy().starts_with("LOG");
+        match entry.metadata() {
+            Ok(metadata) => Some((name, if grows { 0 } else { metadata.len() })),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{}: {error}", entry.path().display()),
+        }
+    });
+    files.collect()
 }
 
 /// Of a file that may be going.

@@ -13,11 +13,15 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 
-use crate::crashes::check_structure;
+use crate::crashes::{check_structure, records};
 use crate::failures::{WORK, Work, all, check_files, fill};
 use crate::histories::memory_directory;
-use crate::testing::{GLOBAL, T, TestStore, create, insert, key, open, options, schema, segment_files};
-use crate::{Store, StoreError, StoreId};
+use crate::last_use::file_name;
+use crate::testing::{
+    GLOBAL, Meanwhile, T, TestStore, create, files_under, insert, key, open, options, schema, segment_files,
+    segment_options, step,
+};
+use crate::{SegmentOptions, StorageId, Store, StoreError, StoreId, TableChange};
 
 const CASE: &str = "KALAMDB_DISK_CASE";
 const ROOT: &str = "KALAMDB_DISK_ROOT";
@@ -95,6 +99,7 @@ fn obeys() {
         "full-start" => start_on_a_full_disk(&root),
         "limited" => limited_files(&root),
         "full-segments" => full_segments(&root),
+        "full-erase" => erase_from_full_storages(&root),
         "read-only" => read_only_segments(&root),
         "file-write" => segments_that_fail(&root, "file-write", FULL_ERROR, FULL),
         "file-create" => {
@@ -146,6 +151,11 @@ fn a_log_that_cannot_grow_refuses_writes_and_a_start_where_it_can_finds_what_was
 fn full_storage_of_segments_refuses_movers_and_loads_only() {
     check_by("file-write", &[]);
     check_mounted("full-segments");
+}
+
+#[test]
+fn what_is_to_be_erased_gives_a_full_storage_room() {
+    check_mounted("full-erase");
 }
 
 #[test]
@@ -352,6 +362,73 @@ fn full_segments(root: &Path) {
     fill(&store);
     let filler = Filler::new(&small);
     refuses(store, root, FULL, || drop(filler));
+    // From the start on, whether or not it can be said there that it is used.
+    for has_word in [true, false] {
+        let word = segments.join(file_name(StorageId::DEFAULT));
+        if !has_word {
+            fs::remove_file(&word).expect("removed");
+        }
+        let filler = Filler::new(&small);
+        let before = fs::read(&word).unwrap_or_default();
+        let store = open(root);
+        assert!(store.state().why_away(StorageId::DEFAULT).is_none(), "it can be read");
+        insert(&store, T, 60 + i64::from(has_word), "hot").expect("is not concerned");
+        let rows = all(&store);
+        let after = fs::read(&word).unwrap_or_default();
+        assert_eq!((after != before, after.is_empty()), (has_word, !has_word));
+        let error = Work::Flush.run(&store, || {}).expect_err("it cannot be written");
+        assert!(error.contains(FULL), "{error}");
+        assert_eq!(all(&store), rows);
+        drop(filler);
+        Work::Flush.run(&store, || {}).expect("there is room");
+        assert_eq!(fs::read(&word).expect("is there").len(), 17);
+        assert_eq!(all(&store), rows);
+        drop(store);
+        assert_eq!(all(&open(root)), rows);
+    }
+}
+
+/// What is left to erase in a storage that nobody adds any more.
+fn erase_from_full_storages(root: &Path) {
+    let small = root.with_extension("small");
+    fs::create_dir(&small).expect("created");
+    mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &small);
+    let store = new_store(root);
+    for (number, has_word) in [(4, true), (5, false)] {
+        let storage = StorageId(number);
+        let there = small.join(number.to_string());
+        store.create_storage(storage, &there).expect("a storage");
+        let table = StoreId(100 + number);
+        create(&store, table);
+        insert(&store, table, 1, "cold").expect("commits");
+        let elsewhere = SegmentOptions {
+            storage,
+            ..segment_options()
+        };
+        let moved = store.flush(table, &schema(), &elsewhere, &Meanwhile(|_, _| {}));
+        moved.expect("flushes");
+        if !has_word {
+            fs::remove_file(there.join(file_name(storage))).expect("removed");
+        }
+    }
+    let reader = store.state();
+    let tables = [StoreId(104), StoreId(105)].map(TableChange::Retire);
+    step(&store, tables.into()).expect("retires");
+    // In this order they are erased by the next start.
+    drop(store);
+    drop(reader);
+    let _filler = Filler::new(&small);
+    assert_eq!(files_under(&small.join("4")).len(), 1);
+    assert_eq!(files_under(&small.join("5")).len(), 1);
+    let store = open(root);
+    store.wait_for_eraser();
+    for storage in [StorageId(4), StorageId(5)] {
+        let there = small.join(storage.to_string());
+        assert_eq!(files_under(&there), [] as [PathBuf; 0]);
+        let word = fs::read_to_string(there.join(file_name(storage))).expect("is there");
+        let known = records(&store, "storage-used/").join(" ");
+        assert!(known.contains(word.trim_end()), "{word} is none of {known}");
+    }
 }
 
 fn read_only_segments(root: &Path) {
@@ -366,8 +443,7 @@ fn read_only_segments(root: &Path) {
     });
     let rows = all(&open(root));
     remount("ro");
-    refused_tables(root);
-    remount("rw");
+    refused_tables(root, &rows, || remount("rw"));
     accepted_tables(root, &rows);
 }
 
@@ -381,13 +457,12 @@ fn segments_that_fail(root: &Path, point: &str, action: &str, error_has: &str) {
 fn start_on_segments_that_cannot_be_written(root: &Path) {
     let rows = all(&open(root));
     fail::cfg("file-create", READ_ONLY_ERROR).expect("a fail point");
-    refused_tables(root);
-    fail::remove("file-create");
+    refused_tables(root, &rows, || fail::remove("file-create"));
     accepted_tables(root, &rows);
 }
 
-/// The tables of a storage that cannot be written at the start are refused, others are not.
-fn refused_tables(root: &Path) {
+/// The tables of a storage that cannot be written at the start are refused, others are not, until it can be.
+fn refused_tables(root: &Path, rows: &BTreeMap<i64, String>, again: impl FnOnce()) {
     let store = open(root);
     let refused = store.state().find(&schema(), T, GLOBAL, &key(1), 0);
     let error = refused.expect_err("it cannot be written").to_string();
@@ -398,6 +473,14 @@ fn refused_tables(root: &Path) {
     );
     create(&store, HOT);
     insert(&store, HOT, 1, "row").expect("nothing is wrong with it");
+    let known = records(&store, "storage-used/");
+    assert_eq!(store.find_storages(), []);
+    assert_eq!(records(&store, "storage-used/"), known, "trying costs no commit");
+    again();
+    assert_eq!(store.find_storages(), [StorageId::DEFAULT]);
+    assert_eq!(&all(&store), rows);
+    Work::Flush.run(&store, || {}).expect("it can be written again");
+    assert_eq!(&all(&store), rows);
 }
 
 /// A table without segments.

@@ -366,8 +366,18 @@ kalamdb_histories::mistakes! {
     /// Whatever is at the place of a storage is taken for it.
     StoragesAreNotRecognised of 20:
         "hazards_of_storages::hazard_20_nothing_is_written_or_erased_where_a_storage_is_not",
-        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back",
-        "hazards_of_restarts::hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back";
+        "hazards_of_storages::a_table_whose_storage_is_away_at_the_start_is_there_when_it_is_back";
+    /// What is left to erase in a storage is forgotten if the storage is away.
+    FilesInStoragesThatWereAwayStay of 16:
+        "hazards_of_restarts::hazard_16_what_a_crash_left_in_a_storage_that_was_away_goes_when_it_is_back",
+        "hazards_of_storages::a_file_that_could_not_be_erased_is_when_its_storage_is_back";
+    /// A storage that is away at the start is for as long as the process runs.
+    StoragesThatWereAwayStayAway of 20:
+        "hazards_of_storages::a_storage_that_was_away_at_the_start_is_taken_when_it_is_back",
+        "hazards_of_storages::a_storage_that_another_process_has_is_taken_when_it_is_given_up";
+    /// Segments in a storage that was away count as damaged when it is back.
+    SegmentsThatWereAwayAreDamaged of 20:
+        "hazards_of_storages::rows_of_a_storage_that_was_away_at_the_start_are_read_when_it_is_back_and_missing_ones_missed";
     /// So is what is at the place of one that was never marked.
     UnmarkedStoragesAreTakenAsTheyAre of 20:
         "hazards_of_storages::a_storage_from_before_there_were_marks_is_marked_where_its_files_are";
@@ -524,9 +534,15 @@ kalamdb_histories::mistakes! {
     FilesThatWereLetGoAreDamaged of 0:
         "hazards_of_old_snapshots::a_segment_that_is_held_alone_has_its_time_too";
 
+    /// An empty directory is removed although a file is about to be put into it.
+    DirectoriesGoUnderNewFiles of 20:
+        "files::tests::a_directory_that_is_made_for_a_file_stays_although_it_is_empty";
     /// Two processes use one storage at once.
     StoragesAreSharedByProcesses of 20:
         "hazards_of_copies::two_processes_do_not_use_one_storage";
+    /// A storage whose disk is full is not opened, even to erase what would give it room.
+    ErasingNeedsRoom of 20:
+        "failures::disk::what_is_to_be_erased_gives_a_full_storage_room";
     /// Or one after the other, each with its own idea of what is in it.
     CopiesShareTheirStorages of 20:
         "hazards_of_copies::a_copy_of_a_data_directory_leaves_alone_what_another_one_used_since";
