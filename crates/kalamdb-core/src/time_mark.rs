@@ -3,11 +3,13 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures::executor::block_on;
 use kalamdb_store::{Step, Store};
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorCode, Result};
+use parking_lot::Mutex;
 
 /// The store's record: microseconds, little-endian.
 const RECORD: &str = "time_mark";
@@ -21,6 +23,8 @@ pub(crate) struct TimeMark {
     floor_micros: i64,
     /// As it is kept now.
     kept_micros: AtomicI64,
+    /// Held by whoever sees to it that identifiers about to be given are before it.
+    covering: Mutex<()>,
 }
 
 impl TimeMark {
@@ -37,6 +41,7 @@ impl TimeMark {
         Ok(TimeMark {
             floor_micros,
             kept_micros: AtomicI64::new(floor_micros),
+            covering: Mutex::new(()),
         })
     }
 }
@@ -45,6 +50,25 @@ impl Engine {
     /// Identifiers of this start are to be made of later times than this, µs: those of earlier starts were not.
     pub fn identifier_floor_micros(&self) -> i64 {
         self.time_mark().floor_micros
+    }
+
+    /// Sees to it that identifiers made until `latest_micros` are before the mark, for before they are given to anybody. It blocks its
+    /// thread for a sync, where the mark is behind: after a start, and after a time without identifiers.
+    ///
+    /// # Errors
+    /// STORAGE_ERROR, UNAVAILABLE.
+    pub fn cover_identifiers(&self, latest_micros: i64) -> Result<()> {
+        let is_covered = || latest_micros <= self.time_mark().kept_micros.load(Ordering::Acquire);
+        if is_covered() {
+            return Ok(());
+        }
+        let _covering = self.time_mark().covering.lock();
+        if is_covered() || mistake!(IdentifiersAreGivenBeforeTheirMark) {
+            return Ok(());
+        }
+        // On a thread of its own: in one that drives other futures nothing can be waited for.
+        let kept = std::thread::scope(|scope| scope.spawn(|| block_on(self.keep_time_mark(latest_micros))).join());
+        kept.unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "keeping the time mark ended by a bug")))
     }
 
     /// Keeps the mark ahead of identifiers made until `latest_micros`; mostly there is nothing to do. To be called every second
@@ -85,8 +109,6 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use futures::executor::block_on;
-
     use super::*;
     use crate::testing::{Database, START};
 
@@ -113,6 +135,20 @@ mod tests {
             db.engine.identifier_floor_micros(),
             START + AHEAD_MICROS / 2 + 1 + AHEAD_MICROS
         );
+    }
+
+    #[test]
+    fn identifiers_are_before_the_mark_when_they_are_given() {
+        let db = Database::new();
+        let commits = || db.engine.statistics().commits;
+        let before = commits();
+        let after = START + 10 * AHEAD_MICROS;
+        for latest in [START, START + AHEAD_MICROS, after] {
+            // Wherever it is asked for.
+            block_on(async { db.engine.cover_identifiers(latest) }).expect("kept");
+        }
+        assert_eq!(commits(), before + 2, "once ahead, it stays for a while");
+        assert!(db.reopen().engine.identifier_floor_micros() >= after);
     }
 
     #[test]

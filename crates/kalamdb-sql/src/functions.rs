@@ -1,14 +1,16 @@
 //! Functions beside DataFusion's: SNOWFLAKE_ID, UUID_V7, ULID, CURRENT_USER, CURRENT_ROLE; and those taken away.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use kalamdb_core::{Clock, Engine, Principal};
+use kalamdb_core::{Engine, Principal};
 
 use crate::identifiers;
 use crate::patterns::PatternFunction;
@@ -49,20 +51,23 @@ enum IdentifierKind {
 }
 
 /// A function that gives each row a new identifier, larger than all before.
-#[derive(Debug)]
 struct IdentifierFunction {
     kind: IdentifierKind,
-    clock: Arc<dyn Clock>,
-    floor_micros: i64,
+    engine: Arc<Engine>,
     signature: Signature,
 }
 
+impl fmt::Debug for IdentifierFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IdentifierFunction").field(&self.kind).finish()
+    }
+}
+
 impl IdentifierFunction {
-    fn new(kind: IdentifierKind, engine: &Engine) -> Self {
+    fn new(kind: IdentifierKind, engine: &Arc<Engine>) -> Self {
         IdentifierFunction {
             kind,
-            clock: Arc::clone(engine.clock()),
-            floor_micros: engine.identifier_floor_micros(),
+            engine: Arc::clone(engine),
             signature: Signature::nullary(Volatility::Volatile),
         }
     }
@@ -104,13 +109,16 @@ impl ScalarUDFImpl for IdentifierFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let (clock, rows) = (self.clock.as_ref(), args.number_rows);
+        let (clock, rows) = (self.engine.clock().as_ref(), args.number_rows);
         let array: ArrayRef = match self.kind {
-            IdentifierKind::Snowflake => Arc::new(Int64Array::from(identifiers::snowflakes(
-                clock,
-                self.floor_micros,
-                rows,
-            ))),
+            IdentifierKind::Snowflake => {
+                let floor_micros = self.engine.identifier_floor_micros();
+                let snowflakes = identifiers::snowflakes(clock, floor_micros, rows);
+                let latest = identifiers::latest_snowflake_micros();
+                let covered = latest.map_or(Ok(()), |latest| self.engine.cover_identifiers(latest));
+                covered.map_err(|error| DataFusionError::External(Box::new(error)))?;
+                Arc::new(Int64Array::from(snowflakes))
+            }
             IdentifierKind::UuidV7 => Arc::new(StringArray::from_iter_values(identifiers::uuids_v7(clock, rows))),
             IdentifierKind::Ulid => Arc::new(StringArray::from_iter_values(identifiers::ulids(clock, rows))),
         };

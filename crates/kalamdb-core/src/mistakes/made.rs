@@ -81,6 +81,9 @@ kalamdb_histories::mistakes! {
     /// Whether a view reads itself is looked at before the catalog is the caller's alone.
     ViewsReadThemselves of 0:
         "scenarios::views::views_that_were_planned_beside_each_other_do_not_come_to_read_each_other";
+    /// Identifiers are given that a start after a crash may give again.
+    IdentifiersAreGivenBeforeTheirMark of 0:
+        "time_mark::tests::identifiers_are_before_the_mark_when_they_are_given";
     /// The time mark is written like a change of the catalog, in its turn.
     TheTimeMarkWaitsForDefinitions of 0:
         "time_mark::tests::the_mark_does_not_wait_for_a_change_of_the_catalog";
