@@ -107,6 +107,7 @@ mod rows_in_queries;
 mod run;
 mod runtimes;
 mod scan_exec;
+mod second_names;
 mod secrets;
 mod session;
 mod session_zone;

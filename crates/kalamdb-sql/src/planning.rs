@@ -67,6 +67,7 @@ use crate::repeated_names::{self, Renamed};
 use crate::replaced_columns;
 use crate::row_comparisons;
 use crate::scan_exec::Readers;
+use crate::second_names;
 use crate::session::{Reach, Session};
 use crate::session_zone::zoned;
 use crate::set_operations;
@@ -463,6 +464,7 @@ impl Planner {
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
         interval_text::in_units(node);
+        second_names::settle(node);
         exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
         time_zones::name_at_time_zone(node);
