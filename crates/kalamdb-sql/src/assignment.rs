@@ -11,7 +11,7 @@ pub(crate) use text::{plain_number, with_seconds};
 
 use std::sync::Arc;
 
-use arrow::array::types::Float64Type;
+use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -126,6 +126,9 @@ pub(crate) fn assign(values: &ArrayRef, target: &Target<'_>) -> Result<ArrayRef>
     let assigned = convert(values, target)?;
     if target.is_json {
         check_json(&assigned, target)?;
+    }
+    if let DataType::Time32(unit) | DataType::Time64(unit) = target.data_type {
+        check_times(values, &assigned, *unit, target)?;
     }
     Ok(assigned)
 }
@@ -289,6 +292,21 @@ fn refuse_new_nulls(values: &ArrayRef, assigned: &ArrayRef, target: &Target<'_>)
     }
     let lost = (0..values.len()).find(|row| values.is_valid(*row) && assigned.is_null(*row));
     lost.map_or(Ok(()), |row| Err(misfit(values, row, target)))
+}
+
+/// Refuses times of day that no day has: `23:59:60`, which Arrow reads as 86,400 s, and what a client says is one.
+fn check_times(values: &ArrayRef, assigned: &ArrayRef, unit: TimeUnit, target: &Target<'_>) -> Result<()> {
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let day = 0..86_400 * per_second;
+    let numbers = cast(assigned, &DataType::Int64, target)?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    let wrong = (0..numbers.len()).find(|row| numbers.is_valid(*row) && !day.contains(&numbers.value(*row)));
+    wrong.map_or(Ok(()), |row| Err(misfit(values, row, target)))
 }
 
 /// Compares with the values cast back.
@@ -474,6 +492,15 @@ mod tests {
         check(midnight, DataType::Date32, Ok("1970-01-02"));
         let time = Time64MicrosecondArray::from(vec![1_500_000]);
         check(time, DataType::Time32(TimeUnit::Second), mismatch);
+        check(
+            StringArray::from(vec!["23:59:60"]),
+            DataType::Time64(TimeUnit::Microsecond),
+            mismatch,
+        );
+        let time = Time64MicrosecondArray::from(vec![86_400_000_000]);
+        check(time, DataType::Time64(TimeUnit::Microsecond), mismatch);
+        let time = Time64MicrosecondArray::from(vec![86_399_999_999]);
+        check(time, DataType::Time64(TimeUnit::Nanosecond), Ok("23:59:59.999999"));
         let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
         check(TimestampNanosecondArray::from(vec![1_500]), micros.clone(), mismatch);
         check(
