@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Result};
 
-use crate::names::{placed, position_of};
+use crate::names::{folded, placed, position_of};
 use crate::tree::walk_mut;
 
 /// A double tells any two numbers of so many digits apart, and no more.
 const DOUBLE_DIGITS: usize = 15;
+
+/// Functions of numbers whose values jump: a double beside the number that is written may be on the other side.
+const EXACT_FUNCTIONS: [&str; 3] = ["div", "mod", "width_bucket"];
 
 /// What a DECIMAL can hold.
 const DECIMAL_DIGITS: usize = 76;
@@ -57,6 +60,23 @@ pub(crate) fn keep_long_numbers(statement: &mut impl VisitMut) -> Result<()> {
                     data_type: ast::DataType::Decimal(_) | ast::DataType::Numeric(_) | ast::DataType::Dec(_),
                     ..
                 } => make_decimal(inner, any_decimal),
+                ast::Expr::InList { list, .. } => together(list.iter_mut().collect()),
+                ast::Expr::Array(array) => together(array.elem.iter_mut().collect()),
+                ast::Expr::Between { low, high, .. } => together(vec![low, high]),
+                ast::Expr::Case {
+                    operand: Some(_),
+                    conditions,
+                    ..
+                } => together(conditions.iter_mut().map(|when| &mut when.condition).collect()),
+                ast::Expr::Function(call) if EXACT_FUNCTIONS.iter().any(|name| is_call_of(call, name)) => {
+                    if let ast::FunctionArguments::List(list) = &mut call.args {
+                        for argument in &mut list.args {
+                            if let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)) = argument {
+                                make_decimal(argument, any_decimal);
+                            }
+                        }
+                    }
+                }
                 _ => {}
             }
             ControlFlow::Continue(())
@@ -80,18 +100,40 @@ fn beside_exact_rows(body: &mut ast::SetExpr) {
         ast::SetExpr::Values(values) => {
             let width = values.rows.first().map_or(0, |row| row.content.len());
             for index in 0..width {
-                let is_column_exact = values
-                    .rows
-                    .iter()
-                    .any(|row| row.content.get(index).is_some_and(is_exact));
-                if is_column_exact {
-                    let column = values.rows.iter_mut().filter_map(|row| row.content.get_mut(index));
-                    column.for_each(|expr| make_decimal(expr, any_decimal));
-                }
+                let column = values.rows.iter_mut().filter_map(|row| row.content.get_mut(index));
+                together(column.collect());
             }
         }
         _ => {}
     }
+}
+
+/// Short numbers that become of one type with an exact one, or with an integer that a double would round, are exact too.
+fn together(numbers: Vec<&mut ast::Expr>) {
+    if numbers.iter().any(|number| is_exact(number) || is_long_integer(number)) {
+        for number in numbers {
+            make_decimal(number, any_decimal);
+        }
+    }
+}
+
+fn is_long_integer(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Nested(inner) | ast::Expr::UnaryOp { expr: inner, .. } => is_long_integer(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(text, _) => {
+                let digits = text.trim_start_matches('0').bytes().filter(u8::is_ascii_digit).count();
+                digits > DOUBLE_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn is_call_of(call: &ast::Function, name: &str) -> bool {
+    let called = call.name.0.last().and_then(ast::ObjectNamePart::as_ident);
+    called.is_some_and(|called| folded(called) == name)
 }
 
 fn check_range(value: &ast::ValueWithSpan) -> Result<()> {
@@ -228,6 +270,7 @@ fn negated_decimal(text: &str) -> Option<(u64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Fixture;
 
     #[test]
     fn long_numbers_become_decimals() {
@@ -239,6 +282,40 @@ mod tests {
         check("0.00000000000000000001", None);
         check("0.12345678901234567", Some((17, 17)));
         check("1e300", None);
+    }
+
+    #[test]
+    fn numbers_that_stand_together_are_exact_together() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id BIGINT PRIMARY KEY, b BIGINT, d DECIMAL(4, 2), f DOUBLE)",
+            "INSERT INTO t VALUES (1, 9007199254740993, 0.30, 0.5), (2, 9007199254740992, 0.10, 1.5)",
+        ]);
+        let id = |condition: &str, ids: &[&str]| {
+            fixture.check(&format!("SELECT id FROM t WHERE {condition} ORDER BY id"), ids);
+        };
+        id("b IN (9007199254740992, 1.5)", &["2"]);
+        id("b NOT IN (9007199254740992, 1.5)", &["1"]);
+        id("b BETWEEN 1.5 AND 9007199254740992", &["2"]);
+        id("b = ANY(ARRAY[9007199254740992, 1.5])", &["2"]);
+        id("f IN (1.5, 9007199254740992)", &["2"]);
+        id("b IN (-9007199254740992, 1.5)", &[]);
+        fixture.check(
+            "SELECT CASE b WHEN 1.5 THEN 'x' WHEN 9007199254740992 THEN 'y' END FROM t ORDER BY id",
+            &["NULL", "y"],
+        );
+        fixture.check(
+            "SELECT ARRAY[9007199254740993, 1.5], x FROM (VALUES (9007199254740993), (1.5)) AS v (x) ORDER BY x",
+            &[
+                "[9007199254740993.0, 1.5]|1.5",
+                "[9007199254740993.0, 1.5]|9007199254740993.0",
+            ],
+        );
+        fixture.check(
+            "SELECT div(d, 0.1), mod(d, 0.1), width_bucket(d, 0.1, 0.4, 3) FROM t ORDER BY id",
+            &["3|0.00|3", "1|0.00|1"],
+        );
+        fixture.check("SELECT div(1.5, 2), mod(7, 2)", &["0|1"]);
     }
 
     #[test]

@@ -335,7 +335,7 @@ mod tests {
                 ErrorCode::InvalidArgument,
                 "out of range",
             ),
-            ("div(1.5, 2)", ErrorCode::TypeMismatch, "not DOUBLE"),
+            ("div(1.5e0, 2)", ErrorCode::TypeMismatch, "not DOUBLE"),
             ("mod(1)", ErrorCode::InvalidStatement, "mod(dividend, divisor)"),
             (
                 "div(1)",
