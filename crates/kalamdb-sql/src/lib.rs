@@ -68,6 +68,7 @@ mod memory_share;
 mod merged_columns;
 mod metadata;
 mod missing;
+mod mixed_lists;
 mod mixed_numbers;
 mod more_functions;
 mod named_types;
