@@ -57,6 +57,7 @@ use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
 use crate::ordered_limits::OrderedLimits;
+use crate::own_columns::OwnColumns;
 use crate::pauses;
 use crate::recursive_terms::RecursiveTerms;
 use crate::session_zone::SessionZone;
@@ -271,9 +272,9 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan; those that take an order through
-/// filters where it gives sorts to scans, then ours for limits above what has an order now; and that for long polls when nothing
-/// changes any more.
+/// DataFusion's rules, with ours for filters before any that asks for an order; that for MIN and MAX while an aggregate is right above
+/// its scan; those that take an order through filters where it gives sorts to scans, then ours for limits above what has an order now;
+/// and that for long polls when nothing changes any more.
 ///
 /// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
 /// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
@@ -289,6 +290,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(sorts, Arc::new(EdgeReads::OfFilters));
     rules.insert(sorts, Arc::new(OrderedFilters));
     rules.insert(0, Arc::new(EdgeReads::OfScans));
+    rules.insert(0, Arc::new(OwnColumns));
     rules.push(Arc::new(LongPolls));
     rules
 }

@@ -80,6 +80,7 @@ mod operations;
 mod operators;
 mod ordered_filters;
 mod ordered_limits;
+mod own_columns;
 mod parameters;
 mod pattern_operators;
 mod patterns;
