@@ -121,6 +121,7 @@ mod sort_keys;
 mod statement;
 mod statement_text;
 mod struct_fields;
+mod subqueries_without_from;
 mod subquery_values;
 mod system_columns;
 mod system_tables;
