@@ -41,6 +41,7 @@ use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
 use crate::extension_types::ExtensionType;
+use crate::filtered_columns::before_swapping;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
@@ -272,15 +273,15 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules, with ours for filters before any that asks for an order; that for MIN and MAX while an aggregate is right above
-/// its scan; those that take an order through filters where it gives sorts to scans, then ours for limits above what has an order now;
-/// and that for long polls when nothing changes any more.
+/// DataFusion's rules, with ours for filters before any that asks for an order, and before those that move projections; that for MIN
+/// and MAX while an aggregate is right above its scan; those that take an order through filters where it gives sorts to scans, then
+/// ours for limits above what has an order now; and that for long polls when nothing changes any more.
 ///
 /// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
 /// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
 /// datafusion-physical-plan 55 `filter_pushdown.rs`.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = before_swapping(PhysicalOptimizer::new().rules);
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules
         .iter()

@@ -35,6 +35,7 @@ mod execution;
 mod extension_types;
 mod far_bins;
 mod far_times;
+mod filtered_columns;
 mod float_order;
 mod formatted_times;
 mod function_arguments;
