@@ -458,6 +458,9 @@ fn from_internal(message: &str) -> Error {
     if let Some(error) = of_pattern(message).or_else(|| subqueries::of_message(message)) {
         return error;
     }
+    if let Some(error) = of_signature(&in_sql_words(&tidy(message))).or_else(|| of_coercion(message)) {
+        return error;
+    }
     let text = tidy(message);
     let of_between = text
         .strip_prefix("Failed to coerce types ")

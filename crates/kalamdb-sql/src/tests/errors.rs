@@ -675,3 +675,23 @@ fn errors_of_rules_and_of_running_have_their_place() {
     );
     fixture.check("SELECT octet_length('1\0')", &["2"]);
 }
+
+#[test]
+fn arguments_of_a_wrong_type_are_that_wherever_they_stand() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE t (id INT PRIMARY KEY)"]);
+    for sql in [
+        "SELECT date_part('year', 5)",
+        "SELECT CASE WHEN date_part('year', 5) > 1 THEN 1 END",
+        "SELECT id FROM t ORDER BY round(now(), 1)",
+        "SELECT x.id FROM t x JOIN t y ON round(DATE '2024-01-01', 1) = x.id",
+        "SELECT 1 FROM t WHERE EXTRACT(epoch FROM 1) LIKE 'x'",
+        "SELECT 1 FROM t WHERE date_part('year', 5) IN (1, id)",
+        "SELECT 1 FROM t WHERE date_part('year', 5) BETWEEN 1 AND 2",
+        "SELECT sum(date_part('year', 5)) OVER (ORDER BY date_part('year', id)) FROM t",
+        "SELECT count(*) FROM t GROUP BY date_part('year', id)",
+        "DELETE FROM t WHERE CASE WHEN date_part('year', id) > 1 THEN true END",
+    ] {
+        fixture.check_error_part(sql, ErrorCode::TypeMismatch, "does not take an argument of type");
+    }
+}
