@@ -394,7 +394,7 @@ fn of_signature(text: &str) -> Option<Error> {
     };
     let data_type = received.split(')').next().unwrap_or(received);
     let function = function.trim_start_matches("Function ").trim_matches('\'');
-    let message = format!("{function} does not take an argument of type {data_type}");
+    let message = format!("{function}{}{data_type}", late::OF_ARGUMENTS);
     Some(Error::new(ErrorCode::TypeMismatch, message))
 }
 
