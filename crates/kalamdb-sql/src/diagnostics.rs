@@ -394,7 +394,7 @@ fn of_signature(text: &str) -> Option<Error> {
     };
     let data_type = received.split(')').next().unwrap_or(received);
     let function = function.trim_start_matches("Function ").trim_matches('\'');
-    let message = format!("{function} does not take an argument of type {data_type}");
+    let message = format!("{function}{}{data_type}", late::OF_ARGUMENTS);
     Some(Error::new(ErrorCode::TypeMismatch, message))
 }
 
@@ -456,6 +456,9 @@ const OF_ARGUMENTS: &[&str] = &["array_resize: failed to convert size to usize"]
 /// DataFusion reports a few mistakes in statements as its own bugs.
 fn from_internal(message: &str) -> Error {
     if let Some(error) = of_pattern(message).or_else(|| subqueries::of_message(message)) {
+        return error;
+    }
+    if let Some(error) = of_signature(&in_sql_words(&tidy(message))).or_else(|| of_coercion(message)) {
         return error;
     }
     let text = tidy(message);

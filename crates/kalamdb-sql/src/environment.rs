@@ -41,6 +41,7 @@ use crate::diagnostics;
 use crate::edge_reads::EdgeReads;
 use crate::equal_projections::before_merging;
 use crate::extension_types::ExtensionType;
+use crate::filtered_columns::before_swapping;
 use crate::functions;
 use crate::guards::Guards;
 use crate::interruption::Interruption;
@@ -57,6 +58,7 @@ use crate::names::{CATALOG, DEFAULT_NAMESPACE};
 use crate::null_lists::NullsInLists;
 use crate::ordered_filters::OrderedFilters;
 use crate::ordered_limits::OrderedLimits;
+use crate::own_columns::OwnColumns;
 use crate::pauses;
 use crate::recursive_terms::RecursiveTerms;
 use crate::session_zone::SessionZone;
@@ -271,15 +273,15 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules, with ours for MIN and MAX first, while an aggregate is right above its scan; those that take an order through
-/// filters where it gives sorts to scans, then ours for limits above what has an order now; and that for long polls when nothing
-/// changes any more.
+/// DataFusion's rules, with ours for filters before any that asks for an order, and before those that move projections; that for MIN
+/// and MAX while an aggregate is right above its scan; those that take an order through filters where it gives sorts to scans, then
+/// ours for limits above what has an order now; and that for long polls when nothing changes any more.
 ///
 /// Without those that move filters further down: no scan here takes them there, which has had its filters from the logical plan,
 /// and they take a column for another of the same name below a join. Evidence: `FilterRemapper::try_remap` of
 /// datafusion-physical-plan 55 `filter_pushdown.rs`.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = before_swapping(PhysicalOptimizer::new().rules);
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules
         .iter()
@@ -289,6 +291,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(sorts, Arc::new(EdgeReads::OfFilters));
     rules.insert(sorts, Arc::new(OrderedFilters));
     rules.insert(0, Arc::new(EdgeReads::OfScans));
+    rules.insert(0, Arc::new(OwnColumns));
     rules.push(Arc::new(LongPolls));
     rules
 }

@@ -65,10 +65,12 @@ impl Calls<'_> {
         // What it orders by is an argument to it, in WITHIN GROUP or in the list.
         let orders = |clause: &ast::FunctionArgumentClause| matches!(clause, ast::FunctionArgumentClause::OrderBy(_));
         let is_ordered = !function.within_group.is_empty() || list.clauses.iter().any(orders);
-        if is_ordered || list.args.iter().any(is_several) {
+        let name = folded(name.as_ident()?);
+        let is_of_rows = function.over.is_some() && of_rows(&name).is_some();
+        if is_ordered && !is_of_rows || list.args.iter().any(is_several) {
             return None;
         }
-        self.wrong_count(&folded(name.as_ident()?), list.args.len())
+        self.wrong_count(&name, list.args.len())
     }
 
     fn wrong_count(&self, name: &str, given: usize) -> Option<Error> {
@@ -95,6 +97,9 @@ impl Calls<'_> {
             };
             return Some(Error::new(ErrorCode::InvalidStatement, message));
         }
+        if let Some(count) = of_rows(name) {
+            takes.counts = BTreeSet::from([count]);
+        }
         let counts = takes.counts.iter().map(usize::to_string).collect::<Vec<_>>();
         if takes.is_open || counts.is_empty() || takes.counts.contains(&given) {
             return None;
@@ -116,6 +121,16 @@ impl Calls<'_> {
             ErrorCode::InvalidStatement,
             format!("{name} takes {arguments}, and {given}{forms}"),
         ))
+    }
+}
+
+/// How many arguments functions of a window's rows take: DataFusion has one signature for all of them, and meets what is missing
+/// when it asks for the type.
+fn of_rows(name: &str) -> Option<usize> {
+    match name {
+        "first_value" | "last_value" => Some(1),
+        "nth_value" => Some(2),
+        _ => None,
     }
 }
 
@@ -200,6 +215,27 @@ mod tests {
                 ["rank takes no arguments, and 1 is given", "rank()"],
             ),
             (
+                "first_value() OVER ()",
+                (1, 8),
+                [
+                    "first_value takes 1 argument, and 0 are given",
+                    "first_value(expression)",
+                ],
+            ),
+            (
+                "last_value()",
+                (1, 8),
+                ["last_value takes 1 argument, and 0 are given", "last_value(expression)"],
+            ),
+            (
+                "nth_value(n) OVER ()",
+                (1, 8),
+                [
+                    "nth_value takes 2 arguments, and 1 is given",
+                    "nth_value(expression, n)",
+                ],
+            ),
+            (
                 "snowflake_id(1)",
                 (1, 8),
                 ["snowflake_id takes no arguments", "1 is given"],
@@ -214,6 +250,14 @@ mod tests {
         fixture.check(
             "SELECT count(*), count(name, n), lag(1, 1, 2) OVER () FROM t",
             &["0|0|2"],
+        );
+        fixture.check(
+            "SELECT first_value(1) OVER (), last_value(2) OVER (), nth_value(3, 1) OVER ()",
+            &["1|2|3"],
+        );
+        fixture.check(
+            "SELECT first_value(4 ORDER BY n), nth_value(5, 1) FROM (SELECT 1 AS n) AS q",
+            &["4|5"],
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Puts functions that refuse in the place of those that wrap numbers, fill the memory or take for ever, and floats in order, once all expressions
-//! have their types.
+//! Puts functions that refuse in the place of those that wrap numbers, fill the memory or take for ever, floats in order,
+//! and members of IN lists that are no literals beside these, once all expressions have their types.
 
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
@@ -13,6 +13,7 @@ use crate::far_times;
 use crate::float_order;
 use crate::formatted_times;
 use crate::growth;
+use crate::mixed_lists;
 use crate::operators;
 use crate::pattern_operators;
 use crate::plan_expressions;
@@ -40,6 +41,10 @@ impl AnalyzerRule for Guards {
 /// # Errors
 /// UNSUPPORTED for a cast to a type whose single value would be too large.
 pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    mixed_lists::apart(expr)?.transform_data(|expr| parts_guarded(expr, schema))
+}
+
+fn parts_guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
         Expr::BinaryExpr(binary) => {
             let guarded = operators::guard_binary(binary, schema);

@@ -3,8 +3,9 @@
 //! Problem: DataFusion knows true and false of them where they are not one of a filter's conditions by themselves, and takes a
 //! column of the query around for the subquery's where both have one qualified name. Chosen: they become up to three EXISTS, since
 //! they are NULL where a NULL decides: of the rows that decide, of those that are NULL, and of all; a column of the query around
-//! whose name the subquery has gets another one below, in a projection, as does a value of NOT IN that may be NULL though its
-//! columns may not, of which DataFusion asks no more. Left to DataFusion, whose joins they are, are IN where NULL
+//! whose name the subquery has gets another one below, in a projection, as does a value that is itself of a subquery, and what is
+//! computed for a NOT IN: DataFusion asks its columns alone whether it may be NULL, and where it comes to a constant makes a
+//! condition on the subquery's rows of the join's, which drops the NULLs among them. Left to DataFusion, whose joins they are, are IN where NULL
 //! counts as false, and NOT IN as a condition by itself whose subquery stands alone. Evidence: `mark_join` of datafusion-optimizer
 //! 55 `decorrelate_predicate_subquery.rs`, `build_set_comparison_subquery` of its `rewrite_set_comparison.rs`.
 
@@ -218,23 +219,30 @@ impl Membership {
         negated_if(self.negated, binary_expr(self.expr, self.operator, value))
     }
 
-    /// Whether DataFusion would think of a NOT IN that its value is never NULL, since the columns in it are not.
-    fn hides_null(&self, wanted: Use, schema: &DFSchema) -> Result<bool> {
+    /// Whether it is a NOT IN of a computed value, which DataFusion joins well by a column alone.
+    fn is_of_computed(&self, wanted: Use) -> Result<bool> {
         if self.as_in() != Some(true) || wanted != Use::Condition || !self.subquery.outer_ref_columns.is_empty() {
             return Ok(false);
         }
-        let mut is_known = true;
-        let mut has_subquery = false;
+        let (mut is_known, mut is_constant) = (true, true);
         self.expr.apply(|part| {
-            has_subquery |= matches!(part, Expr::ScalarSubquery(_));
-            is_known &= match part {
-                Expr::OuterReferenceColumn(..) => false,
-                Expr::Column(column) => schema.field_from_column(column).is_ok_and(|field| !field.is_nullable()),
-                _ => true,
-            };
+            is_known &= !matches!(part, Expr::OuterReferenceColumn(..));
+            is_constant &= !matches!(part, Expr::ScalarSubquery(_) | Expr::Column(_));
             Ok(TreeNodeRecursion::Continue)
         })?;
-        Ok(is_known && (has_subquery || self.expr.any_column_refs()) && self.expr.nullable(schema)?)
+        Ok(is_known && !is_constant && !matches!(self.expr, Expr::Column(_)))
+    }
+
+    /// Whether its value has a subquery in it, and may be a column of a projection below.
+    fn is_of_subquery(&self) -> Result<bool> {
+        let (mut is_known, mut has_subquery) = (!self.expr.is_volatile(), false);
+        self.expr.apply(|part| {
+            is_known &= !matches!(part, Expr::OuterReferenceColumn(..));
+            has_subquery |= matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_));
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let is_of_one = self.subquery.subquery.schema().fields().len() == 1;
+        Ok(is_known && has_subquery && is_of_one)
     }
 
     /// What it becomes.
@@ -242,7 +250,7 @@ impl Membership {
         if self.is_of_one_row() {
             return Ok(Transformed::yes(self.into_comparison()));
         }
-        if self.hides_null(wanted, outside.schema)? {
+        if self.is_of_computed(wanted)? {
             let name = outside.name(self.expr);
             self.expr = Expr::Column(Column::new_unqualified(name));
             return Ok(Transformed::yes(self.into_in(true)));
@@ -266,9 +274,17 @@ impl Membership {
             self.subquery.subquery = Arc::new(rows);
         }
         let plan = Arc::clone(&self.subquery.subquery);
-        let seen = match self.is_plain()? {
-            true => outside.seen_by(&self.expr, &plan)?,
-            false => None,
+        let mut named = None;
+        let seen = if self.is_plain()? {
+            outside.seen_by(&self.expr, &plan)?
+        } else if self.is_of_subquery()? {
+            let (_, field) = self.expr.to_field(outside.schema)?;
+            let column = Column::new_unqualified(outside.name(self.expr));
+            self.expr = Expr::Column(column.clone());
+            named = Some(field.is_nullable());
+            Some(Expr::OuterReferenceColumn(field, column))
+        } else {
+            None
         };
         let Some(seen) = seen else {
             return Ok(Transformed::yes(self.into_expr()?));
@@ -298,7 +314,11 @@ impl Membership {
         let deciding = exists(rows().filter(deciding)?.build()?, outer_of_compared.clone())?;
         let mut unknown = Vec::new();
         if is_null_with_an_operand(operator) {
-            if expr.nullable(outside.schema)? {
+            let is_nullable = match named {
+                Some(is_nullable) => is_nullable,
+                None => expr.nullable(outside.schema)?,
+            };
+            if is_nullable {
                 let any = exists(rows_alone(&plan).clone(), outer.clone())?;
                 unknown.push(expr.is_null().and(any));
             }

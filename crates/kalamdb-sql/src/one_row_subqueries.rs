@@ -13,12 +13,14 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, SubqueryAlias, binary_expr,
     lit, when,
 };
 use datafusion::scalar::ScalarValue;
 
+use crate::subqueries_without_from;
 use crate::subquery_values::{negated_if, rows_alone};
 
 /// The largest expression that may come of putting one into another.
@@ -41,12 +43,14 @@ pub(crate) fn settled(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 
 fn of_expressions(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let preserver = NamePreserver::new(&plan);
+    let around = merge_schema(&plan.inputs());
     let settled = plan.map_expressions(|expr| {
         if !expr.exists(|part| Ok(subquery_of(part).is_some_and(is_correlated)))? {
             return Ok(Transformed::no(expr));
         }
         let name = preserver.save(&expr);
-        let settled = expr.transform_up(of_subquery)?;
+        let settled =
+            expr.transform_up(|part| subqueries_without_from::replaced(part, &around)?.transform_data(of_subquery))?;
         Ok(match settled.transformed {
             true => settled.update_data(|expr| name.restore(expr)),
             false => settled,

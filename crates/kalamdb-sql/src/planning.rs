@@ -415,7 +415,12 @@ impl Planner {
         statement: ast::Statement,
         types: &[Option<FieldRef>],
     ) -> DataFusionResult<Distinct> {
-        let refusal = match self.logical(names, statement.clone(), types.to_vec()) {
+        let is_of_sides = repeated_names::confuses_sides(&statement);
+        let as_written = match is_of_sides {
+            true => Err(DataFusionError::Plan(repeated_names::OF_SIDES.to_owned())),
+            false => self.logical(names, statement.clone(), types.to_vec()),
+        };
+        let refusal = match as_written {
             Ok(plan) => return Ok(Distinct { plan, names: None }),
             Err(error) if repeated_names::caused(&error) => error,
             Err(error) if key_groups::may_help(&error, &statement) => {
@@ -435,12 +440,16 @@ impl Planner {
                 continue;
             }
             // Where this fails too, the first refusal is about what was written.
-            if let Ok(plan) = self.logical(names, renamed, types.to_vec()) {
-                let names = repeated_names::given_back(&plan)?;
-                return Ok(Distinct {
-                    plan,
-                    names: names.map(Arc::from),
-                });
+            match self.logical(names, renamed, types.to_vec()) {
+                Ok(plan) => {
+                    let names = repeated_names::given_back(&plan)?;
+                    return Ok(Distinct {
+                        plan,
+                        names: names.map(Arc::from),
+                    });
+                }
+                Err(error) if is_of_sides && !repeated_names::caused(&error) => return Err(error),
+                Err(_) => {}
             }
         }
         Err(refusal)

@@ -147,13 +147,26 @@ impl Quantified {
         use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
         let operators = [Eq, NotEq, Lt, LtEq, Gt, GtEq].into_iter();
         operators.flat_map(|operator| {
-            [Quantifier::Any, Quantifier::All].map(|quantifier| Quantified {
-                operator,
-                quantifier,
-                name: name(operator, quantifier),
-                signature: Signature::user_defined(Volatility::Immutable),
-            })
+            [Quantifier::Any, Quantifier::All].map(|quantifier| Quantified::new(operator, quantifier))
         })
+    }
+
+    /// That of IN, or of NOT IN, with a list that is a value.
+    pub(crate) fn membership(negated: bool) -> ScalarUDF {
+        let (operator, quantifier) = match negated {
+            false => (Operator::Eq, Quantifier::Any),
+            true => (Operator::NotEq, Quantifier::All),
+        };
+        ScalarUDF::from(Quantified::new(operator, quantifier))
+    }
+
+    fn new(operator: Operator, quantifier: Quantifier) -> Self {
+        Quantified {
+            operator,
+            quantifier,
+            name: name(operator, quantifier),
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
     }
 
     /// The same for arguments that are brought to one type of elements.

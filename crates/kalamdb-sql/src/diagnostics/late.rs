@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{self, Expr, Query, SetExpr, TableFactor, VisitorMut};
 use kalamdb_core::{Error, ErrorCode, Position};
 
-use crate::names::{first_span, folded, placed, position_of};
+use crate::names::{first_span, folded, name_position, placed, position_of};
 use crate::recursive_terms::OF_RECURSIVE_TERMS;
 use crate::system_columns::constraint_mut;
 use crate::tree::walk_mut;
@@ -16,6 +16,9 @@ pub(crate) const SEVERAL_ROWS: &str = "a subquery used as a value gives more tha
 
 /// What says of an operator that it does not take the types of its operands.
 const OF_OPERATORS: &[&str] = &["for comparison operation ", "coerce arithmetic expression "];
+
+/// What says of a function that it does not take the types of its arguments.
+pub(crate) const OF_ARGUMENTS: &str = " does not take an argument of type ";
 
 /// Begins what is said of a condition that is none.
 pub(crate) const OF_CONDITIONS: &str = "a condition is BOOLEAN";
@@ -51,6 +54,8 @@ impl Only {
 pub(crate) struct LatePlaces {
     /// Expressions of each operator, by its sign.
     operators: BTreeMap<String, Only>,
+    /// Calls of each function, by its name.
+    functions: BTreeMap<String, Only>,
     /// A condition of WHERE, HAVING or ON.
     condition: Only,
     /// A subquery that is a value.
@@ -77,6 +82,10 @@ impl LatePlaces {
         let place = match error.code {
             ErrorCode::TypeMismatch if OF_OPERATORS.iter().any(|sign| error.message.contains(sign)) => {
                 self.operator(&error.message).or(self.condition.get())
+            }
+            ErrorCode::TypeMismatch if error.message.contains(OF_ARGUMENTS) => {
+                let function = error.message.split(OF_ARGUMENTS).next();
+                function.and_then(|name| self.functions.get(name)?.get())
             }
             ErrorCode::TypeMismatch if error.message.starts_with(OF_CONDITIONS) => self.condition.get(),
             ErrorCode::TypeMismatch if error.message.starts_with(OF_RECURSIVE_TERMS) => self.recursive(&error.message),
@@ -208,6 +217,19 @@ impl VisitorMut for LatePlaces {
                     .entry(sign)
                     .or_default()
                     .note(|| position_of(first_span(left)));
+            }
+            Expr::Function(function) => {
+                if let [name] = function.name.0.as_slice()
+                    && let Some(name) = name.as_ident()
+                {
+                    let calls = self.functions.entry(folded(name)).or_default();
+                    calls.note(|| name_position(&function.name));
+                }
+            }
+            // The planner calls this function by that name.
+            Expr::Extract { expr, .. } => {
+                let calls = self.functions.entry("date_part".to_owned()).or_default();
+                calls.note(|| position_of(first_span(expr)));
             }
             Expr::Subquery(query) => {
                 self.value.note(|| start_of(query));

@@ -101,6 +101,10 @@ fn explain(source: &mut Source<'_>) -> Result<Statement> {
         let message = "EXPLAIN ANALYZE runs the statement, and is supported for queries only; EXPLAIN alone shows the plan of a write";
         return Err(placed(Error::new(ErrorCode::Unsupported, message), explained_at));
     }
+    if options.analyze && matches!(options.format, Some(ExplainFormat::Tree | ExplainFormat::Graphviz)) {
+        let message = "EXPLAIN ANALYZE shows what it measured in the formats INDENT and PGJSON; EXPLAIN alone has TREE and GRAPHVIZ too";
+        return Err(placed(Error::new(ErrorCode::Unsupported, message), explained_at));
+    }
     let ExplainOptions {
         analyze,
         verbose,

@@ -512,6 +512,18 @@ pub(super) const BAD: &[(&str, ErrorCode, &str, (u64, u64))] = &[
         "EXPLAIN ANALYZE runs the statement",
         (1, 17),
     ),
+    (
+        "EXPLAIN ANALYZE FORMAT TREE SELECT 1",
+        Unsupported,
+        "the formats INDENT and PGJSON",
+        (1, 29),
+    ),
+    (
+        "EXPLAIN (ANALYZE, FORMAT GRAPHVIZ) SELECT 1",
+        Unsupported,
+        "EXPLAIN alone has TREE and GRAPHVIZ",
+        (1, 36),
+    ),
     ("EXPLAIN EXPLAIN SELECT 1", SyntaxError, "expected SELECT", (1, 9)),
     ("EXPLAIN CREATE TABLE t (a INT)", SyntaxError, "to explain", (1, 9)),
     ("EXPLAIN FORMAT xml SELECT 1", SyntaxError, "INDENT, TREE", (1, 16)),

@@ -675,3 +675,37 @@ fn errors_of_rules_and_of_running_have_their_place() {
     );
     fixture.check("SELECT octet_length('1\0')", &["2"]);
 }
+
+#[test]
+fn arguments_of_a_wrong_type_are_that_wherever_they_stand() {
+    let fixture = Fixture::new();
+    fixture.run(&["CREATE TABLE t (id INT PRIMARY KEY)"]);
+    for (sql, place) in [
+        ("SELECT CASE WHEN date_part('year', 5) > 1 THEN 1 END", Some((1, 18))),
+        ("SELECT id FROM t ORDER BY round(now(), 1)", Some((1, 27))),
+        (
+            "SELECT x.id FROM t x JOIN t y ON round(DATE '2024-01-01', 1) = x.id",
+            Some((1, 34)),
+        ),
+        ("SELECT 1 FROM t WHERE EXTRACT(epoch FROM 1) LIKE 'x'", Some((1, 42))),
+        ("SELECT 1 FROM t WHERE date_part('year', 5) IN (1, id)", Some((1, 23))),
+        (
+            "SELECT 1 FROM t WHERE date_part('year', 5) BETWEEN 1 AND 2",
+            Some((1, 23)),
+        ),
+        // One of two.
+        (
+            "SELECT 1 FROM t WHERE date_part('year', now()) IN (date_part('year', id))",
+            None,
+        ),
+    ] {
+        let part = "does not take an argument of type";
+        fixture.check_error(sql, ErrorCode::TypeMismatch, place, part);
+    }
+    for sql in [
+        "SELECT count(*) FROM t GROUP BY date_part('year', id)",
+        "DELETE FROM t WHERE CASE WHEN date_part('year', id) > 1 THEN true END",
+    ] {
+        fixture.check_error_part(sql, ErrorCode::TypeMismatch, "does not take an argument of type");
+    }
+}

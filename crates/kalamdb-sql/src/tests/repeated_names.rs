@@ -173,3 +173,44 @@ fn groups_are_told_apart_by_their_casts() {
         fixture.check(sql, &expected);
     }
 }
+
+#[test]
+fn intersect_and_except_compare_columns_of_one_name_by_their_places() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE s (id INT PRIMARY KEY, a INT, b INT)",
+        "INSERT INTO s VALUES (1, NULL, 1), (2, 2, NULL), (3, 3, 3), (4, 9, 9)",
+    ]);
+    let pairs = "SELECT x.a, y.a FROM s x CROSS JOIN s y";
+    fixture.check(
+        &format!("{pairs} INTERSECT SELECT z.b, z.a FROM s z ORDER BY 1 NULLS LAST"),
+        &["3|3", "9|9", "NULL|2"],
+    );
+    fixture.check(
+        &format!("{pairs} INTERSECT ALL SELECT z.b, z.a FROM s z ORDER BY 1 NULLS LAST"),
+        &["3|3", "9|9", "NULL|2"],
+    );
+    fixture.check(
+        &format!("{pairs} WHERE x.id IN (2, 3) AND y.id = 3 EXCEPT SELECT z.b, z.a FROM s z"),
+        &["2|3"],
+    );
+    check_names(
+        &fixture,
+        &format!("{pairs} EXCEPT SELECT z.b, z.a FROM s z"),
+        &["a", "a"],
+    );
+    // The left side has a column of the name that is beside the second one here.
+    fixture.check(
+        "SELECT x.a, y.a, x.b FROM s x CROSS JOIN s y INTERSECT SELECT z.b, z.a, z.id FROM s z ORDER BY 1",
+        &["3|3|3"],
+    );
+    fixture.check(
+        &format!("({pairs} INTERSECT SELECT z.b, z.a FROM s z) UNION ALL SELECT 1, 1 ORDER BY 1 NULLS LAST"),
+        &["1|1", "3|3", "9|9", "NULL|2"],
+    );
+    fixture.check_error_part(
+        "SELECT x.a, y.a FROM s x CROSS JOIN s y INTERSECT SELECT nosuch, id FROM s",
+        ErrorCode::ColumnNotFound,
+        "nosuch",
+    );
+}

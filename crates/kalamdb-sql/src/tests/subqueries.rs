@@ -1,8 +1,12 @@
 //! What subqueries, joins and set operations answer where columns share names, where NULL decides, and where rows are equal.
 
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
 use kalamdb_core::ErrorCode;
 
-use crate::testing::Fixture;
+use crate::parameters::Parameters;
+use crate::testing::{Fixture, parameters};
 
 fn employees() -> Fixture {
     let fixture = Fixture::new();
@@ -390,4 +394,84 @@ fn a_sum_beside_a_distinct_count_keeps_its_type() {
         "SELECT g, sum(id), count(DISTINCT a) FROM t GROUP BY g HAVING sum(id) > 1 ORDER BY g",
         &["1|3|1", "2|3|1"],
     );
+}
+
+#[test]
+fn not_in_of_what_comes_to_a_constant_or_is_a_subquery_knows_null() {
+    let fixture = Fixture::new();
+    fixture.run(&[
+        "CREATE TABLE e1 (id INT PRIMARY KEY, a INT, b INT)",
+        "INSERT INTO e1 VALUES (1, NULL, 1), (2, 2, NULL), (3, 3, 3), (4, 9, 9)",
+        "CREATE TABLE e2 (id INT PRIMARY KEY, a INT)",
+        "INSERT INTO e2 VALUES (1, NULL), (2, 7)",
+    ]);
+    let check = |condition: &str, expected: &[&str]| {
+        fixture.check(&format!("SELECT id FROM e1 WHERE {condition} ORDER BY id"), expected);
+        fixture.check(
+            &format!("SELECT id FROM (SELECT id, ({condition}) AS found FROM e1) AS q WHERE found ORDER BY id"),
+            expected,
+        );
+        fixture.check_count(
+            &format!("DELETE FROM e1 WHERE ({condition}) AND id > 9"),
+            Parameters::none(),
+            0,
+        );
+    };
+    let none: &[&str] = &[];
+    for value in [
+        "coalesce(4, b)",
+        "CASE WHEN true THEN 4 ELSE b END",
+        "nvl2(4, 4, b)",
+        "4 + b * 0",
+        "abs(b)",
+        "(SELECT max(z.id) FROM e1 z)",
+        "coalesce((SELECT max(z.id) FROM e1 z), b)",
+    ] {
+        check(&format!("{value} NOT IN (SELECT a FROM e2)"), none);
+        check(&format!("NOT ({value} IN (SELECT a FROM e2))"), none);
+        check(&format!("{value} <> ALL (SELECT a FROM e2)"), none);
+        check(&format!("{value} NOT IN (SELECT a FROM e2) OR id = 3"), &["3"]);
+        check(
+            &format!("{value} NOT IN (SELECT a FROM e2 WHERE e1.id > 2)"),
+            &["1", "2"],
+        );
+    }
+    check(
+        "coalesce(4, b) NOT IN (SELECT a FROM e2 WHERE a IS NOT NULL)",
+        &["1", "2", "3", "4"],
+    );
+    check("coalesce(7, b) IN (SELECT a FROM e2)", &["1", "2", "3", "4"]);
+    // A subquery whose value is NULL.
+    let null = "(SELECT sum(z.id) FROM e1 z WHERE z.id < 0)";
+    check(
+        &format!("{null} NOT IN (SELECT a FROM e2 WHERE e1.id > 2)"),
+        &["1", "2"],
+    );
+    check(
+        &format!("NOT {null} IN (SELECT a FROM e2 WHERE e1.id > 2)"),
+        &["1", "2"],
+    );
+    check(
+        &format!("{null} NOT IN (SELECT a FROM e2 WHERE false)"),
+        &["1", "2", "3", "4"],
+    );
+    check(&format!("{null} NOT IN (SELECT id FROM e2)"), none);
+    check(
+        &format!("({null} IN (SELECT a FROM e2 WHERE e1.id > 2)) IS NULL"),
+        &["3", "4"],
+    );
+    check(&format!("{null} < ALL (SELECT a FROM e2 WHERE e1.id > 2)"), &["1", "2"]);
+    check(
+        "(SELECT max(z.a) FROM e1 z WHERE z.id = e1.id) NOT IN (SELECT y.b FROM e1 y WHERE y.id = e1.id)",
+        none,
+    );
+    fixture.run(&["DELETE FROM e1 WHERE coalesce(4, b) NOT IN (SELECT a FROM e2)"]);
+    fixture.check("SELECT count(*) FROM e1", &["4"]);
+    let four = parameters(vec![Arc::new(Int64Array::from(vec![4])) as _]);
+    let rows = fixture.rows_as(
+        &fixture.root,
+        "SELECT id FROM e1 WHERE coalesce($1, b) NOT IN (SELECT a FROM e2)",
+        four,
+    );
+    assert_eq!(rows, Vec::<String>::new());
 }
