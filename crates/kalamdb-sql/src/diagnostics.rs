@@ -17,6 +17,7 @@ use crate::diagnostics::late::{OF_CONDITIONS, SEVERAL_ROWS};
 use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
+use crate::ordinals;
 use crate::plan_names::NO_TABLE_FUNCTION;
 use crate::provider::{SEQ, UPDATED};
 
@@ -278,6 +279,13 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         let hint = suggestion(table, tables.iter().map(String::as_str));
         let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}{hint}"));
         return placed(error, text.and_then(|text| text.wildcard(table)));
+    }
+    if let Some((number, columns)) = message
+        .strip_prefix("Order by column out of bounds, specified: ")
+        .and_then(|rest| rest.split_once(", max: "))
+    {
+        let error = ordinals::beyond("ORDER BY", number, columns);
+        return placed(error, text.and_then(|text| text.sort_ordinal(number)));
     }
     if let Some(rest) = message.strip_prefix(NO_TABLE_FUNCTION) {
         let name = rest.split(';').next().unwrap_or(rest);

@@ -10,6 +10,7 @@
 //! 4. Describing and explaining execute nothing.
 
 mod administration;
+mod aggregate_places;
 mod ambiguous_outer;
 mod assignment;
 mod batch_memory;
@@ -78,6 +79,7 @@ mod operations;
 mod operators;
 mod ordered_filters;
 mod ordered_limits;
+mod ordinals;
 mod parameters;
 mod pattern_operators;
 mod patterns;

@@ -26,6 +26,7 @@ use kalamdb_core::{
     Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, Task, View,
 };
 
+use crate::aggregate_places;
 use crate::ambiguous_outer;
 use crate::batch_rows;
 use crate::constants;
@@ -52,6 +53,7 @@ use crate::more_functions;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::one_row_subqueries;
+use crate::ordinals;
 use crate::parameters;
 use crate::patterns;
 use crate::plan_length;
@@ -460,6 +462,7 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        ordinals::as_expressions(node, &self.state)?;
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
         interval_text::in_units(node);
@@ -473,6 +476,7 @@ impl Planner {
         row_comparisons::as_scalars(node, &self.state)?;
         text_comparisons::as_equality(node);
         parameters::arrays_as_calls(node);
+        aggregate_places::check(node, &self.state)?;
         function_arguments::check(node, &self.state)?;
         function_clauses::check(node, &self.state)
     }

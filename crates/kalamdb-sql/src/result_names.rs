@@ -145,7 +145,7 @@ impl ResultNames {
 }
 
 /// The column that an expression is but for its type.
-fn column(expr: &Expr) -> Option<&Expr> {
+pub(crate) fn column(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => column(inner),
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Some(expr),
@@ -154,7 +154,7 @@ fn column(expr: &Expr) -> Option<&Expr> {
 }
 
 /// `unnest` of a STRUCT is a column for each of its fields.
-fn makes_columns(expr: &Expr) -> bool {
+pub(crate) fn makes_columns(expr: &Expr) -> bool {
     match expr {
         Expr::Nested(inner) => makes_columns(inner),
         Expr::Function(function) => match function.name.0.as_slice() {
