@@ -39,6 +39,7 @@ mod float_order;
 mod formatted_times;
 mod function_arguments;
 mod function_clauses;
+mod function_columns;
 mod functions;
 mod grouping_sets;
 mod growth;

@@ -39,6 +39,7 @@ use crate::exact_numbers;
 use crate::execute_as;
 use crate::function_arguments;
 use crate::function_clauses;
+use crate::function_columns;
 use crate::grouping_sets;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -465,6 +466,7 @@ impl Planner {
         ordinals::as_expressions(node, &self.state)?;
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
+        function_columns::name(node);
         interval_text::in_units(node);
         exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
