@@ -68,6 +68,11 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
     }
 }
 
+/// A timestamp or date that became one of nanoseconds, for what stands beside it.
+fn is_beyond_nanoseconds(message: &str) -> bool {
+    message.contains(" to Timestamp(ns") && message.contains("exceeds the representable i64 range")
+}
+
 fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
     match error {
         DataFusionError::External(inner) => from_external(inner.as_ref()),
@@ -437,6 +442,11 @@ fn from_execution(message: &str) -> Error {
     }
     if message.contains("Scalar subquery returned more than one row") {
         return Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
+    }
+    if is_beyond_nanoseconds(message) {
+        let message = "a time is of a year that nanoseconds do not hold (1677 to 2262 they do): cast what has nanoseconds beside it \
+                       to TIMESTAMP(6)";
+        return Error::new(ErrorCode::TypeMismatch, message);
     }
     let text = in_sql_words(&tidy(message));
     let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {

@@ -133,6 +133,7 @@ mod tree;
 mod types;
 mod united_types;
 mod values;
+mod values_of_times;
 mod views;
 mod window_frames;
 mod write_memory;

@@ -81,6 +81,7 @@ use crate::text_comparisons;
 use crate::time_units;
 use crate::time_zones;
 use crate::values;
+use crate::values_of_times;
 use crate::views;
 use crate::written_columns;
 
@@ -470,6 +471,7 @@ impl Planner {
         interval_text::in_units(node);
         exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
+        values_of_times::in_one_unit(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
         named_windows::resolve(node)?;
