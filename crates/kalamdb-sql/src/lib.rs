@@ -41,6 +41,7 @@ mod function_arguments;
 mod function_clauses;
 mod function_columns;
 mod functions;
+mod grouping_forms;
 mod grouping_sets;
 mod growth;
 mod guards;

@@ -40,6 +40,7 @@ use crate::execute_as;
 use crate::function_arguments;
 use crate::function_clauses;
 use crate::function_columns;
+use crate::grouping_forms;
 use crate::grouping_sets;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -464,6 +465,7 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        grouping_forms::as_sets(node, &self.state)?;
         ordinals::as_expressions(node, &self.state)?;
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
