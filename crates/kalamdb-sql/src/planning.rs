@@ -375,6 +375,7 @@ impl Planner {
         system_columns::check_catalogs(&statement)?;
         qualifiers::settle(&mut statement, names.namespace())?;
         merged_columns::settle(&mut statement)?;
+        merged_columns::name_in_subqueries(&mut statement);
         system_columns::expose(&mut statement, self.reach, &find)?;
         let has_column = |table: &TableName, column: &str| match catalog.table(table) {
             Some(table) => table.schema.columns.iter().any(|known| known.name == column),
