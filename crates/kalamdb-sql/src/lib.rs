@@ -139,6 +139,7 @@ mod views;
 mod window_frames;
 mod write_memory;
 mod written_columns;
+mod written_wildcards;
 
 #[cfg(test)]
 mod testing;

@@ -85,6 +85,7 @@ use crate::values;
 use crate::values_of_times;
 use crate::views;
 use crate::written_columns;
+use crate::written_wildcards;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,22 +434,37 @@ impl Planner {
             }
             Err(error) => return Err(error),
         };
+        if let Some(distinct) = self.renamed(names, &statement, types)? {
+            return Ok(distinct);
+        }
+        let plan = |other| self.logical(names, other, types.to_vec()).ok();
+        if self.reach == Reach::Own
+            && let Some(written) = written_wildcards::written_out(&statement, &plan)
+            && let Some(distinct) = self.renamed(names, &written, types)?
+        {
+            return Ok(distinct);
+        }
+        Err(refusal)
+    }
+
+    /// The plan with other names for some columns; `None` where that does not help, and the first refusal is about what was written.
+    fn renamed(
+        &self,
+        names: &PlanNames<'_>,
+        statement: &ast::Statement,
+        types: &[Option<FieldRef>],
+    ) -> DataFusionResult<Option<Distinct>> {
         for which in [Renamed::Repeated, Renamed::All, Renamed::AllAndCasts] {
             let mut renamed = statement.clone();
             let any = repeated_names::rename(&mut renamed, which);
-            if !any.map_err(|error| DataFusionError::External(Box::new(error)))? {
-                continue;
-            }
-            // Where this fails too, the first refusal is about what was written.
-            if let Ok(plan) = self.logical(names, renamed, types.to_vec()) {
-                let names = repeated_names::given_back(&plan)?;
-                return Ok(Distinct {
-                    plan,
-                    names: names.map(Arc::from),
-                });
+            if any.map_err(|error| DataFusionError::External(Box::new(error)))?
+                && let Ok(plan) = self.logical(names, renamed, types.to_vec())
+            {
+                let names = repeated_names::given_back(&plan)?.map(Arc::from);
+                return Ok(Some(Distinct { plan, names }));
             }
         }
-        Err(refusal)
+        Ok(None)
     }
 
     /// What planning the statement says, with the place that it is about.

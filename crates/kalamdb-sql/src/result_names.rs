@@ -180,7 +180,7 @@ pub(crate) fn makes_columns(expr: &Expr) -> bool {
 }
 
 /// The text with names as they are stored, quoted where they have to be.
-fn text(expr: &Expr) -> String {
+pub(crate) fn text(expr: &Expr) -> String {
     struct Folding;
     impl VisitorMut for Folding {
         type Break = Error;
