@@ -17,6 +17,7 @@ use crate::diagnostics::late::{OF_CONDITIONS, SEVERAL_ROWS};
 use crate::diagnostics::places::Text;
 use crate::memory_share;
 use crate::names::{distance, placed, suggestion};
+use crate::ordinals;
 use crate::plan_names::NO_TABLE_FUNCTION;
 use crate::provider::{SEQ, UPDATED};
 
@@ -65,6 +66,11 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
         ArrowError::IoError(message, _) => Error::new(ErrorCode::StorageError, tidy(message)),
         other => Error::internal("Arrow", tidy(&other.to_string())),
     }
+}
+
+/// A timestamp or date that became one of nanoseconds, for what stands beside it.
+fn is_beyond_nanoseconds(message: &str) -> bool {
+    message.contains(" to Timestamp(ns") && message.contains("exceeds the representable i64 range")
 }
 
 fn translate(error: &DataFusionError, text: Option<&dyn Text>) -> Error {
@@ -279,6 +285,13 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         let error = Error::new(ErrorCode::TableNotFound, format!("FROM has no table {table}{hint}"));
         return placed(error, text.and_then(|text| text.wildcard(table)));
     }
+    if let Some((number, columns)) = message
+        .strip_prefix("Order by column out of bounds, specified: ")
+        .and_then(|rest| rest.split_once(", max: "))
+    {
+        let error = ordinals::beyond("ORDER BY", number, columns);
+        return placed(error, text.and_then(|text| text.sort_ordinal(number)));
+    }
     if let Some(rest) = message.strip_prefix(NO_TABLE_FUNCTION) {
         let name = rest.split(';').next().unwrap_or(rest);
         let place = text.and_then(|text| text.table_function(name));
@@ -429,6 +442,11 @@ fn from_execution(message: &str) -> Error {
     }
     if message.contains("Scalar subquery returned more than one row") {
         return Error::new(ErrorCode::InvalidStatement, SEVERAL_ROWS);
+    }
+    if is_beyond_nanoseconds(message) {
+        let message = "a time is of a year that nanoseconds do not hold (1677 to 2262 they do): cast what has nanoseconds beside it \
+                       to TIMESTAMP(6)";
+        return Error::new(ErrorCode::TypeMismatch, message);
     }
     let text = in_sql_words(&tidy(message));
     let code = if text.contains("Cannot cast") || text.contains("cast") && text.contains("fail") {

@@ -10,6 +10,7 @@
 //! 4. Describing and explaining execute nothing.
 
 mod administration;
+mod aggregate_places;
 mod aggregates_otherwise;
 mod ambiguous_outer;
 mod assignment;
@@ -40,7 +41,9 @@ mod float_order;
 mod formatted_times;
 mod function_arguments;
 mod function_clauses;
+mod function_columns;
 mod functions;
+mod grouping_forms;
 mod grouping_sets;
 mod growth;
 mod guards;
@@ -81,6 +84,7 @@ mod operations;
 mod operators;
 mod ordered_filters;
 mod ordered_limits;
+mod ordinals;
 mod own_columns;
 mod parameters;
 mod pattern_operators;
@@ -136,10 +140,12 @@ mod tree;
 mod types;
 mod united_types;
 mod values;
+mod values_of_times;
 mod views;
 mod window_frames;
 mod write_memory;
 mod written_columns;
+mod written_wildcards;
 
 #[cfg(test)]
 mod testing;

@@ -8,8 +8,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, JoinConstraint, JoinOperator, SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins, Visitor,
-    VisitorMut,
+    self, Expr, Ident, JoinConstraint, JoinOperator, SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins,
+    Visitor, VisitorMut,
 };
 use kalamdb_core::{Error, ErrorCode, Result};
 
@@ -36,6 +36,139 @@ pub(crate) fn settle(statement: &mut ast::Statement) -> Result<()> {
         }
     }
     walk_mut(statement, &mut Queries)
+}
+
+/// Writes `x` in a subquery as `a.x`, where its FROM is `a JOIN b USING (x)`.
+///
+/// Problem: where the query around has an `x`, too, DataFusion 55 takes that for the one of two of the subquery's own, before it looks
+/// whether those are merged. Evidence: `sql_identifier_to_expr` of datafusion-sql 55 `expr/identifier.rs`.
+pub(crate) fn name_in_subqueries(statement: &mut ast::Statement) {
+    struct Subqueries {
+        depth: usize,
+    }
+    impl VisitorMut for Subqueries {
+        type Break = Error;
+
+        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+            self.depth += 1;
+            if self.depth > 1 {
+                name_in_body(&mut query.body);
+            }
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<Error> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+    }
+    walk_mut(statement, &mut Subqueries { depth: 0 }).expect("this visitor does not break");
+}
+
+fn name_in_body(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            // Another table of FROM may have the column, too.
+            let [from] = select.from.as_slice() else { return };
+            let merged = left_of_using(from);
+            if merged.is_empty() {
+                return;
+            }
+            let mut named = Naming { merged, queries: 0 };
+            let ast::Select {
+                projection,
+                selection,
+                group_by,
+                having,
+                ..
+            } = select.as_mut();
+            for part in projection.iter_mut() {
+                walk_mut(part, &mut named).expect("this visitor does not break");
+            }
+            for part in selection.iter_mut().chain(having.iter_mut()) {
+                walk_mut(part, &mut named).expect("this visitor does not break");
+            }
+            walk_mut(group_by, &mut named).expect("this visitor does not break");
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            name_in_body(left);
+            name_in_body(right);
+        }
+        _ => {}
+    }
+}
+
+/// The columns that USING merges, with the first table, as far as the text says that it has them.
+fn left_of_using(from: &TableWithJoins) -> Vec<(String, Ident)> {
+    let Some(first) = called(&from.relation) else {
+        return Vec::new();
+    };
+    let mut merged: Vec<(String, Ident)> = Vec::new();
+    for (index, join) in from.joins.iter().enumerate() {
+        let constraint = match &join.join_operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint) => constraint,
+            // Of these the left one may be NULL, or there is no other.
+            _ => return Vec::new(),
+        };
+        let by: Vec<String> = match constraint {
+            JoinConstraint::Using(columns) => {
+                let names = columns.iter().filter_map(|column| column.0.last()?.as_ident());
+                names.map(folded).collect()
+            }
+            _ => Vec::new(),
+        };
+        match index {
+            0 => merged = by.into_iter().map(|name| (name, first.clone())).collect(),
+            // What is joined by another column may have one of that name.
+            _ => merged.retain(|(name, _)| by.contains(name)),
+        }
+    }
+    merged
+}
+
+/// What names the columns of a table in FROM.
+fn called(factor: &TableFactor) -> Option<Ident> {
+    match factor {
+        TableFactor::Table { name, alias, .. } => match alias {
+            Some(alias) => Some(alias.name.clone()),
+            None => name.0.last().and_then(ast::ObjectNamePart::as_ident).cloned(),
+        },
+        TableFactor::Derived { alias, .. } => alias.as_ref().map(|alias| alias.name.clone()),
+        _ => None,
+    }
+}
+
+/// Names columns in a SELECT itself, not in queries of it.
+struct Naming {
+    merged: Vec<(String, Ident)>,
+    queries: usize,
+}
+
+impl VisitorMut for Naming {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<Error> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<Error> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if self.queries == 0
+            && let Expr::Identifier(name) = expr
+            && let Some((_, table)) = self.merged.iter().find(|(merged, _)| *merged == folded(name))
+        {
+            *expr = Expr::CompoundIdentifier(vec![table.clone(), name.clone()]);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn of_body(body: &mut SetExpr, ordered: Option<&ast::OrderBy>) -> Result<()> {
@@ -201,4 +334,51 @@ fn refused(relation: &TableFactor, is_full: bool) -> Error {
         Error::new(ErrorCode::Unsupported, message),
         position_of(relation.span()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use kalamdb_core::ErrorCode;
+
+    use crate::testing::Fixture;
+
+    #[test]
+    fn a_merged_column_is_the_subquerys_own() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "CREATE TABLE u (id INT PRIMARY KEY, b INT)",
+            "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30)",
+            "INSERT INTO u VALUES (1, 5), (2, 6)",
+        ]);
+        for (sql, expected) in [
+            (
+                "SELECT id, (SELECT max(id) FROM u JOIN t AS t2 USING (id)) FROM t ORDER BY id",
+                &["1|2", "2|2", "3|2"][..],
+            ),
+            (
+                "SELECT id, (SELECT max(b) FROM u JOIN t AS t2 USING (id) WHERE id = t.id) FROM t ORDER BY id",
+                &["1|5", "2|6", "3|NULL"],
+            ),
+            (
+                "SELECT id FROM t WHERE id IN (SELECT id FROM u LEFT JOIN t AS t2 USING (id) GROUP BY id HAVING id > 1)",
+                &["2"],
+            ),
+            (
+                "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u JOIN t AS x USING (id) JOIN u AS y USING (id) WHERE id = t.id + 1)",
+                &["1"],
+            ),
+            (
+                "SELECT id, (SELECT max(id) FROM u RIGHT JOIN t AS t2 USING (id)) FROM t WHERE id = 1",
+                &["1|3"],
+            ),
+        ] {
+            fixture.check(sql, expected);
+        }
+        fixture.check_error_part(
+            "SELECT id, (SELECT max(id) FROM u JOIN t AS x USING (id), t AS y) FROM t",
+            ErrorCode::InvalidStatement,
+            "is in more than one of the tables",
+        );
+    }
 }

@@ -191,16 +191,16 @@ pub(crate) fn joined(statement: &ast::Statement) -> HashSet<usize> {
 
 /// Writes array literals with parameters in them as calls of `make_array`.
 ///
-/// Problem: DataFusion gives parameters in array literals no types. Proper way: `sql_array_literal` hands on the context that
-/// has them. Chosen: the call means the same and has them. Evidence: `PlannerContext::new()` in datafusion-sql 55's
-/// `expr/value.rs`; `an_untold_parameter_has_the_type_of_its_value`.
+/// Problem: DataFusion gives parameters in array literals no types, and knows there neither columns of the query around nor WITH
+/// queries. Proper way: `sql_array_literal` hands on the context that has them. Chosen: the call means the same and has them.
+/// Evidence: `PlannerContext::new()` in datafusion-sql 55's `expr/value.rs`; `an_untold_parameter_has_the_type_of_its_value`.
 pub(crate) fn arrays_as_calls(node: &mut (impl Visit + VisitMut)) {
     struct Calls;
     impl VisitorMut for Calls {
         type Break = Error;
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
             if let ast::Expr::Array(array) = expr
-                && has_any(array)
+                && needs_context(array)
             {
                 let elements = std::mem::take(&mut array.elem);
                 *expr = ast::Expr::Function(call_of("make_array", elements));
@@ -208,26 +208,32 @@ pub(crate) fn arrays_as_calls(node: &mut (impl Visit + VisitMut)) {
             ControlFlow::Continue(())
         }
     }
-    if has_any(node) {
-        walk_mut(node, &mut Calls).expect("this visitor does not break");
-    }
+    walk_mut(node, &mut Calls).expect("this visitor does not break");
 }
 
-/// Whether parameters stand somewhere in a part of a statement.
-fn has_any(node: &impl Visit) -> bool {
-    struct Any;
+/// Whether parameters, columns or queries stand somewhere in a list.
+fn needs_context(list: &ast::Array) -> bool {
+    struct Any(bool);
     impl Visitor for Any {
         type Break = Error;
         fn pre_visit_value(&mut self, value: &ast::ValueWithSpan) -> ControlFlow<Error> {
-            match &value.value {
-                ast::Value::Placeholder(_) => {
-                    ControlFlow::Break(Error::new(ErrorCode::Internal, "a parameter ends the search for one"))
-                }
-                _ => ControlFlow::Continue(()),
-            }
+            self.0 |= matches!(value.value, ast::Value::Placeholder(_));
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Error> {
+            self.0 |= matches!(expr, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_));
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Error> {
+            self.0 = true;
+            ControlFlow::Continue(())
         }
     }
-    walk(node, &mut Any).is_err()
+    let mut any = Any(false);
+    walk(list, &mut any).expect("this visitor does not break");
+    any.0
 }
 
 /// A call of a function, whose name is taken as it is, with these arguments.

@@ -26,6 +26,7 @@ use kalamdb_core::{
     Action, Error, ErrorCode, INFORMATION_SCHEMA, Principal, Result, Table, TableKind, TableName, Task, View,
 };
 
+use crate::aggregate_places;
 use crate::ambiguous_outer;
 use crate::batch_rows;
 use crate::constants;
@@ -38,6 +39,8 @@ use crate::exact_numbers;
 use crate::execute_as;
 use crate::function_arguments;
 use crate::function_clauses;
+use crate::function_columns;
+use crate::grouping_forms;
 use crate::grouping_sets;
 use crate::guards::guarded;
 use crate::information_schema;
@@ -52,6 +55,7 @@ use crate::more_functions;
 use crate::named_windows;
 use crate::names::{name_position, placed, table_name};
 use crate::one_row_subqueries;
+use crate::ordinals;
 use crate::parameters;
 use crate::patterns;
 use crate::plan_length;
@@ -79,8 +83,10 @@ use crate::text_comparisons;
 use crate::time_units;
 use crate::time_zones;
 use crate::values;
+use crate::values_of_times;
 use crate::views;
 use crate::written_columns;
+use crate::written_wildcards;
 
 /// Which half of the protocol a statement belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,6 +377,7 @@ impl Planner {
         system_columns::check_catalogs(&statement)?;
         qualifiers::settle(&mut statement, names.namespace())?;
         merged_columns::settle(&mut statement)?;
+        merged_columns::name_in_subqueries(&mut statement);
         system_columns::expose(&mut statement, self.reach, &find)?;
         let has_column = |table: &TableName, column: &str| match catalog.table(table) {
             Some(table) => table.schema.columns.iter().any(|known| known.name == column),
@@ -433,26 +440,43 @@ impl Planner {
             }
             Err(error) => return Err(error),
         };
+        if let Some(distinct) = self.renamed(names, &statement, types, is_of_sides)? {
+            return Ok(distinct);
+        }
+        let plan = |other| self.logical(names, other, types.to_vec()).ok();
+        if self.reach == Reach::Own
+            && let Some(written) = written_wildcards::written_out(&statement, &plan)
+            && let Some(distinct) = self.renamed(names, &written, types, is_of_sides)?
+        {
+            return Ok(distinct);
+        }
+        Err(refusal)
+    }
+
+    /// The plan with other names for some columns; `None` where that does not help, and the first refusal is about what was written.
+    fn renamed(
+        &self,
+        names: &PlanNames<'_>,
+        statement: &ast::Statement,
+        types: &[Option<FieldRef>],
+        is_of_sides: bool,
+    ) -> DataFusionResult<Option<Distinct>> {
         for which in [Renamed::Repeated, Renamed::All, Renamed::AllAndCasts] {
             let mut renamed = statement.clone();
             let any = repeated_names::rename(&mut renamed, which);
             if !any.map_err(|error| DataFusionError::External(Box::new(error)))? {
                 continue;
             }
-            // Where this fails too, the first refusal is about what was written.
             match self.logical(names, renamed, types.to_vec()) {
                 Ok(plan) => {
-                    let names = repeated_names::given_back(&plan)?;
-                    return Ok(Distinct {
-                        plan,
-                        names: names.map(Arc::from),
-                    });
+                    let names = repeated_names::given_back(&plan)?.map(Arc::from);
+                    return Ok(Some(Distinct { plan, names }));
                 }
                 Err(error) if is_of_sides && !repeated_names::caused(&error) => return Err(error),
                 Err(_) => {}
             }
         }
-        Err(refusal)
+        Ok(None)
     }
 
     /// What planning the statement says, with the place that it is about.
@@ -470,12 +494,16 @@ impl Planner {
 
     /// Writes a text in the ways that DataFusion's planner reads it rightly, and refuses what the planner would pass over.
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
+        grouping_forms::as_sets(node, &self.state)?;
+        ordinals::as_expressions(node, &self.state)?;
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
+        function_columns::name(node);
         interval_text::in_units(node);
         second_names::settle(node);
         exact_numbers::keep_long_numbers(node)?;
         time_units::keep_far_times(node);
+        values_of_times::in_one_unit(node);
         time_zones::name_at_time_zone(node);
         struct_fields::name_fields(node);
         named_windows::resolve(node)?;
@@ -484,6 +512,7 @@ impl Planner {
         row_comparisons::as_scalars(node, &self.state)?;
         text_comparisons::as_equality(node);
         parameters::arrays_as_calls(node);
+        aggregate_places::check(node, &self.state)?;
         function_arguments::check(node, &self.state)?;
         function_clauses::check(node, &self.state)
     }

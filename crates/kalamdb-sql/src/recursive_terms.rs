@@ -62,6 +62,7 @@ pub(crate) fn as_derived(statement: &mut ast::Statement) {
                     && let named = Some(cte.alias.columns.len()).filter(|named| *named > 0)
                     && let Some(width) = width(right).or(named).or_else(|| width(left))
                 {
+                    give_nulls_a_type(left);
                     let nothing = SetExpr::Select(Box::new(values::select(Vec::new(), Vec::new(), None)));
                     let term = std::mem::replace(right.as_mut(), nothing);
                     **right = derived(term, width);
@@ -103,6 +104,41 @@ fn width(body: &SetExpr) -> Option<usize> {
         SetExpr::Query(query) => width(&query.body),
         SetExpr::SetOperation { left, right, .. } => width(left).or_else(|| width(right)),
         _ => None,
+    }
+}
+
+/// A NULL of the first query is TEXT, as in PostgreSQL; to DataFusion it has no type, and what the recursive one gives is cast to that.
+fn give_nulls_a_type(first: &mut SetExpr) {
+    let is_null = |expr: &ast::Expr| matches!(expr, ast::Expr::Value(value) if matches!(value.value, ast::Value::Null));
+    let type_it = |expr: &mut ast::Expr| {
+        *expr = ast::Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: Box::new(expr.clone()),
+            data_type: ast::DataType::Text,
+            array: false,
+            format: None,
+        };
+    };
+    match first {
+        SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                    && is_null(expr)
+                {
+                    type_it(expr);
+                }
+            }
+        }
+        SetExpr::Values(values) => {
+            let width = values.rows.iter().map(|row| row.content.len()).min().unwrap_or(0);
+            for column in 0..width {
+                if values.rows.iter().all(|row| is_null(&row.content[column])) {
+                    type_it(&mut values.rows[0].content[column]);
+                }
+            }
+        }
+        SetExpr::Query(query) => give_nulls_a_type(&mut query.body),
+        _ => {}
     }
 }
 

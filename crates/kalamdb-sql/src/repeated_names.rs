@@ -32,10 +32,15 @@ pub(crate) enum Renamed {
     AllAndCasts,
 }
 
-/// Whether a statement is refused for columns of one name.
+/// Whether a statement is refused for names of columns, and other names may help.
 pub(crate) fn caused(error: &DataFusionError) -> bool {
     match error {
-        DataFusionError::Plan(message) => message == OF_SIDES || message.contains("require unique expression names"),
+        // A number in ORDER BY means a column by its name, which only one with an alias has beside groups and DISTINCT.
+        DataFusionError::Plan(message) => {
+            message == OF_SIDES
+                || message.contains("require unique expression names")
+                || message.starts_with("Column in ORDER BY must be in GROUP BY")
+        }
         DataFusionError::SchemaError(error, _) => match error.as_ref() {
             SchemaError::DuplicateQualifiedField { .. }
             | SchemaError::DuplicateUnqualifiedField { .. }

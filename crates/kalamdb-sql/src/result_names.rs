@@ -17,6 +17,9 @@ use crate::provider::OWNER;
 use crate::session::Reach;
 use crate::tree::walk_mut;
 
+/// What a list taken apart is called.
+const UNNESTED: &str = "unnest";
+
 /// Characters of a name. What is longer ends with an ellipsis.
 const LONGEST: usize = 200;
 
@@ -33,6 +36,8 @@ enum Item {
     /// One column, by the last part of its name if that is a column, and by its text if it is a field of one, which the plan names with
     /// brackets.
     Field { last: String, text: String },
+    /// As many columns as the plan says, of `unnest`: one of a list, one for each field of a STRUCT.
+    Unnested,
     /// As many columns as the plan says.
     Several,
 }
@@ -88,7 +93,7 @@ impl Item {
                 },
                 Some(Expr::Identifier(name)) => Item::Text(folded(name)),
                 Some(_) => Item::Own,
-                None if makes_columns(expr) => Item::Several,
+                None if makes_columns(expr) => Item::Unnested,
                 None => Item::Text(text(expr)),
             },
             SelectItem::ExprWithAliases { .. } | SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
@@ -99,7 +104,7 @@ impl Item {
 
     fn name(&self, planned: &str) -> Option<&str> {
         match self {
-            Item::Own | Item::Several => None,
+            Item::Own | Item::Unnested | Item::Several => None,
             Item::Text(text) => Some(text),
             Item::Field { last, text } => Some(match last == planned || !planned.contains('[') {
                 true => last,
@@ -117,7 +122,16 @@ impl ResultNames {
             Some(planned) => planned.to_vec(),
             None => fields.iter().map(|field| field.name().clone()).collect(),
         };
-        let is_several = |item: &Item| *item == Item::Several;
+        let may_be_several = self.0.contains(&Item::Several);
+        if !may_be_several && self.0.contains(&Item::Unnested) && self.0.len() == before.len() {
+            let lists = self.0.iter().zip(&before).map(|(item, planned)| match item {
+                Item::Unnested if planned.starts_with("UNNEST(") => Item::Text(UNNESTED.to_owned()),
+                Item::Unnested => Item::Own,
+                other => other.clone(),
+            });
+            return ResultNames(lists.collect()).over(fields, planned, owner);
+        }
+        let is_several = |item: &Item| matches!(item, Item::Several | Item::Unnested);
         let front = self.0.iter().position(is_several);
         let may_be_added = owner.is_some() && before.last().map(String::as_str) == owner;
         // Between two such items nothing tells which column is whose.
@@ -145,7 +159,7 @@ impl ResultNames {
 }
 
 /// The column that an expression is but for its type.
-fn column(expr: &Expr) -> Option<&Expr> {
+pub(crate) fn column(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => column(inner),
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Some(expr),
@@ -154,7 +168,7 @@ fn column(expr: &Expr) -> Option<&Expr> {
 }
 
 /// `unnest` of a STRUCT is a column for each of its fields.
-fn makes_columns(expr: &Expr) -> bool {
+pub(crate) fn makes_columns(expr: &Expr) -> bool {
     match expr {
         Expr::Nested(inner) => makes_columns(inner),
         Expr::Function(function) => match function.name.0.as_slice() {
@@ -166,7 +180,7 @@ fn makes_columns(expr: &Expr) -> bool {
 }
 
 /// The text with names as they are stored, quoted where they have to be.
-fn text(expr: &Expr) -> String {
+pub(crate) fn text(expr: &Expr) -> String {
     struct Folding;
     impl VisitorMut for Folding {
         type Break = Error;

@@ -292,6 +292,7 @@ fn with_source<T>(sql: &str, parse: impl FnOnce(&mut syntax::Source<'_>) -> Resu
     let dialect = dialect::KalamDialect::for_text(sql);
     let tokens = placeholders::number(placeholders::operators(syntax::tokenize(&dialect, sql)?))?;
     syntax::check_depth(&tokens)?;
+    let dialect = dialect.for_tokens(&tokens);
     let mut source = syntax::Source::new(&dialect, sql, tokens);
     let parsed = parse(&mut source)?;
     source.expect_end()?;

@@ -98,7 +98,7 @@ pub(crate) fn beside(other: &Expr, expr: &Expr, schema: &DFSchema) -> Option<Exp
         }
         Given::Date if zone.is_none() => Some(cast(expr.clone(), DataType::Timestamp(unit, None))),
         Given::Date => None,
-        Given::Typed(..) | Given::Nanoseconds(..) | Given::Now => given.in_unit(expr, unit),
+        Given::Typed(..) | Given::Nanoseconds(..) | Given::Now | Given::TypedNow(_) => given.in_unit(expr, unit),
     }
 }
 
@@ -280,7 +280,7 @@ pub(crate) fn in_difference(other: &Expr, expr: &Expr, schema: &DFSchema) -> Opt
 /// Arguments that become of one type, those that can in the unit of those that have a coarser one. Whether any changed.
 pub(crate) fn harmonize(arguments: &mut [&mut Expr], schema: &DFSchema) -> bool {
     let moves = |expr: &Expr| match Given::of(expr, schema) {
-        Some(Given::Typed(..) | Given::Nanoseconds(..) | Given::Now | Given::Date) => true,
+        Some(Given::Typed(..) | Given::Nanoseconds(..) | Given::Now | Given::TypedNow(_) | Given::Date) => true,
         Some(Given::Text(_)) | None => false,
     };
     if !arguments.iter().any(|argument| moves(argument)) {
@@ -322,6 +322,15 @@ fn in_microseconds(arguments: &[&mut Expr], schema: &DFSchema) -> Option<(TimeUn
     })
 }
 
+/// Whether a timestamp in nanoseconds is of whole microseconds, as far as its expression tells.
+pub(crate) fn is_of_microseconds(expr: &Expr, schema: &DFSchema) -> bool {
+    match Given::of(expr, schema) {
+        Some(Given::Typed(text, _)) => unit_of(text) != TimeUnit::Nanosecond,
+        Some(Given::Nanoseconds(..) | Given::Now | Given::TypedNow(_)) => true,
+        Some(Given::Text(_) | Given::Date) | None => false,
+    }
+}
+
 /// Whether the arguments of a function are brought to one type.
 pub(crate) fn are_of_one_type(call: &ScalarFunction) -> bool {
     OF_ONE_TYPE.contains(&call.func.name())
@@ -336,6 +345,8 @@ enum Given<'a> {
     Nanoseconds(i64, &'a Expr),
     /// A time of whole microseconds.
     Now,
+    /// The same, cast to nanoseconds.
+    TypedNow(&'a DataType),
     Date,
 }
 
@@ -352,6 +363,11 @@ impl<'a> Given<'a> {
                 (Expr::Literal(value, _), to @ DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
                     let text = value.try_as_str().flatten()?;
                     Some(Given::Typed(text, to))
+                }
+                (Expr::ScalarFunction(call), to @ DataType::Timestamp(TimeUnit::Nanosecond, _))
+                    if call.func.name() == "now" =>
+                {
+                    Some(Given::TypedNow(to))
                 }
                 (_, DataType::Date32) => Some(Given::Date),
                 _ => None,
@@ -380,6 +396,11 @@ impl<'a> Given<'a> {
                 let value = ScalarValue::TimestampMicrosecond(Some(nanoseconds / 1_000), zone.clone());
                 (unit != TimeUnit::Nanosecond).then_some(Expr::Literal(value, None))
             }
+            Given::TypedNow(DataType::Timestamp(_, zone)) if unit != TimeUnit::Nanosecond => {
+                let Expr::Cast(written) = expr else { return None };
+                let to = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+                Some(cast(written.expr.as_ref().clone(), to))
+            }
             Given::Now if unit != TimeUnit::Nanosecond => {
                 let to = DataType::Timestamp(TimeUnit::Microsecond, Some(crate::time_zones::UTC.into()));
                 Some(cast(expr.clone(), to))
@@ -403,7 +424,7 @@ fn cast(expr: Expr, to: DataType) -> Expr {
 }
 
 /// The coarsest unit that has all digits of a text's second.
-fn unit_of(text: &str) -> TimeUnit {
+pub(crate) fn unit_of(text: &str) -> TimeUnit {
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
     let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
     match fraction[..end].trim_end_matches('0').len() {

@@ -69,7 +69,10 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn common(union: &Union, column: usize) -> Result<Option<Common>> {
     let fields: Vec<_> = union.inputs.iter().map(|input| input.schema().field(column)).collect();
     let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
-    if let Some(time) = time_units::common_time_of_day(&types).or_else(|| with_dates(&types)) {
+    let time = time_units::common_time_of_day(&types)
+        .or_else(|| with_dates(&types))
+        .or_else(|| of_microseconds(union, column, &types));
+    if let Some(time) = time {
         return Ok(Some(Common::Time(time)));
     }
     let of = |field: &arrow::datatypes::Field| ExtensionType::of(field.metadata());
@@ -117,6 +120,41 @@ fn with_dates(types: &[DataType]) -> Option<DataType> {
         }
     }
     found
+}
+
+/// The type of timestamps of which those in nanoseconds are written in the queries, and of whole microseconds, beside coarser ones or
+/// dates, which nanoseconds may not reach.
+fn of_microseconds(union: &Union, column: usize, types: &[DataType]) -> Option<DataType> {
+    let mut zones: Vec<&Option<Arc<str>>> = Vec::new();
+    let (mut any_coarse, mut any_fine) = (false, false);
+    for (data_type, input) in types.iter().zip(&union.inputs) {
+        match data_type {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+                let LogicalPlan::Projection(projection) = input.as_ref() else {
+                    return None;
+                };
+                let mut expr = projection.expr.get(column)?;
+                while let Expr::Alias(alias) = expr {
+                    expr = &alias.expr;
+                }
+                if !time_units::is_of_microseconds(expr, projection.input.schema()) {
+                    return None;
+                }
+                any_fine = true;
+                zones.push(zone);
+            }
+            DataType::Timestamp(_, zone) => {
+                any_coarse = true;
+                zones.push(zone);
+            }
+            DataType::Date32 => any_coarse = true,
+            DataType::Null => {}
+            _ => return None,
+        }
+    }
+    let zone = zones.first().copied()?.clone();
+    let are_alike = zones.iter().all(|other| **other == zone);
+    (any_coarse && any_fine && are_alike).then_some(DataType::Timestamp(TimeUnit::Microsecond, zone))
 }
 
 /// The same for the TIMEs of `x IN (SELECT …)`. Whether anything changed.

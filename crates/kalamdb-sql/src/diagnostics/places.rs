@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, Spanned, Visit
 use kalamdb_core::{Error, Position};
 
 use crate::names::{folded, name_position, position, position_of};
+use crate::ordinals::ordinal;
 use crate::system_columns::constraint_mut;
 use crate::tree::walk_mut;
 
@@ -33,6 +34,9 @@ pub(super) trait Text {
 
     /// Where the condition stands that a WHERE, HAVING or ON has, if there is one only.
     fn condition(&self) -> Option<Position>;
+
+    /// Where ORDER BY first has that number in the place of a column.
+    fn sort_ordinal(&self, number: &str) -> Option<Position>;
 
     /// Where an operator of `->` stands that has this name on its left, as that of a lambda's parameter.
     fn arrow(&self, parameter: &str) -> Option<Position>;
@@ -101,6 +105,28 @@ impl<N: VisitMut + Clone, F: Fn(N) -> Option<DataFusionError>> Text for Planned<
         let mut conditions = Conditions(Vec::new());
         walk_mut(&mut self.node.clone(), &mut conditions).expect("this visitor does not break");
         the_only(conditions.0)
+    }
+
+    fn sort_ordinal(&self, number: &str) -> Option<Position> {
+        struct Ordinals<'a>(&'a str, Option<Position>);
+        impl VisitorMut for Ordinals<'_> {
+            type Break = Error;
+            fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+                if let Some(ast::OrderBy {
+                    kind: ast::OrderByKind::Expressions(keys),
+                    ..
+                }) = &query.order_by
+                {
+                    let found = keys.iter().filter_map(|key| ordinal(&key.expr));
+                    let mut places = found.filter(|(number, _)| *number == self.0);
+                    self.1 = self.1.or_else(|| position_of(places.next()?.1));
+                }
+                ControlFlow::Continue(())
+            }
+        }
+        let mut ordinals = Ordinals(number, None);
+        walk_mut(&mut self.node.clone(), &mut ordinals).expect("this visitor does not break");
+        ordinals.1
     }
 
     fn arrow(&self, parameter: &str) -> Option<Position> {

@@ -3,13 +3,15 @@
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::sql::sqlparser::ast::{CastKind, Expr, Function, FunctionArguments, Ident, UnaryOperator};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, Expr, Function, FunctionArguments, Ident, TrimWhereField, UnaryOperator,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::type_grammar;
+use super::{join_conditions, type_grammar};
 use crate::row_comparisons::SYMMETRIC;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
@@ -23,12 +25,23 @@ const PREFIXES_PER_BYTE: u64 = 16;
 #[derive(Debug)]
 pub(super) struct KalamDialect {
     prefixes_left: AtomicU64,
+    /// Whether `a JOIN b JOIN c ON … ON …` is `a JOIN (b JOIN c ON …) ON …`.
+    nests_joins: bool,
 }
 
 impl KalamDialect {
     pub(super) fn for_text(sql: &str) -> Self {
         KalamDialect {
             prefixes_left: AtomicU64::new(1_000 + PREFIXES_PER_BYTE * sql.len() as u64),
+            nests_joins: false,
+        }
+    }
+
+    /// For a text of such tokens, which have been bounded otherwise.
+    pub(super) fn for_tokens(self, tokens: &[TokenWithSpan]) -> Self {
+        KalamDialect {
+            nests_joins: join_conditions::may_nest(tokens),
+            ..self
         }
     }
 }
@@ -46,6 +59,7 @@ impl Dialect for KalamDialect {
         match spent {
             Ok(_) => function_of_the_session(parser)
                 .or_else(|| cast(parser))
+                .or_else(|| trim(parser))
                 .or_else(|| signed(parser)),
             Err(_) => Some(Err(ParserError::RecursionLimitExceeded)),
         }
@@ -160,6 +174,10 @@ impl Dialect for KalamDialect {
 
     fn supports_comma_separated_trim(&self) -> bool {
         true
+    }
+
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        !self.nests_joins
     }
 
     // What DataFusion plans beyond PostgreSQL.
@@ -305,6 +323,40 @@ fn cast(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
     Some(parse())
 }
 
+/// `trim([BOTH | LEADING | TRAILING] FROM text)`, of which sqlparser 0.62 wants to know what to take off, too.
+fn trim(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let is_called = match &parser.peek_token_ref().token {
+        Token::Word(word) => word.keyword == Keyword::TRIM && word.quote_style.is_none(),
+        _ => false,
+    };
+    if !is_called || parser.peek_nth_token_ref(1).token != Token::LParen {
+        return None;
+    }
+    let side = match keyword(parser, 2) {
+        Keyword::BOTH => Some(TrimWhereField::Both),
+        Keyword::LEADING => Some(TrimWhereField::Leading),
+        Keyword::TRAILING => Some(TrimWhereField::Trailing),
+        _ => None,
+    };
+    let from = if side.is_some() { 3 } else { 2 };
+    if keyword(parser, from) != Keyword::FROM {
+        return None;
+    }
+    for _ in 0..=from {
+        parser.advance_token();
+    }
+    let expr = parser.parse_expr().and_then(|expr| {
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Trim {
+            expr: Box::new(expr),
+            trim_where: side,
+            trim_what: None,
+            trim_characters: None,
+        })
+    });
+    Some(expr)
+}
+
 /// A sign and its operand, which are one before `^` and `*` take them.
 ///
 /// Problem: sqlparser 0.62 reads `-2 ^ 2` as `-(2 ^ 2)`. Proper way: a sign's own precedence, next to that of `::`. Chosen: the one
@@ -387,5 +439,30 @@ fn keyword(parser: &Parser<'_>, nth: usize) -> Keyword {
     match &parser.peek_nth_token_ref(nth).token {
         Token::Word(word) => word.keyword,
         _ => Keyword::NoKeyword,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kalamdb_core::ErrorCode;
+
+    use crate::testing::Fixture;
+
+    #[test]
+    fn trim_takes_from_without_characters() {
+        let fixture = Fixture::new();
+        fixture.check(
+            "SELECT trim(trailing from ' x ') || '|', trim(LEADING FROM ' x ') || '|', trim(both from ' x '), trim(from ' x ')",
+            &[" x||x ||x|x"],
+        );
+        fixture.check(
+            "SELECT trim(both 'y' from 'yxy'), trim('y' from 'yxy'), trim(trailing ' x '), trim(' x '), trim('yxy', 'y')",
+            &["x|x| x|x|x"],
+        );
+        fixture.check(
+            "SELECT trim(trailing from trim(leading from t)) FROM (VALUES (' a ')) AS v (t)",
+            &["a"],
+        );
+        fixture.check_error_part("SELECT trim(trailing from ' x '", ErrorCode::SyntaxError, "expected");
     }
 }

@@ -164,3 +164,82 @@ fn far_times_are_binned() {
         &["2500-01-01T06:00:00"],
     );
 }
+
+#[test]
+fn far_times_stand_beside_what_is_written_in_other_units() {
+    let fixture = fixture();
+    for (sql, expected) in [
+        (
+            "SELECT ts FROM t WHERE id = 3 UNION ALL SELECT TIMESTAMP '2024-01-01 00:00:00.123' ORDER BY 1 DESC",
+            &["2300-01-01T00:00:00", "2024-01-01T00:00:00.123"][..],
+        ),
+        (
+            "SELECT ts FROM t WHERE id = 1 UNION SELECT now()::TIMESTAMP WHERE false",
+            &["1600-01-01T00:00:00"],
+        ),
+        (
+            "SELECT tz FROM t WHERE id = 1 UNION ALL SELECT now() WHERE false",
+            &["1600-01-01T00:00:00Z"],
+        ),
+        (
+            "SELECT s FROM t WHERE id = 1 UNION ALL SELECT TIMESTAMP '2024-01-01' ORDER BY 1",
+            &["1600-01-01T00:00:00", "2024-01-01T00:00:00"],
+        ),
+        (
+            "SELECT TIMESTAMP '9999-12-31' UNION SELECT TIMESTAMP '2024-01-01' ORDER BY 1",
+            &["2024-01-01T00:00:00", "9999-12-31T00:00:00"],
+        ),
+        (
+            "SELECT DATE '9999-12-31' UNION ALL SELECT TIMESTAMP '2024-01-01' ORDER BY 1 DESC",
+            &["9999-12-31T00:00:00", "2024-01-01T00:00:00"],
+        ),
+        (
+            "SELECT NULL UNION ALL SELECT TIMESTAMP '0001-01-01' UNION ALL SELECT TIMESTAMP '2024-01-01' ORDER BY 1",
+            &["0001-01-01T00:00:00", "2024-01-01T00:00:00", "NULL"],
+        ),
+        (
+            "SELECT * FROM (VALUES (TIMESTAMP '9999-12-31'), (TIMESTAMP '2024-01-01 00:00:00.123')) AS v (x)",
+            &["9999-12-31T00:00:00", "2024-01-01T00:00:00.123"],
+        ),
+        (
+            "SELECT * FROM (VALUES (now()::TIMESTAMP), (NULL), (TIMESTAMP '9999-12-31')) AS v (x) WHERE x > '9000-01-01'",
+            &["9999-12-31T00:00:00"],
+        ),
+        (
+            "SELECT * FROM (VALUES (now()), (TIMESTAMPTZ '9999-12-31 00:00:00Z')) AS v (x) WHERE x > '9000-01-01'",
+            &["9999-12-31T00:00:00Z"],
+        ),
+        (
+            "SELECT * FROM (VALUES (DATE '9999-12-31'), (TIMESTAMP '2024-01-01')) AS v (x)",
+            &["9999-12-31T00:00:00", "2024-01-01T00:00:00"],
+        ),
+        (
+            "SELECT * FROM (VALUES (1, TIMESTAMP '2024-01-01 00:00:00.000000001'), (2, TIMESTAMP '2024-01-01')) AS v (n, x)",
+            &["1|2024-01-01T00:00:00.000000001", "2|2024-01-01T00:00:00"],
+        ),
+        (
+            "SELECT CASE WHEN id = 3 THEN ts ELSE now()::TIMESTAMP END FROM t WHERE id = 3",
+            &["2300-01-01T00:00:00"],
+        ),
+    ] {
+        fixture.check(sql, expected);
+    }
+    fixture.run(&[
+        "CREATE TABLE n (id INT PRIMARY KEY, ts TIMESTAMP(9))",
+        "INSERT INTO n VALUES (1, '2024-01-01 00:00:00.123456789')",
+    ]);
+    for sql in [
+        "SELECT ts FROM t UNION ALL SELECT ts FROM n",
+        "SELECT t.ts = n.ts FROM t, n",
+    ] {
+        fixture.check_error_part(
+            sql,
+            ErrorCode::TypeMismatch,
+            "cast what has nanoseconds beside it to TIMESTAMP(6)",
+        );
+    }
+    fixture.check(
+        "SELECT count(*) FROM (SELECT ts FROM t UNION ALL SELECT ts::TIMESTAMP(6) FROM n) AS q",
+        &["4"],
+    );
+}

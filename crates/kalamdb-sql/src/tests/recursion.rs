@@ -93,3 +93,32 @@ fn what_would_be_cut_is_refused() {
         "number of columns",
     );
 }
+
+#[test]
+fn a_null_of_the_first_query_is_text() {
+    let fixture = fixture();
+    for (sql, expected) in [
+        (
+            "WITH RECURSIVE r AS (SELECT NULL AS p, 1 AS n UNION ALL SELECT 'a', n + 1 FROM r WHERE n < 2) \
+             SELECT * FROM r ORDER BY n",
+            &["NULL|1", "a|2"][..],
+        ),
+        (
+            "WITH RECURSIVE r (n, p) AS (SELECT 1, NULL UNION SELECT n + 1, coalesce(p, '') || 'x' FROM r WHERE n < 3) \
+             SELECT * FROM r ORDER BY n",
+            &["1|NULL", "2|x", "3|xx"],
+        ),
+        (
+            "WITH RECURSIVE r (n, p) AS (VALUES (1, NULL), (5, NULL) UNION ALL SELECT n + 1, n FROM r WHERE n < 2) \
+             SELECT p, n FROM r ORDER BY n",
+            &["NULL|1", "1|2", "NULL|5"],
+        ),
+        (
+            "WITH RECURSIVE r (n, p) AS (SELECT 1, NULL::INT UNION ALL SELECT n + 1, n FROM r WHERE n < 2) \
+             SELECT p + 1, n FROM r ORDER BY n",
+            &["NULL|1", "2|2"],
+        ),
+    ] {
+        fixture.check(sql, expected);
+    }
+}

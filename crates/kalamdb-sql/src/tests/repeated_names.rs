@@ -84,7 +84,7 @@ fn where_a_name_is_needed_two_columns_cannot_share_it() {
     let fixture = fixture();
     let check = |sql: &str, part: &str| fixture.check_error_part(sql, ErrorCode::InvalidStatement, part);
     check("SELECT * FROM (SELECT v, v FROM t) s", "columns 1 and 2 of a SELECT");
-    check("SELECT *, * FROM t", "same name");
+    check("SELECT * FROM (SELECT *, * FROM t) s", "same name");
     check("CREATE TABLE u AS SELECT v, v FROM t", "two columns 'v'");
     check("CREATE VIEW u AS SELECT v, w AS v FROM t", "two columns 'v'");
     fixture.run(&[
