@@ -461,7 +461,7 @@ mod tests {
             fixture.check_error_part(sql, ErrorCode::InvalidArgument, "out of range");
         }
         fixture.check(
-            "SELECT n * 0.5::NUMERIC, d + 0, n / 3, e * e, n - n, arrow_typeof(n * n) FROM t WHERE id = 1",
+            "SELECT n * 0.5::NUMERIC, d + 0, n / 3, e * e, n - n, arrow_typeof(n * 0.5::NUMERIC) FROM t WHERE id = 1",
             &["600000000.00000000000000000000|99999999999999999999999999999999999999|400000000.00000000000000|0.0001|0.0000000000|Decimal128(38, 20)"],
         );
         fixture.check(
