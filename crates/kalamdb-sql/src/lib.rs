@@ -112,6 +112,7 @@ mod runtimes;
 mod scan_exec;
 mod secrets;
 mod session;
+mod session_names;
 mod session_zone;
 mod set_operations;
 mod shifted_rows;
