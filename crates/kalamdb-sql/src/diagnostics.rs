@@ -1,5 +1,6 @@
 //! DataFusion's and sqlparser's errors into the product's: code, place in the text, nearest name.
 
+mod calls;
 pub(crate) mod late;
 mod places;
 pub(crate) mod subqueries;
@@ -334,11 +335,14 @@ fn from_plan(message: &str, text: Option<&dyn Text>) -> Error {
         );
         return placed(error, text.and_then(|text| text.condition()));
     }
-    if let Some(error) = of_signature(&message)
+    if let Some(error) = of_groups(&message)
         .or_else(|| of_coercion(&message))
         .or_else(|| of_finished_plan(&message))
     {
         return error;
+    }
+    if let Some((function, error)) = calls::of_message(&message) {
+        return placed(error, text.and_then(|text| text.function(&function)));
     }
     let is_type_problem = [
         "Cannot infer common",
@@ -398,23 +402,21 @@ fn of_finished_plan(text: &str) -> Option<Error> {
     })
 }
 
-/// Arguments of no type that a function takes: DataFusion lists what each of its signatures wants.
-fn of_signature(text: &str) -> Option<Error> {
-    let (function, reasons) = text.split_once(" failed to match any signature, errors: ")?;
-    let Some((_, received)) = reasons.split_once("(DataType: ") else {
-        let reason = reasons.split(",Error during planning: ").next().unwrap_or(reasons);
-        return Some(Error::new(ErrorCode::InvalidStatement, tidy(reason)));
-    };
-    let data_type = received.split(')').next().unwrap_or(received);
-    let function = function.trim_start_matches("Function ").trim_matches('\'');
-    let message = format!("{function}{}{data_type}", late::OF_ARGUMENTS);
-    Some(Error::new(ErrorCode::TypeMismatch, message))
+/// A column beside aggregates that is no group.
+fn of_groups(text: &str) -> Option<Error> {
+    let (clause, rest) = text
+        .strip_prefix("Column in ")?
+        .split_once(" must be in GROUP BY or an aggregate function: While expanding wildcard, column \"")?;
+    let (column, _) = rest.split_once("\" must appear in the GROUP BY clause")?;
+    let message = format!("{column} in {clause} must be in GROUP BY, or in an aggregate function");
+    Some(Error::new(ErrorCode::InvalidStatement, message))
 }
 
 /// The text with Arrow's names of simple types as SQL names them.
 fn in_sql_words(text: &str) -> String {
     let text = text
         .replace("FixedSizeBinary(16)", "UUID")
+        .replace("Interval(MonthDayNano)", "INTERVAL")
         .replace(" and else (None) to common", " to common");
     let mut words = String::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -476,7 +478,8 @@ fn from_internal(message: &str) -> Error {
     if let Some(error) = of_pattern(message).or_else(|| subqueries::of_message(message)) {
         return error;
     }
-    if let Some(error) = of_signature(&in_sql_words(&tidy(message))).or_else(|| of_coercion(message)) {
+    let of_call = calls::of_message(&in_sql_words(&tidy(message))).map(|(_, error)| error);
+    if let Some(error) = of_call.or_else(|| of_coercion(message)) {
         return error;
     }
     let text = tidy(message);

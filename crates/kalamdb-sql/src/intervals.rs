@@ -28,6 +28,8 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use kalamdb_core::{Error, ErrorCode};
 
+use crate::interval_text;
+
 const NANOSECONDS_OF_A_DAY: i64 = 86_400_000_000_000;
 const DAYS_OF_A_MONTH: i32 = 30;
 
@@ -52,6 +54,11 @@ pub(crate) fn compare(binary: &mut BinaryExpr, schema: &DFSchema) -> bool {
 /// The same for what is compared with one another, NULLs aside.
 pub(crate) fn compare_all<'a>(operands: impl IntoIterator<Item = &'a mut Expr>, schema: &DFSchema) -> bool {
     let mut operands: Vec<&mut Expr> = operands.into_iter().filter(|operand| !is_null(operand)).collect();
+    if operands.iter().any(|operand| is_text(operand))
+        && operands.iter().any(|operand| lasts(operand, schema).is_some())
+    {
+        operands.iter_mut().for_each(|operand| read_interval(operand));
+    }
     let types: Option<Vec<DataType>> = operands.iter().map(|operand| lasts(operand, schema)).collect();
     let Some(types) = types else { return false };
     let are_numbers = types
@@ -217,8 +224,8 @@ impl ScalarUDFImpl for Length {
     }
 }
 
-/// Plans `interval * number`, `number * interval` and `interval / number`, and reads text beside a difference of times as an
-/// interval.
+/// Plans `interval * number`, `number * interval` and `interval / number`, and reads text beside an interval or a difference
+/// of times as an interval.
 #[derive(Debug)]
 pub(crate) struct IntervalOperators;
 
@@ -234,9 +241,9 @@ impl ExprPlanner for IntervalOperators {
             | BinaryOperator::Gt
             | BinaryOperator::GtEq => {
                 // The planner asks for the type of a comparison before any rule sees it.
-                if is_difference(&expr.left, schema) {
+                if is_text(&expr.right) && lasts(&expr.left, schema).is_some() {
                     read_interval(&mut expr.right);
-                } else if is_difference(&expr.right, schema) {
+                } else if is_text(&expr.left) && lasts(&expr.right, schema).is_some() {
                     read_interval(&mut expr.left);
                 }
                 return Ok(PlannerResult::Original(expr));
@@ -272,17 +279,27 @@ fn may_last(expr: &Expr) -> bool {
     )
 }
 
-fn is_difference(expr: &Expr, schema: &DFSchema) -> bool {
-    matches!(expr, Expr::BinaryExpr(binary) if binary.op == Operator::Minus)
-        && matches!(lasts(expr, schema), Some(DataType::Duration(_)))
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.try_as_str().flatten().is_some())
 }
 
+/// A text literal as an interval.
 fn read_interval(expr: &mut Expr) {
     if let Expr::Literal(value, _) = expr
-        && value.try_as_str().flatten().is_some()
+        && let Some(text) = value.try_as_str().flatten()
     {
-        *expr = Expr::Cast(Cast::new(Box::new(std::mem::take(expr)), INTERVAL));
+        let text = Expr::Literal(ScalarValue::from(interval_text::units(text).as_ref()), None);
+        *expr = Expr::Cast(Cast::new(Box::new(text), INTERVAL));
     }
+}
+
+/// The text literals among what is compared with an interval as intervals. Whether there are any.
+pub(crate) fn read_beside(compared: &Expr, others: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let any = others.iter().any(|other| is_text(other)) && lasts(compared, schema).is_some();
+    if any {
+        others.iter_mut().for_each(|other| read_interval(other));
+    }
+    any
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -117,6 +117,7 @@ mod scan_exec;
 mod second_names;
 mod secrets;
 mod session;
+mod session_names;
 mod session_zone;
 mod set_operations;
 mod shifted_rows;

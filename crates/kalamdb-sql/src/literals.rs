@@ -21,6 +21,7 @@ use crate::exact_numbers::any_decimal;
 use crate::extension_types::{ExtensionType, OnMisfit, conversion};
 use crate::far_times;
 use crate::float_order;
+use crate::interval_text;
 use crate::intervals;
 use crate::kept_types;
 use crate::mixed_numbers;
@@ -234,6 +235,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             changed |= mixed_numbers::harmonize(results.iter_mut().map(|result| &mut **result), schema);
             changed |= common_types::cast_numbers(&mut results, schema);
             if let Some(compared) = case.expr.as_deref_mut() {
+                let mut whens: Vec<&mut Expr> = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut()).collect();
+                changed |= intervals::read_beside(compared, &mut whens, schema);
                 for (when, _) in &mut case.when_then_expr {
                     if let Some(typed) = replacement(compared, when, schema)? {
                         **when = typed;
@@ -276,7 +279,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
                 let metadata = (!cast.field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(&cast.field));
                 return Ok(Transformed::yes(Expr::Literal(value, metadata)));
             }
-            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema);
+            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema)
+                .or_else(|| interval_text::read(&cast.expr, cast.field.data_type(), schema));
             let changed = shown.is_some();
             if let Some(shown) = shown {
                 *cast.expr = shown;
@@ -287,7 +291,8 @@ pub(crate) fn typed(expr: Expr, schema: &DFSchema) -> DataFusionResult<Transform
             })
         }
         Expr::TryCast(mut cast) => {
-            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema);
+            let shown = mixed_numbers::as_text(&cast.expr, cast.field.data_type(), schema)
+                .or_else(|| interval_text::read(&cast.expr, cast.field.data_type(), schema));
             let changed = shown.is_some();
             if let Some(shown) = shown {
                 *cast.expr = shown;

@@ -21,13 +21,14 @@ use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
 use kalamdb_core::{Error, ErrorCode};
 
 use crate::names::folded;
+use crate::parameters::call_of;
 use crate::tree::walk_mut;
 
 /// DataFusion's name, and PostgreSQL's, of scalar functions.
 const SCALAR_ALIASES: &[(&str, &str)] = &[("signum", "sign"), ("ceil", "ceiling")];
 
 /// The same of aggregate functions.
-const AGGREGATE_ALIASES: &[(&str, &str)] = &[("bool_and", "every")];
+const AGGREGATE_ALIASES: &[(&str, &str)] = &[("bool_and", "every"), ("var", "variance")];
 
 /// Functions of PostgreSQL that are not here, and what to write.
 const ADVICE: &[(&str, &str)] = &[
@@ -54,6 +55,18 @@ const ADVICE: &[(&str, &str)] = &[
         "named_struct('key', value), or the text of the object and a cast to JSON",
     ),
     ("jsonb_object_keys", "json_object_keys(doc)"),
+    (
+        "justify_days",
+        "the interval as it is: intervals are compared by what they last",
+    ),
+    (
+        "justify_hours",
+        "the interval as it is: intervals are compared by what they last",
+    ),
+    (
+        "justify_interval",
+        "the interval as it is: intervals are compared by what they last",
+    ),
     ("make_interval", "INTERVAL '1 day' * number"),
     (
         "make_timestamp",
@@ -67,6 +80,10 @@ const ADVICE: &[(&str, &str)] = &[
     ("regexp_matches", "regexp_match(text, pattern)"),
     ("regexp_split_to_table", "unnest(regexp_split_to_array(text, pattern))"),
     ("regexp_substr", "(regexp_match(text, pattern))[1]"),
+    (
+        "row_to_json",
+        "named_struct('key', value), or the text of the object and a cast to JSON",
+    ),
     ("setseed", "random(), which takes no seed"),
     ("string_to_table", "unnest(string_to_array(text, delimiter))"),
     ("timeofday", "now()::TEXT"),
@@ -129,7 +146,13 @@ pub(crate) fn as_expressions(node: &mut impl VisitMut) {
         type Break = Error;
 
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-            if let Expr::Function(function) = expr
+            if let Expr::UnaryOp {
+                op: ast::UnaryOperator::PGAbs,
+                expr: operand,
+            } = expr
+            {
+                *expr = Expr::Function(call_of("abs", vec![operand.as_ref().clone()]));
+            } else if let Expr::Function(function) = expr
                 && let Some(written) = expression(function)
             {
                 *expr = written;

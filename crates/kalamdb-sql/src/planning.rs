@@ -73,6 +73,7 @@ use crate::row_comparisons;
 use crate::scan_exec::Readers;
 use crate::second_names;
 use crate::session::{Reach, Session};
+use crate::session_names;
 use crate::session_zone::zoned;
 use crate::set_operations;
 use crate::single_value;
@@ -496,6 +497,7 @@ impl Planner {
     fn prepare(&self, node: &mut (impl Visit + VisitMut)) -> Result<()> {
         grouping_forms::as_sets(node, &self.state)?;
         ordinals::as_expressions(node, &self.state)?;
+        session_names::as_literals(node, &self.namespace);
         more_functions::as_expressions(node);
         lateral_unnest::as_unnest(node);
         function_columns::name(node);

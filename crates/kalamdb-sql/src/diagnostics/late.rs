@@ -20,8 +20,18 @@ const OF_OPERATORS: &[&str] = &["for comparison operation ", "coerce arithmetic 
 /// What says of a function that it does not take the types of its arguments.
 pub(crate) const OF_ARGUMENTS: &str = " does not take an argument of type ";
 
+/// Begins what is said of a text that is no value of a type.
+const OF_TEXTS: &str = "Cannot cast string '";
+
+/// What is said of a division by nothing.
+const BY_ZERO: &str = "division by zero";
+
 /// Begins what is said of a condition that is none.
 pub(crate) const OF_CONDITIONS: &str = "a condition is BOOLEAN";
+
+/// Text literals of a statement whose places are kept, and the bytes of each.
+const MOST_TEXTS: usize = 64;
+const LONGEST_TEXT: usize = 64;
 
 /// A place that counts if it is the only one of its kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +74,13 @@ pub(crate) struct LatePlaces {
     subquery: Only,
     /// The columns of the first query of each recursive one, by its name; none if several have that.
     recursive: BTreeMap<String, Vec<Option<Position>>>,
+    /// What LIMIT and OFFSET say.
+    limit: Only,
+    offset: Only,
+    /// A division, be it by an operator or a function.
+    division: Only,
+    /// Text literals that are operands, up to so many.
+    texts: BTreeMap<String, Only>,
 }
 
 impl LatePlaces {
@@ -89,6 +106,10 @@ impl LatePlaces {
             }
             ErrorCode::TypeMismatch if error.message.starts_with(OF_CONDITIONS) => self.condition.get(),
             ErrorCode::TypeMismatch if error.message.starts_with(OF_RECURSIVE_TERMS) => self.recursive(&error.message),
+            ErrorCode::TypeMismatch if error.message.starts_with(OF_TEXTS) => self.text(&error.message),
+            ErrorCode::InvalidArgument if error.message == BY_ZERO => self.division.get(),
+            ErrorCode::InvalidStatement if error.message.starts_with("LIMIT must be ") => self.limit.get(),
+            ErrorCode::InvalidStatement if error.message.starts_with("OFFSET must be ") => self.offset.get(),
             ErrorCode::InvalidStatement if error.message == SEVERAL_ROWS => self.value.get(),
             ErrorCode::Unsupported if error.message.contains("subquery") => self.subquery.get(),
             _ => None,
@@ -119,6 +140,24 @@ impl LatePlaces {
             .split_once("\" column ")?;
         let column: usize = rest.split(' ').next()?.parse().ok()?;
         *self.recursive.get(name)?.get(column.checked_sub(1)?)?
+    }
+
+    /// Where the literal of a message such as `Cannot cast string 'abc' to value of …` stands.
+    fn text(&self, message: &str) -> Option<Position> {
+        let (text, _) = message.strip_prefix(OF_TEXTS)?.split_once("' to value of ")?;
+        self.texts.get(text)?.get()
+    }
+
+    /// Notes an operand that is a text.
+    fn note_text(&mut self, operand: &Expr) {
+        if let Expr::Value(value) = operand
+            && let ast::Value::SingleQuotedString(text) = &value.value
+            && text.len() <= LONGEST_TEXT
+            && (self.texts.len() < MOST_TEXTS || self.texts.contains_key(text))
+        {
+            let known = self.texts.entry(text.clone()).or_default();
+            known.note(|| position_of(value.span));
+        }
     }
 
     fn note_query(&mut self, query: &Query) {
@@ -167,6 +206,14 @@ impl VisitorMut for LatePlaces {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+            if let Some(limit) = limit {
+                self.limit.note(|| position_of(first_span(limit)));
+            }
+            if let Some(offset) = offset {
+                self.offset.note(|| position_of(first_span(&offset.value)));
+            }
+        }
         let recursive = query.with.iter().filter(|with| with.recursive);
         for cte in recursive.flat_map(|with| &with.cte_tables) {
             let columns = columns_of(&cte.query.body);
@@ -207,7 +254,12 @@ impl VisitorMut for LatePlaces {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
-            Expr::BinaryOp { left, op, right: _ } => {
+            Expr::BinaryOp { left, op, right } => {
+                if matches!(op, ast::BinaryOperator::Divide | ast::BinaryOperator::Modulo) {
+                    self.division.note(|| position_of(first_span(left)));
+                }
+                self.note_text(left);
+                self.note_text(right);
                 // As DataFusion writes it.
                 let sign = match op {
                     ast::BinaryOperator::NotEq => "!=".to_owned(),
@@ -222,8 +274,11 @@ impl VisitorMut for LatePlaces {
                 if let [name] = function.name.0.as_slice()
                     && let Some(name) = name.as_ident()
                 {
-                    let calls = self.functions.entry(folded(name)).or_default();
-                    calls.note(|| name_position(&function.name));
+                    let (name, place) = (folded(name), || name_position(&function.name));
+                    if ["mod", "div"].contains(&name.as_str()) {
+                        self.division.note(place);
+                    }
+                    self.functions.entry(name).or_default().note(place);
                 }
             }
             // The planner calls this function by that name.
@@ -235,9 +290,69 @@ impl VisitorMut for LatePlaces {
                 self.value.note(|| start_of(query));
                 self.note_query(query);
             }
+            Expr::InList {
+                expr: operand, list, ..
+            } => {
+                self.note_text(operand);
+                list.iter().for_each(|item| self.note_text(item));
+            }
+            Expr::Between {
+                expr: operand,
+                low,
+                high,
+                ..
+            } => {
+                for operand in [operand, low, high] {
+                    self.note_text(operand);
+                }
+            }
             Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } => self.note_query(subquery),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kalamdb_core::ErrorCode;
+
+    use crate::testing::Fixture;
+
+    #[test]
+    fn what_comes_late_is_said_with_its_place() {
+        let fixture = Fixture::new();
+        fixture.run(&[
+            "CREATE TABLE t (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO t VALUES (1, 0)",
+        ]);
+        for (sql, code, column, part) in [
+            (
+                "SELECT id FROM t WHERE id = 'abc'",
+                ErrorCode::TypeMismatch,
+                29,
+                "'abc'",
+            ),
+            (
+                "SELECT id FROM t WHERE id IN ('1', 'abc')",
+                ErrorCode::TypeMismatch,
+                36,
+                "'abc'",
+            ),
+            ("SELECT 1/0", ErrorCode::InvalidArgument, 8, "division by zero"),
+            (
+                "SELECT id FROM t WHERE id = 7 % n",
+                ErrorCode::InvalidArgument,
+                29,
+                "division by zero",
+            ),
+            ("SELECT id FROM t LIMIT -1", ErrorCode::InvalidStatement, 25, "LIMIT"),
+            ("SELECT id FROM t OFFSET -1", ErrorCode::InvalidStatement, 26, "OFFSET"),
+        ] {
+            fixture.check_error(sql, code, Some((1, column)), part);
+        }
+        for sql in ["SELECT 1/n, 2/n FROM t", "SELECT 1/n, mod(2, n) FROM t"] {
+            fixture.check_error(sql, ErrorCode::InvalidArgument, None, "division by zero");
+        }
     }
 }

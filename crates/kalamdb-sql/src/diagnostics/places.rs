@@ -29,6 +29,9 @@ pub(super) trait Text {
     /// Where a table function is called first.
     fn table_function(&self, name: &str) -> Option<Position>;
 
+    /// Where a function is called, if at one place only.
+    fn function(&self, name: &str) -> Option<Position>;
+
     /// Where a window is named first, as the text writes it.
     fn window(&self, name: &str) -> Option<Position>;
 
@@ -81,6 +84,10 @@ impl<N: VisitMut + Clone, F: Fn(N) -> Option<DataFusionError>> Text for Planned<
 
     fn table_function(&self, name: &str) -> Option<Position> {
         the_first(read(self.node, Wanted::TableFunction(name), None).1)
+    }
+
+    fn function(&self, name: &str) -> Option<Position> {
+        the_only(read(self.node, Wanted::Function(name), None).1)
     }
 
     fn window(&self, name: &str) -> Option<Position> {
@@ -265,6 +272,7 @@ enum Wanted<'a> {
     Wildcard { table: &'a str },
     Field(&'a str),
     TableFunction(&'a str),
+    Function(&'a str),
     Window(&'a str),
 }
 
@@ -407,10 +415,16 @@ impl VisitorMut for Mentions<'_> {
                 true
             }
             Expr::Function(ast::Function {
+                name,
                 args: ast::FunctionArguments::List(list),
                 over,
                 ..
             }) => {
+                if let Wanted::Function(wanted) = self.wanted
+                    && last(name).is_some_and(|last| folded(last) == wanted)
+                {
+                    self.note(name_position(name));
+                }
                 if let Some(over) = over {
                     self.visit_window(over);
                 }

@@ -145,7 +145,12 @@ fn mistakes_are_named_with_their_place() {
         Some((1, 8)),
         "nosuch",
     );
-    check("SELECT 1 / 0", ErrorCode::InvalidArgument, None, "division by zero");
+    check(
+        "SELECT 1 / 0",
+        ErrorCode::InvalidArgument,
+        Some((1, 8)),
+        "division by zero",
+    );
     fixture.run(&["INSERT INTO chat.messages (id, body) VALUES (1, 'a')"]);
     for large in [
         "regexp_replace(body, '(a{1000}){1000}', 'x')",
@@ -380,7 +385,7 @@ fn types_have_sql_names_in_messages() {
         ("SELECT NOT 5", "BIGINT"),
         ("SELECT -true", "Unary operator"),
         ("SELECT id FROM items WHERE id LIKE 'x'", "BIGINT and TEXT"),
-        ("SELECT power('x', 2)", "requires DOUBLE"),
+        ("SELECT power('x', 2)", "power takes DOUBLE, and not TEXT"),
         ("SELECT DATE '2020-01-01' UNION SELECT true", "DATE"),
         ("SELECT CAST('1234567' AS DECIMAL(3,1))", "too large"),
         ("SELECT CAST('x' AS INT)", "value of INTEGER type"),
