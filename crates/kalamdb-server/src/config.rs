@@ -566,11 +566,11 @@ mod tests {
     fn secrets_show_nowhere() {
         let environment = [("KALAMDB_ROOT_PASSWORD", "correct horse")];
         let flags = [
-            ("jwt_keys", "https://uname:horse-2@127.0.0.1:1/keys?token=horse-3"),
+            ("jwt_keys", "https://127.0.0.1:1/keys?token=horse-2"),
             ("jwt_issuer", "i"),
             ("jwt_audience", "a"),
         ];
-        let sources = sources(&flags, &environment, "# horse-4");
+        let sources = sources(&flags, &environment, "# horse-3");
         let config = Config::resolve(&sources).expect("resolves");
         assert_eq!(config.engine_options().root_password.as_deref(), Some("correct horse"));
         assert_eq!(setting(&config, "jwt_keys").0, "https://127.0.0.1:1/keys");

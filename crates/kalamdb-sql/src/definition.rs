@@ -706,7 +706,7 @@ mod tests {
         fixture.check_error(
             "CREATE TABLE b AS SELECT 1 / (n - 2) AS q FROM a",
             ErrorCode::InvalidArgument,
-            None,
+            Some((1, 26)),
             "",
         );
         fixture.check_error("DESCRIBE b", ErrorCode::TableNotFound, Some((1, 10)), "b");

@@ -139,12 +139,12 @@ fn many_rows_that_match_twice_are_changed_once() {
 fn an_error_in_returning_changes_nothing() {
     let fixture = fixture();
     fixture.run(&["INSERT INTO shared_t VALUES (1, 1, 'x')"]);
-    for sql in [
-        "INSERT INTO shared_t VALUES (2, 0, 'y') RETURNING 1 / a",
-        "UPDATE shared_t SET a = 0 RETURNING 1 / a",
-        "DELETE FROM shared_t RETURNING 1 / (a - 1)",
+    for (sql, column) in [
+        ("INSERT INTO shared_t VALUES (2, 0, 'y') RETURNING 1 / a", 51),
+        ("UPDATE shared_t SET a = 0 RETURNING 1 / a", 37),
+        ("DELETE FROM shared_t RETURNING 1 / (a - 1)", 32),
     ] {
-        fixture.check_error(sql, ErrorCode::InvalidArgument, None, "");
+        fixture.check_error(sql, ErrorCode::InvalidArgument, Some((1, column)), "");
     }
     fixture.check("SELECT * FROM shared_t", &["1|1|x"]);
     fixture.check_error(
