@@ -26,9 +26,22 @@ pub(crate) fn in_units(node: &mut impl VisitMut) {
     impl VisitorMut for Intervals {
         type Break = Error;
 
+        fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+            for ast::NamedWindowDefinition(_, window) in &mut select.named_window {
+                if let ast::NamedWindowExpr::WindowSpec(window) = window {
+                    count_rows(window);
+                }
+            }
+            ControlFlow::Continue(())
+        }
+
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
             let interval = |data_type: &ast::DataType| matches!(data_type, ast::DataType::Interval { .. });
             match expr {
+                Expr::Function(ast::Function {
+                    over: Some(ast::WindowType::WindowSpec(window)),
+                    ..
+                }) => count_rows(window),
                 Expr::Interval(ast::Interval {
                     value,
                     leading_field: leading @ Some(_),
@@ -65,6 +78,34 @@ pub(crate) fn in_units(node: &mut impl VisitMut) {
         }
     }
     walk_mut(node, &mut Intervals).expect("this visitor does not break");
+}
+
+/// A number in quotes in a frame of ROWS or GROUPS, which the parser takes for an interval, is that number.
+fn count_rows(window: &mut ast::WindowSpec) {
+    let Some(frame) = &mut window.window_frame else {
+        return;
+    };
+    if frame.units == ast::WindowFrameUnits::Range {
+        return;
+    }
+    for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        if let ast::WindowFrameBound::Preceding(Some(offset)) | ast::WindowFrameBound::Following(Some(offset)) = bound
+            && let Expr::Interval(ast::Interval {
+                value,
+                leading_field: None,
+                ..
+            }) = offset.as_ref()
+            && let Expr::Value(value) = value.as_ref()
+            && let Value::SingleQuotedString(text) = &value.value
+            && !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            **offset = Expr::Value(Value::Number(text.clone(), false).with_span(value.span));
+        }
+    }
 }
 
 fn rewrite(value: &mut Value) {

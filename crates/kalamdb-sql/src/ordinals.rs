@@ -199,12 +199,17 @@ pub(crate) fn beyond(clause: &str, number: &str, columns: &str) -> Error {
     )
 }
 
-/// The SELECT that names a query's columns.
+/// The SELECT that names a query's columns; `None` where others have columns to add.
 fn first_select(mut body: &SetExpr) -> Option<&ast::Select> {
     loop {
         body = match body {
             SetExpr::Select(select) => return Some(select),
             SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation {
+                set_quantifier:
+                    ast::SetQuantifier::ByName | ast::SetQuantifier::AllByName | ast::SetQuantifier::DistinctByName,
+                ..
+            } => return None,
             SetExpr::SetOperation { left, .. } => left,
             _ => return None,
         };
@@ -297,6 +302,15 @@ mod tests {
         ] {
             fixture.check(sql, expected);
         }
+    }
+
+    #[test]
+    fn a_union_by_name_has_the_columns_of_both() {
+        let fixture = fixture();
+        fixture.check(
+            "SELECT 1 AS a UNION ALL BY NAME SELECT 2 AS b ORDER BY 2, 1",
+            &["NULL|2", "1|NULL"],
+        );
     }
 
     #[test]

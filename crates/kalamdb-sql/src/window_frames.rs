@@ -124,4 +124,14 @@ mod tests {
             "RANGE with an offset is not supported for TIME",
         );
     }
+
+    #[test]
+    fn offsets_of_rows_may_stand_in_quotes() {
+        let fixture = Fixture::new();
+        fixture.check(
+            "SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN '1' PRECEDING AND CURRENT ROW), sum(a) OVER w \
+             FROM (VALUES (1), (2), (3)) AS v (a) WINDOW w AS (ORDER BY a GROUPS '1' PRECEDING) ORDER BY a",
+            &["1|1", "3|3", "5|5"],
+        );
+    }
 }
