@@ -63,6 +63,8 @@ struct Script {
     lease: Arc<SessionLease>,
     database: Arc<Database>,
     statements: Vec<String>,
+    /// Whether these are the statements of the text, and not the whole of one that nobody can take apart.
+    is_split: bool,
     params: Vec<Box<RawValue>>,
 }
 
@@ -98,12 +100,15 @@ async fn answer(door: &Door, lease: Arc<SessionLease>, request: Request) -> Resu
     })?;
     drop(body);
     // What cannot be taken apart runs as one, which fails alike and is recorded as any statement.
-    let statements = kalamdb_sql::split(&request.sql).unwrap_or_else(|_| vec![request.sql]);
+    let split = kalamdb_sql::split(&request.sql);
+    let is_split = split.is_ok();
+    let statements = split.unwrap_or_else(|_| vec![request.sql]);
     let params = request.params.unwrap_or_default();
     let script = Script {
         lease,
         database: Arc::clone(&door.database),
         statements,
+        is_split,
         params,
     };
     if script.statements.is_empty() {
@@ -146,7 +151,7 @@ async fn run_all(script: Script, mut output: Output, started: Instant) {
         Some((index, error)) => (
             http_status(error.code),
             "error",
-            Some(ErrorDocument::new(error, Some(index + 1))),
+            Some(ErrorDocument::new(error, script.is_split.then_some(index + 1))),
         ),
     };
     let error = serde_json::to_string(&error).expect("text and numbers always serialise");

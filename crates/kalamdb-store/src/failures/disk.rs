@@ -179,25 +179,34 @@ fn mount(arguments: &[&str], place: &Path) {
 }
 
 /// Takes all the room there is, for as long as it is there.
-struct Filler(PathBuf);
+struct Filler {
+    path: PathBuf,
+    file: File,
+}
 
 impl Filler {
     fn new(directory: &Path) -> Self {
         let path = directory.join("filler");
-        let mut file = File::create(&path).expect("created");
+        let file = File::create(&path).expect("created");
+        let mut filler = Self { path, file };
+        filler.take_the_rest();
+        filler
+    }
+
+    /// What there is again: of a write that failed RocksDB takes its part back, and is then ready for a small one.
+    fn take_the_rest(&mut self) {
         let mut part = vec![1; 1 << 16];
         while !part.is_empty() {
-            if file.write_all(&part).is_err() {
+            if self.file.write_all(&part).is_err() {
                 part.truncate(part.len() / 2);
             }
         }
-        Self(path)
     }
 }
 
 impl Drop for Filler {
     fn drop(&mut self) {
-        fs::remove_file(&self.0).expect("removed");
+        fs::remove_file(&self.path).expect("removed");
     }
 }
 
@@ -220,9 +229,10 @@ fn full_disk(root: &Path) {
     mount(&["-t", "tmpfs", "-o", "size=48m", "tmpfs"], root);
     let store = new_store(root);
     fill(&store);
-    let (filler, rows, error) = fill_disk(&store, root, 1000);
+    let (mut filler, rows, error) = fill_disk(&store, root, 1000);
     assert!(error.contains(FULL), "{error}");
     for work in WORK {
+        filler.take_the_rest();
         let error = work.run(&store, || {}).expect_err("there is no room");
         assert!(error.contains(FULL), "{work:?}: {error}");
     }
