@@ -1,7 +1,6 @@
 //! Which start of a database used a storage last. A data directory that was copied and its copy know the same files of a storage, and each
 //! would erase what the other still needs; the lock keeps them apart only while both run. So each start leaves a word of its own in the
 //! storage and in the database, and whoever finds another word in the storage than its own last one leaves the storage alone.
-
 //!
 //! On a full disk that takes no room if the storage has such a file, and otherwise is done as soon as there is room: as long as it is not,
 //! nothing is written there, and only what erasing gives back is a reason to go in at all.
@@ -11,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
@@ -26,6 +26,18 @@ use crate::storage_marker::{MARKER_FILE, away, write_line};
 #[derive(Default)]
 pub(crate) struct Untold {
     storages: Mutex<HashMap<StorageId, PathBuf>>,
+    /// Held while one of them is told. A disk that hangs then holds up what is for it, and nothing else.
+    turns: Mutex<HashMap<StorageId, Arc<Mutex<()>>>>,
+}
+
+impl Untold {
+    fn turn(&self, id: StorageId) -> Arc<Mutex<()>> {
+        Arc::clone(self.turns.lock().entry(id).or_default())
+    }
+
+    fn directory(&self, id: StorageId) -> Option<PathBuf> {
+        self.storages.lock().get(&id).cloned()
+    }
 }
 
 /// The word's file, in the storage's own directory.
@@ -39,11 +51,13 @@ pub(crate) fn file_name(id: StorageId) -> String {
 /// # Errors
 /// [`StoreError::Away`] if somebody has, [`StoreError::Storage`].
 pub(crate) fn begin(engine: &Engine, id: StorageId, root: &Path) -> Result<(), StoreError> {
+    let untold = engine.untold();
+    let turn = untold.turn(id);
+    let _turn = turn.lock();
     let known = check(engine, id, root)?;
-    let mut untold = engine.untold().storages.lock();
     match note(engine, id, root, known)? {
         Ok(()) => {
-            untold.remove(&id);
+            untold.storages.lock().remove(&id);
             Ok(())
         }
         Err(error) if is_full(&error) && !mistake!(ErasingNeedsRoom) => {
@@ -52,7 +66,7 @@ pub(crate) fn begin(engine: &Engine, id: StorageId, root: &Path) -> Result<(), S
                 %error,
                 "a storage is full; nothing is written there until it has room"
             );
-            untold.insert(id, root.to_path_buf());
+            untold.storages.lock().insert(id, root.to_path_buf());
             Ok(())
         }
         Err(error) => Err(failed(id, root, &error)),
@@ -64,11 +78,19 @@ pub(crate) fn begin(engine: &Engine, id: StorageId, root: &Path) -> Result<(), S
 /// # Errors
 /// As [`begin`], also if there is still no room.
 pub(crate) fn tell(engine: &Engine, id: StorageId) -> Result<(), StoreError> {
-    let mut untold = engine.untold().storages.lock();
-    let Some(root) = untold.get(&id) else { return Ok(()) };
-    let known = check(engine, id, root)?;
-    note(engine, id, root, known)?.map_err(|error| failed(id, root, &error))?;
-    untold.remove(&id);
+    let untold = engine.untold();
+    if untold.directory(id).is_none() {
+        return Ok(());
+    }
+    let turn = untold.turn(id);
+    let _turn = turn.lock();
+    // Somebody else may have told it meanwhile.
+    let Some(root) = untold.directory(id) else {
+        return Ok(());
+    };
+    let known = check(engine, id, &root)?;
+    note(engine, id, &root, known)?.map_err(|error| failed(id, &root, &error))?;
+    untold.storages.lock().remove(&id);
     Ok(())
 }
 
